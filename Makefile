@@ -1,0 +1,208 @@
+# dekhand: one makefile for everything. `make help` lists the targets.
+#
+# BUILD=release (default) | clang | asan | tsan | cover | fuzz: each in a folder of its own.
+
+VERSION := 0.1.0
+SOVERSION := 0
+
+BUILD ?= release
+OUT_release := build
+OUT := $(or $(OUT_$(BUILD)),build/$(BUILD))
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+PYTHON ?= $(if $(wildcard /usr/bin/python3),/usr/bin/python3,python3)
+PKGS := libcrypto sqlite3
+
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+DATA ?= ../shared
+
+# ---- flags -------------------------------------------------------------------------------------
+WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla \
+        -Wpointer-arith -Wcast-qual -Wformat=2 -Wundef
+HARDEN := -fstack-protector-strong -fstack-clash-protection -fcf-protection=full \
+          -D_FORTIFY_SOURCE=2 -fPIC
+LDHARDEN := -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -Wl,-z,defs -Wl,--as-needed
+
+CFLAGS_release := -O2 -g $(HARDEN)
+CFLAGS_clang := -O2 -g $(HARDEN)
+CFLAGS_asan := -O1 -g -fPIC -fno-omit-frame-pointer -fsanitize=address,undefined \
+               -fno-sanitize-recover=all -DDK_SANITIZED=1
+CFLAGS_tsan := -O1 -g -fPIC -fno-omit-frame-pointer -fsanitize=thread -DDK_SANITIZED=1
+CFLAGS_cover := -O0 -g -fPIC --coverage -fprofile-update=atomic
+CFLAGS_fuzz := -O1 -g -fPIC -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined \
+               -fno-sanitize-recover=all -DDK_SANITIZED=1
+LDFLAGS_release := $(LDHARDEN)
+LDFLAGS_clang := $(LDHARDEN)
+LDFLAGS_asan := -fsanitize=address,undefined
+LDFLAGS_tsan := -fsanitize=thread
+LDFLAGS_cover := --coverage
+LDFLAGS_fuzz := -fsanitize=address,undefined
+ifneq ($(filter $(BUILD),clang fuzz),)
+CC := clang
+endif
+
+# Absolute paths stay out of what is built (__FILE__, debug info).
+DK_CPPFLAGS = -D_GNU_SOURCE -DDK_VERSION='"$(VERSION)"' -Iinclude -Isrc -I$(OUT)/gen \
+              $(shell pkg-config --cflags $(PKGS))
+DK_CFLAGS = -std=c11 -pthread $(WARN) $(CFLAGS_$(BUILD)) -ffile-prefix-map=$(CURDIR)=. \
+            -fvisibility=hidden $(CFLAGS)
+DK_LDFLAGS = -pthread $(LDFLAGS_$(BUILD)) $(LDFLAGS)
+DK_LIBS = $(shell pkg-config --libs $(PKGS))
+
+# ---- sources -----------------------------------------------------------------------------------
+ROOMS := base crypto provider store keys
+LIB_SRC := $(foreach r,$(ROOMS),$(sort $(wildcard src/$(r)/*.c))) src/dekhand.c src/dekhand_admin.c
+CLI_SRC := $(sort $(wildcard src/cli/*.c))
+UNIT_SRC := $(sort $(wildcard tests/unit/*_test.c tests/contract/*_test.c tests/scenario/*_test.c \
+                              tests/vectors/*_test.c))
+SUPPORT_SRC := $(sort $(wildcard tests/support/*.c))
+FUZZ_SRC := $(sort $(wildcard tests/fuzz/*_fuzz.c))
+SQL := $(sort $(wildcard sql/sqlite/*.sql))
+
+obj = $(patsubst %.c,$(OUT)/obj/%.o,$(1))
+LIB_OBJ := $(call obj,$(LIB_SRC)) $(OUT)/obj/gen/migrations.o
+CLI_OBJ := $(call obj,$(CLI_SRC))
+SUPPORT_OBJ := $(call obj,$(SUPPORT_SRC))
+TEST_BIN := $(patsubst tests/%.c,$(OUT)/tests/%,$(UNIT_SRC))
+FUZZ_BIN := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(FUZZ_SRC))
+
+SO := $(OUT)/libdekhand.so.$(SOVERSION)
+AR_LIB := $(OUT)/libdekhand.a
+BIN := $(OUT)/dekhand
+
+.PHONY: all help demo quick check check-shared san fuzz cover bench soak format layers size docs \
+        install clean tests need-build need-test need-fuzz
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+all: need-build
+	@$(MAKE) --no-print-directory $(BIN) $(SO) $(AR_LIB) $(OUT)/dekhand.pc
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+## make                 build build/dekhand, build/libdekhand.so.0, build/libdekhand.a
+## make demo            install what the build lacks, build, run `dekhand demo`
+## make check           every test (starts and stops what it needs)
+## make quick           what a change needs before each commit, about a minute
+## make check-shared    the tests that use data from DATA=../shared
+## make san             the tests under ASan + UBSan, then TSan
+## make fuzz            each fuzz target for FUZZ_SECONDS=60
+## make cover           line and branch coverage, with its gates
+## make bench           the figures, as JSON
+## make soak            a generated file of 1 million rows, there and back
+## make format layers size docs install clean
+
+# ---- what a fresh machine lacks ----------------------------------------------------------------
+need-build:
+	@scripts/need.sh build
+need-test: need-build
+	@scripts/need.sh test
+need-fuzz: need-build
+	@scripts/need.sh fuzz
+
+# ---- rules -------------------------------------------------------------------------------------
+$(OUT)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(DK_CPPFLAGS) $(DK_CFLAGS) $(EXTRA_CPPFLAGS) -MMD -MP -c $< -o $@
+
+$(OUT)/obj/tests/%.o: EXTRA_CPPFLAGS = -Itests -Wno-missing-prototypes
+
+$(OUT)/gen/migrations.c: $(SQL) scripts/embed_sql.sh
+	@mkdir -p $(@D)
+	scripts/embed_sql.sh $(SQL) > $@
+
+$(OUT)/obj/gen/migrations.o: $(OUT)/gen/migrations.c
+	@mkdir -p $(@D)
+	$(CC) $(DK_CPPFLAGS) $(DK_CFLAGS) -MMD -MP -c $< -o $@
+
+$(SO): $(LIB_OBJ) src/libdekhand.map
+	$(CC) -shared $(DK_LDFLAGS) -Wl,-soname,$(@F) -Wl,--version-script=src/libdekhand.map \
+	    -o $@ $(LIB_OBJ) $(DK_LIBS)
+	ln -sf $(@F) $(OUT)/libdekhand.so
+
+# One object, hidden names made local: an application that links the archive sees dekhand_* only.
+$(AR_LIB): $(LIB_OBJ)
+	ld -r -o $(OUT)/obj/libdekhand_all.o $(LIB_OBJ)
+	objcopy --localize-hidden $(OUT)/obj/libdekhand_all.o
+	rm -f $@
+	ar rcs $@ $(OUT)/obj/libdekhand_all.o
+
+# The program is linked from the objects: it runs from the build folder and shares base/ with the
+# library without a second copy of it.
+$(BIN): $(CLI_OBJ) $(LIB_OBJ)
+	$(CC) -pie $(DK_LDFLAGS) -o $@ $(CLI_OBJ) $(LIB_OBJ) $(DK_LIBS)
+
+$(OUT)/dekhand.pc: scripts/dekhand.pc.in Makefile
+	@mkdir -p $(@D)
+	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' $< > $@
+
+$(OUT)/tests/%: $(OUT)/obj/tests/%.o $(SUPPORT_OBJ) $(LIB_OBJ)
+	@mkdir -p $(@D)
+	$(CC) -pie $(DK_LDFLAGS) -o $@ $< $(SUPPORT_OBJ) $(LIB_OBJ) $(DK_LIBS) -lcmocka
+
+$(OUT)/fuzz/%: $(OUT)/obj/tests/fuzz/%.o $(LIB_OBJ)
+	@mkdir -p $(@D)
+	$(CC) -fsanitize=fuzzer $(DK_LDFLAGS) -o $@ $< $(LIB_OBJ) $(DK_LIBS)
+
+tests: $(TEST_BIN)
+fuzzers: $(FUZZ_BIN)
+
+# ---- targets -----------------------------------------------------------------------------------
+demo: all
+	@$(BIN) demo
+
+check: need-test
+	@$(PYTHON) tests/run.py check
+
+quick: need-test
+	@$(PYTHON) tests/run.py quick
+
+check-shared: need-test
+	@$(PYTHON) tests/run.py shared --data $(DATA)
+
+san: need-test
+	@$(PYTHON) tests/run.py san
+
+cover: need-test
+	@$(PYTHON) tests/run.py cover
+
+fuzz: need-fuzz
+	@$(MAKE) --no-print-directory BUILD=fuzz fuzzers
+	@$(PYTHON) tests/run.py fuzz --seconds $(or $(FUZZ_SECONDS),60)
+
+soak: need-test all
+	@$(PYTHON) tests/run.py soak
+
+bench: all
+	@$(BIN) bench --json
+
+format: need-test
+	clang-format -i $(shell find src include tests docs/examples -name '*.[ch]')
+
+layers:
+	@$(PYTHON) scripts/layers.py
+
+size:
+	@$(PYTHON) scripts/size.py
+
+docs: all
+	@$(PYTHON) scripts/docs.py
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include
+	install -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/dekhand
+	install -m 755 $(SO) $(DESTDIR)$(LIBDIR)/
+	ln -sf libdekhand.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/libdekhand.so
+	install -m 644 $(AR_LIB) $(DESTDIR)$(LIBDIR)/
+	install -m 644 include/dekhand.h include/dekhand_admin.h $(DESTDIR)$(PREFIX)/include/
+	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' \
+	    scripts/dekhand.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/dekhand.pc
+
+clean:
+	rm -rf build
+
+-include $(shell find $(OUT)/obj -name '*.d' 2>/dev/null)
