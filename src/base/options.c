@@ -1,0 +1,303 @@
+#include "base/options.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+const struct dk_option dk_options[DK_OPT_COUNT] = {
+#define DK_OPTION(id, name, flag, type, def, min, max, unit, secret, reload, help)                 \
+    {name, flag, DK_OPT_##type, def, min, max, unit, secret, reload, help},
+#include "base/options.def"
+#undef DK_OPTION
+};
+
+#define NAME_MAX_BYTES 64
+#define FILE_MAX_BYTES (256 * 1024)
+
+void dk_settings_init(struct dk_settings *settings, const struct dk_mem *mem)
+{
+    *settings = (struct dk_settings){.mem = mem};
+}
+
+void dk_settings_clear(struct dk_settings *settings)
+{
+    for (size_t i = 0; i < DK_OPT_COUNT; i++) {
+        if (settings->value[i] != NULL && dk_options[i].secret) {
+            memset(settings->value[i], 0, strlen(settings->value[i]));
+        }
+        dk_mem_free(settings->mem, settings->value[i]);
+        settings->value[i] = NULL;
+    }
+    dk_mem_free(settings->mem, settings->file);
+    settings->file = NULL;
+}
+
+static int find(const char *name)
+{
+    for (int i = 0; i < DK_OPT_COUNT; i++) {
+        if (strcmp(dk_options[i].name, name) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+/* Levenshtein distance, names are short. */
+static size_t distance(const char *a, const char *b)
+{
+    size_t n = strlen(a), m = strlen(b);
+    if (n > NAME_MAX_BYTES || m > NAME_MAX_BYTES) {
+        return SIZE_MAX;
+    }
+    size_t row[NAME_MAX_BYTES + 1];
+    for (size_t j = 0; j <= m; j++) {
+        row[j] = j;
+    }
+    for (size_t i = 1; i <= n; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= m; j++) {
+            size_t best = diagonal + (a[i - 1] != b[j - 1]);
+            best = row[j] + 1 < best ? row[j] + 1 : best;
+            best = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
+            diagonal = row[j];
+            row[j] = best;
+        }
+    }
+    return row[m];
+}
+
+const char *dk_option_suggest(const char *name)
+{
+    const char *best = NULL;
+    size_t least = 6; /* further away it is no slip of the hand */
+    for (size_t i = 0; i < DK_OPT_COUNT; i++) {
+        size_t d = distance(name, dk_options[i].name);
+        if (d < least) {
+            least = d;
+            best = dk_options[i].name;
+        }
+    }
+    return best;
+}
+
+static bool is_ours(const char *name)
+{
+    return strncmp(name, "KMS_", 4) == 0 || strncmp(name, "DEKHAND_", 8) == 0;
+}
+
+/* KMS_PORT, KMS_PORT_8200_TCP_ADDR, KMS_X_SERVICE_HOST: made for every service by Kubernetes. */
+static bool is_kubernetes(const char *name)
+{
+    const char *port = strstr(name, "_PORT");
+    return strstr(name, "_SERVICE_HOST") != NULL || strstr(name, "_SERVICE_PORT") != NULL ||
+           (port != NULL && (port[5] == '\0' || (port[5] == '_' && port[6] >= '0' && port[6] <= '9')));
+}
+
+static dk_rc fail_unknown(const char *name, struct dk_err *err)
+{
+    const char *suggestion = dk_option_suggest(name);
+    if (suggestion != NULL) {
+        return DK_FAIL(err, CONFIG, "%.64s is not a setting; did you mean %s?", name, suggestion);
+    }
+    return DK_FAIL(err, CONFIG, "%.64s is not a setting; `dekhand config` lists them", name);
+}
+
+static dk_rc check_int(const struct dk_option *option, const char *value, struct dk_err *err)
+{
+    char *end = NULL;
+    errno = 0;
+    long long v = strtoll(value, &end, 10);
+    bool plain = value[0] == '-' || (value[0] >= '0' && value[0] <= '9');
+    if (!plain || *end != '\0' || errno != 0) {
+        return DK_FAIL(err, CONFIG, "%s: not a whole number of %s", option->name, option->unit);
+    }
+    if (v < option->min) {
+        return DK_FAIL(err, CONFIG, "%s: %lld is below %lld %s", option->name, v,
+                       (long long)option->min, option->unit);
+    }
+    if (v > option->max) {
+        return DK_FAIL(err, CONFIG, "%s: %lld is above %lld %s", option->name, v,
+                       (long long)option->max, option->unit);
+    }
+    return DK_OK;
+}
+
+dk_rc dk_settings_set(struct dk_settings *settings, const char *name, const char *value,
+                      enum dk_option_source source, struct dk_err *err)
+{
+    int i = find(name);
+    if (i < 0) {
+        return fail_unknown(name, err);
+    }
+    if (value[0] == '\0') {
+        return DK_FAIL(err, CONFIG, "%s is empty: give it a value or leave it out", name);
+    }
+    if (dk_options[i].type == DK_OPT_INT) {
+        DK_TRY(check_int(&dk_options[i], value, err));
+    }
+    if (settings->value[i] != NULL && settings->source[i] > source) {
+        return DK_OK;
+    }
+    char *copy = dk_mem_strdup(settings->mem, value);
+    if (copy == NULL) {
+        return DK_FAIL(err, NOMEM, "no memory for %s", name);
+    }
+    dk_mem_free(settings->mem, settings->value[i]);
+    settings->value[i] = copy;
+    settings->source[i] = source;
+    return DK_OK;
+}
+
+dk_rc dk_settings_read_environment(struct dk_settings *settings, char **environ_list,
+                                   void (*warn)(void *arg, const char *name,
+                                                const char *suggestion),
+                                   void *arg, struct dk_err *err)
+{
+    for (; *environ_list != NULL; environ_list++) {
+        const char *equals = strchr(*environ_list, '=');
+        size_t n = equals != NULL ? (size_t)(equals - *environ_list) : 0;
+        char name[NAME_MAX_BYTES + 1];
+        if (n == 0 || n > NAME_MAX_BYTES) {
+            continue;
+        }
+        memcpy(name, *environ_list, n);
+        name[n] = '\0';
+        if (find(name) >= 0) {
+            if (strcmp(name, "DEBUG") == 0 && strncmp(equals + 1, "kms:", 4) != 0) {
+                continue; /* another program's DEBUG */
+            }
+            DK_TRY(dk_settings_set(settings, name, equals + 1, DK_FROM_ENVIRONMENT, err));
+        } else if (is_ours(name) && !is_kubernetes(name) && warn != NULL) {
+            warn(arg, name, dk_option_suggest(name));
+        }
+    }
+    return DK_OK;
+}
+
+/* Takes off quotes, or a trailing comment and blanks. NULL: a quote is not closed. */
+static char *unquote(char *value)
+{
+    char quote = value[0];
+    if (quote == '"' || quote == '\'') {
+        char *end = strchr(value + 1, quote);
+        if (end == NULL) {
+            return NULL;
+        }
+        *end = '\0';
+        return value + 1;
+    }
+    for (char *p = value; *p != '\0'; p++) {
+        if (*p == '#' && (p == value || p[-1] == ' ' || p[-1] == '\t')) {
+            *p = '\0';
+            break;
+        }
+    }
+    size_t n = strlen(value);
+    while (n > 0 && (value[n - 1] == ' ' || value[n - 1] == '\t' || value[n - 1] == '\r')) {
+        value[--n] = '\0';
+    }
+    return value;
+}
+
+static dk_rc read_line(struct dk_settings *settings, char *line, struct dk_err *err)
+{
+    line += strspn(line, " \t");
+    if (strncmp(line, "export ", 7) == 0) {
+        line += 7;
+    }
+    if (*line == '\0' || *line == '#' || *line == '\r') {
+        return DK_OK;
+    }
+    char *equals = strchr(line, '=');
+    if (equals == NULL) {
+        return DK_FAIL(err, CONFIG, "a line is NAME=value, a comment or empty");
+    }
+    *equals = '\0';
+    size_t n = strlen(line);
+    while (n > 0 && line[n - 1] == ' ') {
+        line[--n] = '\0';
+    }
+    if (find(line) < 0 && !is_ours(line)) {
+        return DK_OK; /* the application's own */
+    }
+    char *value = unquote(equals + 1 + strspn(equals + 1, " \t"));
+    if (value == NULL) {
+        return DK_FAIL(err, CONFIG, "%s: the quote is not closed", line);
+    }
+    if (strcmp(line, "DEBUG") == 0 && strncmp(value, "kms:", 4) != 0) {
+        return DK_OK;
+    }
+    return dk_settings_set(settings, line, value, DK_FROM_FILE, err);
+}
+
+static dk_rc read_lines(struct dk_settings *settings, const char *path, FILE *file, char *text,
+                        struct dk_err *err)
+{
+    size_t n = fread(text, 1, FILE_MAX_BYTES, file);
+    if (ferror(file)) {
+        return DK_FAIL_BACKEND(err, IO, errno, "%s cannot be read", path);
+    }
+    if (n == FILE_MAX_BYTES || memchr(text, '\0', n) != NULL) {
+        return DK_FAIL(err, CONFIG, "%s is not a settings file: %s", path,
+                       n == FILE_MAX_BYTES ? "it is larger than 256 KiB" : "it holds a NUL byte");
+    }
+    text[n] = '\0';
+    unsigned number = 0;
+    for (char *line = text; line != NULL;) {
+        char *next = strchr(line, '\n');
+        if (next != NULL) {
+            *next++ = '\0';
+        }
+        number++;
+        struct dk_err cause;
+        dk_err_clear(&cause);
+        if (read_line(settings, line, &cause) != DK_OK) {
+            return dk_err_set(err, cause.rc, __FILE__, __LINE__, "%s, line %u: %s", path, number,
+                              cause.text);
+        }
+        line = next;
+    }
+    return DK_OK;
+}
+
+dk_rc dk_settings_read_file(struct dk_settings *settings, const char *path, bool must_exist,
+                            struct dk_err *err)
+{
+    FILE *file = fopen(path, "re");
+    if (file == NULL) {
+        if (!must_exist && (errno == ENOENT || errno == ENOTDIR)) {
+            return DK_OK;
+        }
+        return DK_FAIL_BACKEND(err, CONFIG, errno, "%s cannot be opened: %s", path,
+                               strerror(errno));
+    }
+    char *text = dk_mem_alloc(settings->mem, FILE_MAX_BYTES + 1);
+    dk_rc rc = text == NULL ? DK_FAIL(err, NOMEM, "no memory to read %s", path)
+                            : read_lines(settings, path, file, text, err);
+    fclose(file);
+    if (text != NULL) {
+        memset(text, 0, FILE_MAX_BYTES);
+    }
+    dk_mem_free(settings->mem, text);
+    if (rc == DK_OK) {
+        dk_mem_free(settings->mem, settings->file);
+        settings->file = dk_mem_strdup(settings->mem, path);
+    }
+    return rc;
+}
+
+const char *dk_settings_str(const struct dk_settings *settings, enum dk_option_id id)
+{
+    return settings->value[id] != NULL ? settings->value[id] : dk_options[id].def;
+}
+
+int64_t dk_settings_int(const struct dk_settings *settings, enum dk_option_id id)
+{
+    return strtoll(dk_settings_str(settings, id), NULL, 10);
+}
+
+bool dk_settings_is_set(const struct dk_settings *settings, enum dk_option_id id)
+{
+    return settings->value[id] != NULL;
+}

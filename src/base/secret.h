@@ -1,0 +1,63 @@
+/*
+ * secret: the locked arena in which all key bytes live (M1).
+ *
+ * One mapping: guard pages on both sides, canaries, mlock, MADV_DONTDUMP, MADV_WIPEONFORK, cut
+ * into cells of 64 bytes. A dk_secret is a cell. It cannot be printed or turned into a view except
+ * through the long-named door; freeing wipes, and there is no other free.
+ * After fork() the child finds the arena wiped; dk_arena_forked() tells it, and the owner then
+ * calls dk_arena_reset(). All functions but open, close and reset may be called by several threads.
+ */
+#ifndef DK_BASE_SECRET_H
+#define DK_BASE_SECRET_H
+
+#include <stdatomic.h>
+
+#include "base/bytes.h"
+
+#define DK_SECRET_CELL 64
+
+struct dk_arena;
+
+struct dk_secret {
+    uint8_t *cell; /* NULL = empty */
+    uint8_t n;     /* bytes in use, 1 to DK_SECRET_CELL */
+};
+
+struct dk_arena_report {
+    size_t bytes;
+    bool locked; /* false: the memory lock limit is lower than the arena (warn) */
+};
+
+/* An arena of at least `cells` cells. E_NOMEM. A refused lock is reported, not an error. */
+DK_MUST_USE dk_rc dk_arena_open(const struct dk_world *world, size_t cells, struct dk_arena **out,
+                                struct dk_arena_report *report, struct dk_err *err);
+/* Wipes everything. NULL is allowed. */
+void dk_arena_close(struct dk_arena *arena);
+/* True in a child process that has not reset the arena yet. Costs one load. */
+bool dk_arena_forked(const struct dk_arena *arena);
+/* In the child, alone: every cell is free again. Old dk_secret values must not be used. */
+void dk_arena_reset(struct dk_arena *arena);
+/* True while the canaries stand. */
+bool dk_arena_intact(const struct dk_arena *arena);
+
+/* A zeroed secret of n bytes. E_NOMEM when the arena is full. */
+DK_MUST_USE dk_rc dk_secret_new(struct dk_arena *arena, size_t n, struct dk_secret *out,
+                                struct dk_err *err);
+/* Wipes and gives back; an empty secret is allowed. */
+void dk_secret_free(struct dk_arena *arena, struct dk_secret *secret);
+
+/* The door for cryptographic calls: borrowed, never to be stored, copied or logged. */
+static inline uint8_t *dk_secret_expose_for_crypto(const struct dk_secret *secret)
+{
+    return secret->cell;
+}
+
+/* Constant-time comparison. */
+bool dk_secret_equal(const struct dk_secret *a, const struct dk_secret *b);
+/* Constant-time: all bytes zero. */
+bool dk_secret_is_zero(const struct dk_secret *secret);
+
+/* Wipes memory that held plaintext or key material for a moment. */
+void dk_wipe(void *p, size_t n);
+
+#endif
