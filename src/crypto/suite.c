@@ -1,6 +1,7 @@
 #include "crypto/suite.h"
 
 #include <openssl/core_names.h>
+#include <openssl/kdf.h>
 #include <openssl/params.h>
 
 #include "crypto/aead.h"
