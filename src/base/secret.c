@@ -116,6 +116,12 @@ bool dk_arena_intact(const struct dk_arena *arena)
            memcmp(last, arena->canary, CANARY_BYTES) == 0;
 }
 
+uint8_t *dk_arena_expose_whole_for_file(struct dk_arena *arena, size_t *n)
+{
+    *n = arena->cell_count * DK_SECRET_CELL;
+    return arena->cells;
+}
+
 dk_rc dk_secret_new(struct dk_arena *arena, size_t n, struct dk_secret *out, struct dk_err *err)
 {
     if (n == 0 || n > DK_SECRET_CELL) {

@@ -40,6 +40,9 @@ void dk_arena_reset(struct dk_arena *arena);
 /* True while the canaries stand. */
 bool dk_arena_intact(const struct dk_arena *arena);
 
+/* All cells as one range, for a file that holds keys: only of an arena without dk_secrets. */
+uint8_t *dk_arena_expose_whole_for_file(struct dk_arena *arena, size_t *n);
+
 /* A zeroed secret of n bytes. E_NOMEM when the arena is full. */
 DK_MUST_USE dk_rc dk_secret_new(struct dk_arena *arena, size_t n, struct dk_secret *out,
                                 struct dk_err *err);

@@ -1,0 +1,131 @@
+/*
+ * provider: who holds the master key and wraps data keys under it.
+ *
+ * Called from keys/ only. Knows contexts and blobs, not tenants' rules and not the store. A back
+ * end is one file that ends in one dk_provider_ops, named in dk_provider_backends. Callers use the
+ * dk_provider_* functions, which check before and after: a data key of 31 bytes, of zeros, one
+ * handed out twice or an answer under another key id is refused here, once for all back ends.
+ * A dk_provider may be shared by threads; a call may block on network or disk.
+ */
+#ifndef DK_PROVIDER_PROVIDER_H
+#define DK_PROVIDER_PROVIDER_H
+
+#include "base/log.h"
+#include "base/tenant.h"
+#include "crypto/context.h"
+#include "crypto/suite.h"
+
+#define DK_DATA_KEY 32
+#define DK_CHECK_VALUE 32
+#define DK_KMS_KEY_ID_MAX 511
+/* base64 of the longest wrap: RSA-4096 and its seal, or a KMS CiphertextBlob */
+#define DK_WRAPPED_MAX 2047
+#define DK_PURPOSE_DATA "DataEncryption"
+#define DK_PURPOSE_REGISTRY "Registry"
+
+/* The three pairs that every wrap is bound to (FORMATS "Wraps", I01). */
+struct dk_wrap_context {
+    struct dk_view tenant; /* or the registry's UUID */
+    const char *purpose;
+    const char *timestamp; /* exact text, stored beside the blob */
+};
+
+struct dk_wrapped {
+    char kms_key_id[DK_KMS_KEY_ID_MAX + 1]; /* from the provider's answer, never an alias */
+    char blob[DK_WRAPPED_MAX + 1];          /* encrypted_data_key: standard base64 */
+};
+
+/* What a back end cannot do is a missing bit, never a question for its name. */
+enum dk_provider_caps {
+    DK_PROVIDER_BINDS_CONTEXT = 1, /* an unwrap under another context fails */
+    DK_PROVIDER_AUTHENTICATES = 2, /* only a holder of the master key can make a wrap */
+};
+
+struct dk_provider_setup {
+    const struct dk_world *world;
+    const struct dk_suite *suite;
+    struct dk_arena *arena;
+    const struct dk_log *log;
+    const char *master_key_path; /* local */
+    void *test_arg;              /* the fake of the tests */
+};
+
+struct dk_provider_info {
+    char kms_key_id[DK_KMS_KEY_ID_MAX + 1]; /* the key that wraps now */
+    unsigned key_count;                     /* master keys that can unwrap */
+};
+
+/*
+ * Calls of a back end. `key` is a cell with room for DK_SECRET_CELL bytes; the back end sets key->n
+ * to what it got. On an error `key` and `out` hold nothing of use; nothing was stored anywhere.
+ */
+struct dk_provider_ops {
+    const char *name; /* as in KMS_PROVIDER and the column `provider` */
+    unsigned caps;
+    dk_rc (*open)(const struct dk_provider_setup *setup, void **self, struct dk_err *err);
+    void (*close)(void *self);
+    /* In a child process, alone, after the arena was reset: gets its secrets again. */
+    dk_rc (*after_fork)(void *self, struct dk_err *err);
+    dk_rc (*describe)(void *self, struct dk_provider_info *out, struct dk_err *err);
+    dk_rc (*generate)(void *self, const struct dk_wrap_context *context, struct dk_secret *key,
+                      struct dk_wrapped *out, struct dk_err *err);
+    dk_rc (*wrap)(void *self, const struct dk_wrap_context *context, const struct dk_secret *key,
+                  struct dk_wrapped *out, struct dk_err *err);
+    /* Opens wrapped->blob, which was made under wrapped->kms_key_id; `answered` = the id in the
+       provider's answer. E_AUTH: another context or a changed blob. */
+    dk_rc (*unwrap)(void *self, const struct dk_wrap_context *context,
+                    const struct dk_wrapped *wrapped, struct dk_secret *key,
+                    char answered[static DK_KMS_KEY_ID_MAX + 1], struct dk_err *err);
+};
+
+/* Ends with NULL. */
+extern const struct dk_provider_ops *const dk_provider_backends[];
+
+struct dk_provider;
+
+/* By its name among `dk_provider_backends`; E_CONFIG names those that exist. */
+DK_MUST_USE dk_rc dk_provider_find(const char *name, const struct dk_provider_ops **out,
+                                   struct dk_err *err);
+DK_MUST_USE dk_rc dk_provider_open(const struct dk_provider_ops *ops,
+                                   const struct dk_provider_setup *setup, struct dk_provider **out,
+                                   struct dk_err *err);
+void dk_provider_close(struct dk_provider *provider); /* NULL is allowed */
+DK_MUST_USE dk_rc dk_provider_after_fork(struct dk_provider *provider, struct dk_err *err);
+
+const char *dk_provider_name(const struct dk_provider *provider);
+unsigned dk_provider_caps(const struct dk_provider *provider);
+DK_MUST_USE dk_rc dk_provider_describe(struct dk_provider *provider, struct dk_provider_info *out,
+                                       struct dk_err *err);
+
+/*
+ * A fresh data key, its wrap, and its check value (DK_CHECK_VALUE bytes). The blob was unwrapped
+ * again and compared. `key` is the caller's: dk_secret_free().
+ */
+DK_MUST_USE dk_rc dk_provider_generate(struct dk_provider *provider,
+                                       const struct dk_wrap_context *context,
+                                       struct dk_secret *key, struct dk_wrapped *out,
+                                       uint8_t check_value[static DK_CHECK_VALUE],
+                                       struct dk_err *err);
+/* Wraps a key that exists; the blob was unwrapped again and compared (I15). */
+DK_MUST_USE dk_rc dk_provider_wrap(struct dk_provider *provider,
+                                   const struct dk_wrap_context *context,
+                                   const struct dk_secret *key, struct dk_wrapped *out,
+                                   struct dk_err *err);
+/* `key` is the caller's: dk_secret_free(). */
+DK_MUST_USE dk_rc dk_provider_unwrap(struct dk_provider *provider,
+                                     const struct dk_wrap_context *context,
+                                     const struct dk_wrapped *wrapped, struct dk_secret *key,
+                                     struct dk_err *err);
+/* Generates, unwraps and forgets a canary. */
+DK_MUST_USE dk_rc dk_provider_test(struct dk_provider *provider, struct dk_err *err);
+
+/* check_value of a data key (FORMATS). */
+DK_MUST_USE dk_rc dk_check_value(const struct dk_suite *suite, const struct dk_secret *key,
+                                 uint8_t out[static DK_CHECK_VALUE], struct dk_err *err);
+
+/* AAD of the wraps that are ours: lp("dekhand/wrap/1") | pairs(context). */
+#define DK_WRAP_AAD_MAX (4 + 14 + DK_CONTEXT_ENCODED_MAX)
+DK_MUST_USE dk_rc dk_wrap_aad(const struct dk_wrap_context *context, uint8_t *out, size_t *out_len,
+                              struct dk_err *err);
+
+#endif
