@@ -138,7 +138,7 @@ static dk_rc local_describe(void *self, struct dk_provider_info *out, struct dk_
 }
 
 /* One message under a master key; the context is keyed for this call only. */
-static dk_rc crypt(const struct local *local, const struct dk_master_key *master,
+static dk_rc run_aead(const struct local *local, const struct dk_master_key *master,
                    enum dk_aead_way way, struct dk_aead_op *op, struct dk_err *err)
 {
     const struct dk_aead_ops *aead = local->setup.suite->aead;
@@ -175,7 +175,7 @@ static dk_rc local_wrap(void *self, const struct dk_wrap_context *context,
                             .in = dk_view_of(dk_secret_expose_for_crypto(key), DK_DATA_KEY),
                             .out = blob + HEAD_LEN,
                             .tag = blob + HEAD_LEN + DK_DATA_KEY};
-    DK_TRY(crypt(local, master, DK_AEAD_SEAL, &op, err));
+    DK_TRY(run_aead(local, master, DK_AEAD_SEAL, &op, err));
     dk_base64_encode(blob, sizeof blob, out->blob);
     snprintf(out->kms_key_id, sizeof out->kms_key_id, "%s", master->id);
     return DK_OK;
@@ -228,7 +228,7 @@ static dk_rc local_unwrap(void *self, const struct dk_wrap_context *context,
                             .in = dk_view_of(blob + HEAD_LEN, DK_DATA_KEY),
                             .out = dk_secret_expose_for_crypto(key),
                             .tag = blob + HEAD_LEN + DK_DATA_KEY};
-    DK_TRY(crypt(local, master, DK_AEAD_OPEN, &op, err));
+    DK_TRY(run_aead(local, master, DK_AEAD_OPEN, &op, err));
     snprintf(answered, DK_KMS_KEY_ID_MAX + 1, "%s", master->id);
     return DK_OK;
 }

@@ -1,0 +1,392 @@
+#include "store/sqlite.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "store/migrations.h"
+#include "store/sqlite_txn.h"
+
+#define BUSY_MS 5000
+/* "dekh": tells our file from any other SQLite database. */
+#define APPLICATION_ID 0x64656b68
+
+struct dk_sqlite {
+    const struct dk_world *world;
+    char path[DK_PATH_MAX];
+    atomic_int open_txns; /* of this process; seen by the child of a fork */
+    atomic_bool broken;   /* forked inside a transaction: SQLite's state here cannot be trusted */
+};
+
+dk_rc dk_sqlite_fail(sqlite3 *db, int code, const char *what, struct dk_err *err)
+{
+    const char *text = db != NULL ? sqlite3_errmsg(db) : sqlite3_errstr(code);
+    long extended = db != NULL ? sqlite3_extended_errcode(db) : code;
+    switch (code & 0xFF) {
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+        return DK_FAIL_BACKEND(err, BUSY, extended, "%s: the database is locked by another process",
+                               what);
+    case SQLITE_NOMEM:
+        return DK_FAIL_BACKEND(err, NOMEM, extended, "%s: out of memory", what);
+    case SQLITE_READONLY:
+    case SQLITE_PERM:
+        return DK_FAIL_BACKEND(err, READ_ONLY, extended, "%s: the database cannot be written", what);
+    case SQLITE_NOTADB:
+        return DK_FAIL_BACKEND(err, SCHEMA, extended, "%s: the file is not a database", what);
+    case SQLITE_CORRUPT:
+        return DK_FAIL_BACKEND(err, STORE, extended, "%s: the database is damaged: %s", what, text);
+    default:
+        return DK_FAIL_BACKEND(err, STORE, extended, "%s failed: %s", what, text);
+    }
+}
+
+static dk_rc exec(sqlite3 *db, const char *sql, const char *what, struct dk_err *err)
+{
+    int code = sqlite3_exec(db, sql, NULL, NULL, NULL);
+    return code == SQLITE_OK ? DK_OK : dk_sqlite_fail(db, code, what, err);
+}
+
+static dk_rc read_int(sqlite3 *db, const char *sql, int64_t *out, struct dk_err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    int code = sqlite3_prepare_v2(db, sql, -1, &stmt, NULL);
+    if (code == SQLITE_OK) {
+        code = sqlite3_step(stmt);
+    }
+    dk_rc rc = DK_OK;
+    if (code == SQLITE_ROW) {
+        *out = sqlite3_column_int64(stmt, 0);
+    } else {
+        rc = dk_sqlite_fail(db, code, "reading the database's head", err);
+    }
+    sqlite3_finalize(stmt);
+    return rc;
+}
+
+/* ---- connections ---------------------------------------------------------------------------- */
+
+static dk_rc connect_to(const char *name, int flags, sqlite3 **out, struct dk_err *err)
+{
+    sqlite3 *db = NULL;
+    int code = sqlite3_open_v2(name, &db, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
+    if (code != SQLITE_OK) {
+        dk_rc rc = dk_sqlite_fail(db, code, "opening the database", err);
+        sqlite3_close(db);
+        return rc;
+    }
+    sqlite3_busy_timeout(db, BUSY_MS);
+    sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+    /* FULL: a commit is on the disk before it is acknowledged. */
+    dk_rc rc = exec(db, "PRAGMA synchronous = FULL; PRAGMA cell_size_check = ON", "setting up", err);
+    if (rc != DK_OK) {
+        sqlite3_close(db);
+        return rc;
+    }
+    *out = db;
+    return DK_OK;
+}
+
+static bool wal_exists(const struct dk_sqlite *store)
+{
+    char wal[DK_PATH_MAX + 8];
+    snprintf(wal, sizeof wal, "%s-wal", store->path);
+    return dk_file_exists(wal);
+}
+
+/* file:PATH?immutable=1 with the characters that a URI gives a meaning escaped. */
+static void immutable_uri(const char *path, char *out, size_t cap)
+{
+    size_t n = (size_t)snprintf(out, cap, "file:");
+    for (; *path != '\0' && n + 16 < cap; path++) {
+        bool special = *path == '%' || *path == '?' || *path == '#';
+        n += (size_t)snprintf(out + n, cap - n, special ? "%%%02x" : "%c", (unsigned char)*path);
+    }
+    snprintf(out + n, cap - n, "?immutable=1");
+}
+
+/*
+ * A folder that cannot be written (F16): WAL mode wants to make its -shm file there. Without a
+ * -wal file no writer is at work, so the file can be read as it stands.
+ */
+static dk_rc connect_immutable(const struct dk_sqlite *store, sqlite3 **out, struct dk_err *err)
+{
+    char uri[3 * DK_PATH_MAX + 32];
+    immutable_uri(store->path, uri, sizeof uri);
+    return connect_to(uri, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, out, err);
+}
+
+static bool folder_is_writable(const struct dk_sqlite *store)
+{
+    char copy[DK_PATH_MAX];
+    snprintf(copy, sizeof copy, "%s", store->path);
+    char *slash = strrchr(copy, '/');
+    if (slash == NULL) {
+        return access(".", W_OK) == 0;
+    }
+    slash[slash == copy] = '\0';
+    return access(copy, W_OK) == 0;
+}
+
+static dk_rc connect(const struct dk_sqlite *store, enum dk_txn_mode mode, sqlite3 **out,
+                     struct dk_err *err)
+{
+    if (!dk_file_exists(store->path)) {
+        return DK_FAIL(err, CONFIG, "there is no registry at %s: run `dekhand init`", store->path);
+    }
+    if (access(store->path, R_OK) != 0) {
+        return DK_FAIL_BACKEND(err, STORE, errno, "%s cannot be read: %s", store->path,
+                               strerror(errno));
+    }
+    bool writable = access(store->path, W_OK) == 0 && folder_is_writable(store);
+    if (!writable && mode == DK_TXN_WRITE) {
+        return DK_FAIL(err, READ_ONLY, "%s or its folder is read-only for this user", store->path);
+    }
+    if (!writable && !wal_exists(store)) {
+        return connect_immutable(store, out, err);
+    }
+    return connect_to(store->path, writable ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY, out,
+                      err);
+}
+
+/* ---- migrations ----------------------------------------------------------------------------- */
+
+static dk_rc check_schema(const struct dk_sqlite *store, sqlite3 *db, struct dk_err *err)
+{
+    int64_t application = 0, version = 0;
+    DK_TRY(read_int(db, "PRAGMA application_id", &application, err));
+    DK_TRY(read_int(db, "PRAGMA user_version", &version, err));
+    if (application == 0 && version == 0) {
+        return DK_FAIL(err, CONFIG, "%s holds no registry yet: run `dekhand init`", store->path);
+    }
+    if (application != APPLICATION_ID) {
+        return DK_FAIL(err, SCHEMA, "%s is the database of another program", store->path);
+    }
+    if (version != (int64_t)dk_sqlite_migration_count) {
+        return DK_FAIL(err, SCHEMA, "%s has schema %lld, this program knows %u: %s", store->path,
+                       (long long)version, dk_sqlite_migration_count,
+                       version > (int64_t)dk_sqlite_migration_count
+                           ? "it was written by a newer dekhand"
+                           : "run `dekhand init`");
+    }
+    return DK_OK;
+}
+
+static dk_rc create_registry_row(const struct dk_sqlite *store, sqlite3 *db, struct dk_err *err)
+{
+    char uuid[DK_UUID_TEXT], now[DK_TIME_TEXT], sql[256];
+    DK_TRY(dk_uuid_new(store->world, uuid, err));
+    dk_time_format(dk_wall_us(store->world), now);
+    snprintf(sql, sizeof sql,
+             "INSERT OR IGNORE INTO registry (id, registry_uuid, schema_version, created_at) "
+             "VALUES (1, '%s', 0, '%s')",
+             uuid, now);
+    return exec(db, sql, "making the registry row", err);
+}
+
+/* One transaction: all missing migrations, or none. */
+static dk_rc apply(const struct dk_sqlite *store, sqlite3 *db, struct dk_err *err)
+{
+    int64_t application = 0, version = 0, tables = 0;
+    DK_TRY(read_int(db, "PRAGMA application_id", &application, err));
+    DK_TRY(read_int(db, "PRAGMA user_version", &version, err));
+    DK_TRY(read_int(db, "SELECT count(*) FROM sqlite_schema", &tables, err));
+    if (application != APPLICATION_ID && (application != 0 || version != 0 || tables != 0)) {
+        return DK_FAIL(err, SCHEMA, "%s is the database of another program", store->path);
+    }
+    if (version > (int64_t)dk_sqlite_migration_count) {
+        return DK_FAIL(err, SCHEMA, "%s has schema %lld, this program knows %u: it was written by "
+                       "a newer dekhand", store->path, (long long)version,
+                       dk_sqlite_migration_count);
+    }
+    for (unsigned i = (unsigned)version; i < dk_sqlite_migration_count; i++) {
+        DK_TRY(exec(db, dk_sqlite_migrations[i].sql, dk_sqlite_migrations[i].name, err));
+        dk_trace(store->world, "migrate.step");
+    }
+    if (version == (int64_t)dk_sqlite_migration_count) {
+        return DK_OK;
+    }
+    char sql[160];
+    DK_TRY(create_registry_row(store, db, err));
+    snprintf(sql, sizeof sql,
+             "UPDATE registry SET schema_version = %u; PRAGMA application_id = %d; "
+             "PRAGMA user_version = %u",
+             dk_sqlite_migration_count, APPLICATION_ID, dk_sqlite_migration_count);
+    return exec(db, sql, "writing the schema version", err);
+}
+
+static dk_rc make_file(const struct dk_sqlite *store, struct dk_err *err)
+{
+    int fd = open(store->path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        return DK_FAIL_BACKEND(err, IO, errno, "%s cannot be made: %s", store->path,
+                               strerror(errno));
+    }
+    close(fd);
+    return dk_dir_sync(store->path, err);
+}
+
+static dk_rc sqlite_migrate(void *self, struct dk_err *err)
+{
+    struct dk_sqlite *store = self;
+    sqlite3 *db = NULL;
+    DK_TRY(make_file(store, err));
+    DK_TRY(connect_to(store->path, SQLITE_OPEN_READWRITE, &db, err));
+    dk_rc rc = exec(db, "PRAGMA journal_mode = WAL", "setting WAL mode", err);
+    if (rc == DK_OK) {
+        rc = exec(db, "BEGIN IMMEDIATE", "starting the migration", err);
+    }
+    if (rc == DK_OK) {
+        rc = apply(store, db, err);
+        rc = rc == DK_OK ? exec(db, "COMMIT", "committing the migration", err) : rc;
+        if (rc != DK_OK) {
+            sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+        }
+    }
+    sqlite3_close(db);
+    return rc;
+}
+
+static dk_rc sqlite_exists(void *self, bool *out, struct dk_err *err)
+{
+    (void)err;
+    const struct dk_sqlite *store = self;
+    struct stat st;
+    *out = lstat(store->path, &st) == 0 && st.st_size > 0;
+    return DK_OK;
+}
+
+/* ---- transactions --------------------------------------------------------------------------- */
+
+static void end(struct dk_sqlite_txn *txn)
+{
+    for (size_t i = 0; i < DK_SQL_COUNT; i++) {
+        sqlite3_finalize(txn->prepared[i]);
+    }
+    sqlite3_close(txn->db);
+    atomic_fetch_sub(&txn->store->open_txns, 1);
+    dk_mem_free(&txn->store->world->mem, txn);
+}
+
+static dk_rc start(struct dk_sqlite *store, struct dk_sqlite_txn *txn, struct dk_err *err)
+{
+    DK_TRY(connect(store, txn->mode, &txn->db, err));
+    DK_TRY(exec(txn->db, txn->mode == DK_TXN_WRITE ? "BEGIN IMMEDIATE" : "BEGIN",
+                "starting a transaction", err));
+    return check_schema(store, txn->db, err);
+}
+
+static dk_rc sqlite_begin(void *self, enum dk_txn_mode mode, void **out, struct dk_err *err)
+{
+    struct dk_sqlite *store = self;
+    if (atomic_load(&store->broken)) {
+        return DK_FAIL(err, FORKED, "this process was forked while another thread used %s",
+                       store->path);
+    }
+    struct dk_sqlite_txn *txn = dk_mem_zalloc(&store->world->mem, sizeof *txn);
+    if (txn == NULL) {
+        return DK_FAIL(err, NOMEM, "no memory for a transaction");
+    }
+    txn->store = store;
+    txn->mode = mode;
+    atomic_fetch_add(&store->open_txns, 1);
+    dk_rc rc = start(store, txn, err);
+    if (rc != DK_OK) {
+        end(txn);
+        return rc;
+    }
+    *out = txn;
+    return DK_OK;
+}
+
+static dk_rc sqlite_commit(void *self, struct dk_err *err)
+{
+    struct dk_sqlite_txn *txn = self;
+    for (size_t i = 0; i < DK_SQL_COUNT; i++) {
+        sqlite3_reset(txn->prepared[i]);
+    }
+    dk_rc rc = exec(txn->db, "COMMIT", "committing", err);
+    if (rc != DK_OK) {
+        sqlite3_exec(txn->db, "ROLLBACK", NULL, NULL, NULL);
+    }
+    end(txn);
+    return rc;
+}
+
+static void sqlite_rollback(void *self)
+{
+    struct dk_sqlite_txn *txn = self;
+    for (size_t i = 0; i < DK_SQL_COUNT; i++) {
+        sqlite3_reset(txn->prepared[i]);
+    }
+    sqlite3_exec(txn->db, "ROLLBACK", NULL, NULL, NULL);
+    end(txn);
+}
+
+/* ---- the store ------------------------------------------------------------------------------ */
+
+static dk_rc sqlite_open(const struct dk_world *world, const char *url, void **self,
+                         struct dk_err *err)
+{
+    /* sqlite:path, and the URL form sqlite:///absolute/path */
+    const char *path = strncmp(url, "//", 2) == 0 ? url + 2 : url;
+    if (path[0] == '\0' || strlen(path) >= DK_PATH_MAX - 8) {
+        return DK_FAIL(err, CONFIG, "DATABASE_URL: sqlite: wants a path after it");
+    }
+    struct dk_sqlite *store = dk_mem_zalloc(&world->mem, sizeof *store);
+    if (store == NULL) {
+        return DK_FAIL(err, NOMEM, "no memory for the store");
+    }
+    store->world = world;
+    snprintf(store->path, sizeof store->path, "%s", path);
+    *self = store;
+    return DK_OK;
+}
+
+static void sqlite_close(void *self)
+{
+    struct dk_sqlite *store = self;
+    dk_mem_free(&store->world->mem, store);
+}
+
+static dk_rc sqlite_after_fork(void *self, struct dk_err *err)
+{
+    struct dk_sqlite *store = self;
+    if (atomic_load(&store->open_txns) != 0) {
+        atomic_store(&store->broken, true);
+        return DK_FAIL(err, FORKED, "this process was forked while another thread used %s",
+                       store->path);
+    }
+    return DK_OK;
+}
+
+const struct dk_store_ops dk_store_sqlite = {
+    .scheme = "sqlite",
+    .open = sqlite_open,
+    .close = sqlite_close,
+    .after_fork = sqlite_after_fork,
+    .migrate = sqlite_migrate,
+    .exists = sqlite_exists,
+    .begin = sqlite_begin,
+    .commit = sqlite_commit,
+    .rollback = sqlite_rollback,
+    .registry_read = dk_sqlite_registry_read,
+    .registry_fill = dk_sqlite_registry_fill,
+    .tenant_read = dk_sqlite_tenant_read,
+    .tenant_insert = dk_sqlite_tenant_insert,
+    .tenant_update = dk_sqlite_tenant_update,
+    .key_read = dk_sqlite_key_read,
+    .key_read_active = dk_sqlite_key_read_active,
+    .key_insert = dk_sqlite_key_insert,
+    .key_update = dk_sqlite_key_update,
+    .key_add_messages = dk_sqlite_key_add_messages,
+    .key_list = dk_sqlite_key_list,
+    .log_append = dk_sqlite_log_append,
+    .log_list = dk_sqlite_log_list,
+    .changes = dk_sqlite_changes,
+};

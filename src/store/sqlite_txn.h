@@ -1,0 +1,80 @@
+/*
+ * sqlite_txn: what sqlite.c (connections, migrations) and sqlite_rows.c (rows) share.
+ */
+#ifndef DK_STORE_SQLITE_TXN_H
+#define DK_STORE_SQLITE_TXN_H
+
+#include <sqlite3.h>
+
+#include "store/store.h"
+
+enum dk_sqlite_statement {
+    DK_SQL_REGISTRY_READ,
+    DK_SQL_REGISTRY_FILL,
+    DK_SQL_TENANT_READ,
+    DK_SQL_TENANT_INSERT,
+    DK_SQL_TENANT_UPDATE,
+    DK_SQL_KEY_READ,
+    DK_SQL_KEY_ACTIVE,
+    DK_SQL_KEY_INSERT,
+    DK_SQL_KEY_CHECK,
+    DK_SQL_KEY_UPDATE,
+    DK_SQL_KEY_MESSAGES,
+    DK_SQL_KEY_LIST,
+    DK_SQL_KEY_LIST_ACTIVE,
+    DK_SQL_KEY_LIST_TENANT,
+    DK_SQL_LOG_APPEND,
+    DK_SQL_LOG_LIST,
+    DK_SQL_LOG_LIST_TENANT,
+    DK_SQL_CHANGES,
+    DK_SQL_CHANGES_MARK,
+    DK_SQL_COUNT
+};
+
+struct dk_sqlite;
+
+struct dk_sqlite_txn {
+    struct dk_sqlite *store;
+    sqlite3 *db;
+    enum dk_txn_mode mode;
+    int64_t change_mark; /* changed_xid of this transaction; 0 = not known yet */
+    sqlite3_stmt *prepared[DK_SQL_COUNT];
+};
+
+/* The SQL of each statement (sqlite_rows.c). */
+extern const char *const dk_sqlite_sql[DK_SQL_COUNT];
+
+/* Turns a result code into ours; `what` completes "... failed: ". */
+DK_MUST_USE dk_rc dk_sqlite_fail(sqlite3 *db, int code, const char *what, struct dk_err *err);
+
+/* The rows half of the back end's table. */
+dk_rc dk_sqlite_registry_read(void *txn, struct dk_registry_row *out, struct dk_err *err);
+dk_rc dk_sqlite_registry_fill(void *txn, const struct dk_wrap_columns *wrap, bool *filled,
+                              struct dk_err *err);
+dk_rc dk_sqlite_tenant_read(void *txn, const struct dk_tenant *tenant, struct dk_tenant_row *out,
+                            struct dk_err *err);
+dk_rc dk_sqlite_tenant_insert(void *txn, const struct dk_tenant_row *row, bool *inserted,
+                              struct dk_err *err);
+dk_rc dk_sqlite_tenant_update(void *txn, const struct dk_tenant_row *row, int64_t old_epoch,
+                              bool *changed, struct dk_err *err);
+dk_rc dk_sqlite_key_read(void *txn, const struct dk_tenant *tenant, uint32_t version,
+                         struct dk_key_row *out, struct dk_err *err);
+dk_rc dk_sqlite_key_read_active(void *txn, const struct dk_tenant *tenant, struct dk_key_row *out,
+                                struct dk_err *err);
+dk_rc dk_sqlite_key_insert(void *txn, const struct dk_key_row *row, bool *inserted,
+                           struct dk_err *err);
+dk_rc dk_sqlite_key_update(void *txn, const struct dk_key_row *row, enum dk_state old_state,
+                           bool *changed, struct dk_err *err);
+dk_rc dk_sqlite_key_add_messages(void *txn, const struct dk_tenant *tenant, uint32_t version,
+                                 int64_t count, struct dk_err *err);
+dk_rc dk_sqlite_key_list(void *txn, const struct dk_tenant *tenant, enum dk_key_filter filter,
+                         const struct dk_key_cursor *after, size_t limit, struct dk_key_row *out,
+                         size_t *count, struct dk_err *err);
+dk_rc dk_sqlite_log_append(void *txn, const struct dk_log_row *row, struct dk_err *err);
+dk_rc dk_sqlite_log_list(void *txn, const struct dk_tenant *tenant, size_t limit,
+                         struct dk_log_row *out, size_t *count, struct dk_err *err);
+dk_rc dk_sqlite_changes(void *txn, int64_t *mark,
+                        void (*each)(void *arg, const struct dk_tenant *tenant), void *arg,
+                        struct dk_err *err);
+
+#endif

@@ -1,0 +1,72 @@
+#include "store/store.h"
+
+#include <stdio.h>
+
+#include "store/sqlite.h"
+
+const struct dk_store_ops *const dk_store_backends[] = {&dk_store_sqlite, NULL};
+
+static const char *const state_names[DK_STATE_COUNT] = {"active", "retired", "disabled", "purged"};
+
+const char *dk_state_name(enum dk_state state)
+{
+    return state_names[state];
+}
+
+bool dk_state_from_name(const char *name, enum dk_state *out)
+{
+    for (int i = 0; i < DK_STATE_COUNT; i++) {
+        if (strcmp(state_names[i], name) == 0) {
+            *out = (enum dk_state)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+dk_rc dk_store_open(const struct dk_world *world, const char *url, struct dk_store *out,
+                    struct dk_err *err)
+{
+    char known[80] = "";
+    for (size_t i = 0; dk_store_backends[i] != NULL; i++) {
+        const struct dk_store_ops *ops = dk_store_backends[i];
+        size_t n = strlen(ops->scheme);
+        if (strncmp(url, ops->scheme, n) == 0 && url[n] == ':') {
+            *out = (struct dk_store){.ops = ops, .world = world};
+            return ops->open(world, url + n + 1, &out->self, err);
+        }
+        size_t used = strlen(known);
+        snprintf(known + used, sizeof known - used, " %s:", ops->scheme);
+    }
+    return DK_FAIL(err, CONFIG, "DATABASE_URL: this version has no such store; it has:%s", known);
+}
+
+void dk_store_close(struct dk_store *store)
+{
+    if (store->self != NULL) {
+        store->ops->close(store->self);
+        store->self = NULL;
+    }
+}
+
+dk_rc dk_store_begin(struct dk_store *store, enum dk_txn_mode mode, struct dk_txn *txn,
+                     struct dk_err *err)
+{
+    *txn = (struct dk_txn){.ops = store->ops};
+    return store->ops->begin(store->self, mode, &txn->self, err);
+}
+
+dk_rc dk_store_commit(struct dk_txn *txn, struct dk_err *err)
+{
+    void *self = txn->self;
+    txn->self = NULL;
+    return txn->ops->commit(self, err);
+}
+
+void dk_store_rollback(struct dk_txn *txn)
+{
+    if (txn->self != NULL) {
+        txn->ops->rollback(txn->self);
+        txn->self = NULL;
+    }
+}

@@ -1,0 +1,184 @@
+/*
+ * store: where wrapped keys and their history live (the registry).
+ *
+ * Called from keys/ only. Knows rows and transactions, not rules: whether a version may be retired
+ * is decided above. Never sees an unwrapped key, and does not compute row MACs.
+ * A back end is one dk_store_ops, named in dk_store_backends. A dk_store may be shared by threads;
+ * a dk_txn belongs to one thread and must be ended by commit or rollback. Nothing of a store stays
+ * open between transactions that a fork could carry over.
+ * Outputs are untouched on any error.
+ */
+#ifndef DK_STORE_STORE_H
+#define DK_STORE_STORE_H
+
+#include "base/log.h"
+#include "base/tenant.h"
+
+#define DK_KMS_KEY_ID_TEXT 512
+#define DK_WRAPPED_TEXT 2048
+#define DK_MAC_TEXT 45
+#define DK_CHECK_BYTES 32
+
+enum dk_state { DK_ACTIVE, DK_RETIRED, DK_DISABLED, DK_PURGED, DK_STATE_COUNT };
+
+/* "active" .. "purged". */
+const char *dk_state_name(enum dk_state state);
+DK_MUST_USE bool dk_state_from_name(const char *name, enum dk_state *out);
+
+/* The wrap of the registry key lies in the same four columns as that of a data key. */
+struct dk_wrap_columns {
+    char provider[32]; /* "" = the registry has no key yet */
+    char kms_key_id[DK_KMS_KEY_ID_TEXT];
+    char encrypted_data_key[DK_WRAPPED_TEXT];
+    char context_timestamp[DK_TIME_TEXT];
+};
+
+struct dk_registry_row {
+    char uuid[DK_UUID_TEXT];
+    uint32_t schema_version;
+    int64_t created_at;
+    struct dk_wrap_columns wrap;
+};
+
+struct dk_tenant_row {
+    struct dk_tenant tenant;
+    int64_t next_version; /* 2147483648 = no version is left */
+    int64_t epoch;
+    int64_t rotation_days; /* 0 = the default */
+    char row_mac[DK_MAC_TEXT];
+};
+
+struct dk_key_row {
+    char id[DK_UUID_TEXT];
+    struct dk_tenant tenant;
+    uint32_t version;
+    enum dk_state state;
+    struct dk_wrap_columns wrap;
+    uint8_t check_value[DK_CHECK_BYTES];
+    int64_t created_at;
+    int64_t expires_at;
+    int64_t rotated_at; /* DK_TIME_NONE = NULL, as in those that follow */
+    int64_t compromised_at;
+    int64_t disabled_at;
+    int64_t purged_at;
+    int64_t messages;
+    char row_mac[DK_MAC_TEXT];
+};
+
+struct dk_log_row {
+    char id[DK_UUID_TEXT];
+    struct dk_tenant tenant;
+    char operation[32];
+    uint32_t from_version; /* 0 = NULL */
+    uint32_t to_version;   /* 0 = NULL */
+    bool success;
+    char error_message[256]; /* "" = NULL, as in those that follow */
+    int64_t performed_at;
+    char performed_by[128];
+    char node[128];
+    char detail[256];
+};
+
+/* Where a page of keys begins: after this tenant and version. All zero = at the start. */
+struct dk_key_cursor {
+    struct dk_tenant tenant;
+    uint32_t version;
+};
+
+enum dk_key_filter { DK_KEYS_ALL, DK_KEYS_ACTIVE };
+
+struct dk_store;
+struct dk_txn;
+
+enum dk_txn_mode { DK_TXN_READ, DK_TXN_WRITE };
+
+/*
+ * What a back end gives. Any call may end with E_BUSY (locked, retry), E_STORE, E_READ_ONLY,
+ * E_NOMEM or E_TAMPERED (a row that dekhand cannot have written). After an error of a call in a
+ * write transaction only rollback is allowed.
+ */
+struct dk_store_ops {
+    const char *scheme; /* "sqlite" */
+    /* `url` without the scheme. Opens nothing that stays open. */
+    dk_rc (*open)(const struct dk_world *world, const char *url, void **self, struct dk_err *err);
+    void (*close)(void *self);
+    /* In a child, alone. E_FORKED for ever when the parent was inside a transaction. */
+    dk_rc (*after_fork)(void *self, struct dk_err *err);
+    /* Creates or brings up to date; repeatable; safe when two start at once. E_SCHEMA: newer. */
+    dk_rc (*migrate)(void *self, struct dk_err *err);
+    /* False: there is nothing at all at this place yet. */
+    dk_rc (*exists)(void *self, bool *out, struct dk_err *err);
+
+    /* A write transaction holds the store's write lock from its start. E_SCHEMA: not this one. */
+    dk_rc (*begin)(void *self, enum dk_txn_mode mode, void **txn, struct dk_err *err);
+    /* On any error nothing was stored, and the transaction is over. */
+    dk_rc (*commit)(void *txn, struct dk_err *err);
+    void (*rollback)(void *txn);
+
+    dk_rc (*registry_read)(void *txn, struct dk_registry_row *out, struct dk_err *err);
+    /* Fills the registry key where it is empty; *filled false = there was one. */
+    dk_rc (*registry_fill)(void *txn, const struct dk_wrap_columns *wrap, bool *filled,
+                           struct dk_err *err);
+
+    dk_rc (*tenant_read)(void *txn, const struct dk_tenant *tenant, struct dk_tenant_row *out,
+                         struct dk_err *err); /* E_NOT_FOUND */
+    dk_rc (*tenant_insert)(void *txn, const struct dk_tenant_row *row, bool *inserted,
+                           struct dk_err *err);
+    /* Compare and set on the epoch. */
+    dk_rc (*tenant_update)(void *txn, const struct dk_tenant_row *row, int64_t old_epoch,
+                           bool *changed, struct dk_err *err);
+
+    dk_rc (*key_read)(void *txn, const struct dk_tenant *tenant, uint32_t version,
+                      struct dk_key_row *out, struct dk_err *err); /* E_NOT_FOUND */
+    dk_rc (*key_read_active)(void *txn, const struct dk_tenant *tenant, struct dk_key_row *out,
+                             struct dk_err *err); /* E_NOT_FOUND */
+    /* *inserted false: the version or the active key exists. E_PROVIDER: the check value does. */
+    dk_rc (*key_insert)(void *txn, const struct dk_key_row *row, bool *inserted,
+                        struct dk_err *err);
+    /* Writes state, dates, wrap and MAC where state is still `old_state`. */
+    dk_rc (*key_update)(void *txn, const struct dk_key_row *row, enum dk_state old_state,
+                        bool *changed, struct dk_err *err);
+    dk_rc (*key_add_messages)(void *txn, const struct dk_tenant *tenant, uint32_t version,
+                              int64_t count, struct dk_err *err);
+    /* At most `limit` rows after the cursor, by tenant and version; `tenant` NULL = all. */
+    dk_rc (*key_list)(void *txn, const struct dk_tenant *tenant, enum dk_key_filter filter,
+                      const struct dk_key_cursor *after, size_t limit, struct dk_key_row *out,
+                      size_t *count, struct dk_err *err);
+
+    dk_rc (*log_append)(void *txn, const struct dk_log_row *row, struct dk_err *err);
+    /* The newest `limit` rows, newest first; `tenant` NULL = all. */
+    dk_rc (*log_list)(void *txn, const struct dk_tenant *tenant, size_t limit,
+                      struct dk_log_row *out, size_t *count, struct dk_err *err);
+
+    /* Tenants whose keys changed after *mark, given to `each`; *mark moves on. */
+    dk_rc (*changes)(void *txn, int64_t *mark,
+                     void (*each)(void *arg, const struct dk_tenant *tenant), void *arg,
+                     struct dk_err *err);
+};
+
+/* Ends with NULL. */
+extern const struct dk_store_ops *const dk_store_backends[];
+
+struct dk_store {
+    const struct dk_store_ops *ops;
+    void *self;
+    const struct dk_world *world;
+};
+
+struct dk_txn {
+    const struct dk_store_ops *ops;
+    void *self; /* NULL: over */
+};
+
+/* By its URL `scheme:place`. E_CONFIG names the schemes there are. */
+DK_MUST_USE dk_rc dk_store_open(const struct dk_world *world, const char *url,
+                                struct dk_store *out, struct dk_err *err);
+void dk_store_close(struct dk_store *store);
+
+DK_MUST_USE dk_rc dk_store_begin(struct dk_store *store, enum dk_txn_mode mode,
+                                 struct dk_txn *txn, struct dk_err *err);
+DK_MUST_USE dk_rc dk_store_commit(struct dk_txn *txn, struct dk_err *err);
+/* Does nothing when the transaction is over: fit for every exit. */
+void dk_store_rollback(struct dk_txn *txn);
+
+#endif
