@@ -110,8 +110,14 @@ void dk_json_int(struct dk_json *json, const char *name, int64_t value)
 
 void dk_json_num(struct dk_json *json, const char *name, double value)
 {
+    /* By whole numbers: an application's locale may have a decimal comma. */
+    if (!(value > -9e15 && value < 9e15)) { /* NaN too */
+        dk_json_null(json, name);
+        return;
+    }
+    long long n = (long long)((value < 0 ? -value : value) * 1000 + 0.5);
     char text[40];
-    snprintf(text, sizeof text, "%.3f", value);
+    snprintf(text, sizeof text, "%s%lld.%03lld", value < 0 && n > 0 ? "-" : "", n / 1000, n % 1000);
     start(json, name);
     put_str(json, text);
 }

@@ -386,6 +386,7 @@ const struct dk_store_ops dk_store_sqlite = {
     .key_update = dk_sqlite_key_update,
     .key_add_messages = dk_sqlite_key_add_messages,
     .key_list = dk_sqlite_key_list,
+    .key_counts = dk_sqlite_key_counts,
     .log_append = dk_sqlite_log_append,
     .log_list = dk_sqlite_log_list,
     .changes = dk_sqlite_changes,

@@ -38,7 +38,7 @@ const char *const dk_sqlite_sql[DK_SQL_COUNT] = {
         "UPDATE encryption_keys SET state = ?4, provider = ?5, kms_key_id = ?6, encrypted_data_key "
         "= ?7, context_timestamp = ?8, expires_at = ?11, rotated_at = ?12, compromised_at = ?13, "
         "disabled_at = ?14, purged_at = ?15, row_mac = ?17 WHERE id = ?1 AND tenant_id = ?2 AND "
-        "version = ?3 AND state = ?18 AND check_value = ?9 AND created_at = ?10 AND ?16 >= 0",
+        "version = ?3 AND state = ?18 AND check_value = ?9 AND created_at = ?10",
     [DK_SQL_KEY_MESSAGES] = "UPDATE encryption_keys SET messages = messages + ?3 WHERE tenant_id = "
                             "?1 AND version = ?2",
     [DK_SQL_KEY_LIST] = "SELECT " KEY_COLUMNS " FROM encryption_keys WHERE (tenant_id, version) > "
@@ -48,6 +48,10 @@ const char *const dk_sqlite_sql[DK_SQL_COUNT] = {
                                "version LIMIT ?3",
     [DK_SQL_KEY_LIST_TENANT] = "SELECT " KEY_COLUMNS " FROM encryption_keys WHERE tenant_id = ?1 "
                                "AND version > ?2 ORDER BY version LIMIT ?3",
+    [DK_SQL_KEY_COUNTS] =
+        "SELECT count(*), coalesce(sum(state = 'active'), 0), coalesce(sum(state = 'active' AND "
+        "expires_at <= ?1), 0), coalesce(sum(state = 'active' AND expires_at > ?1 AND expires_at "
+        "<= ?2), 0) FROM encryption_keys",
     [DK_SQL_LOG_APPEND] = "INSERT INTO key_rotation_log (" LOG_COLUMNS ") VALUES (?1, ?2, ?3, ?4, "
                           "?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     [DK_SQL_LOG_LIST] = "SELECT " LOG_COLUMNS " FROM key_rotation_log ORDER BY performed_at DESC, "
@@ -194,8 +198,9 @@ static bool read_check_value(sqlite3_stmt *stmt, int i, uint8_t *out)
     return true;
 }
 
-static bool read_key(sqlite3_stmt *stmt, struct dk_key_row *out)
+static bool read_key(sqlite3_stmt *stmt, void *to)
 {
+    struct dk_key_row *out = to;
     char state[16];
     return read_str(stmt, 0, out->id, sizeof out->id) && read_tenant(stmt, 1, &out->tenant) &&
            read_version(stmt, 2, 1, &out->version) && read_str(stmt, 3, state, sizeof state) &&
@@ -211,15 +216,17 @@ static bool read_key(sqlite3_stmt *stmt, struct dk_key_row *out)
            read_str(stmt, 16, out->row_mac, sizeof out->row_mac);
 }
 
-static bool read_registry(sqlite3_stmt *stmt, struct dk_registry_row *out)
+static bool read_registry(sqlite3_stmt *stmt, void *to)
 {
+    struct dk_registry_row *out = to;
     return read_str(stmt, 0, out->uuid, sizeof out->uuid) &&
            read_version(stmt, 1, 1, &out->schema_version) &&
            read_time(stmt, 2, false, &out->created_at) && read_wrap(stmt, 3, &out->wrap);
 }
 
-static bool read_tenant_row(sqlite3_stmt *stmt, struct dk_tenant_row *out)
+static bool read_tenant_row(sqlite3_stmt *stmt, void *to)
 {
+    struct dk_tenant_row *out = to;
     return read_tenant(stmt, 0, &out->tenant) &&
            read_int(stmt, 1, 1, (int64_t)INT32_MAX + 1, &out->next_version) &&
            read_int(stmt, 2, 1, INT64_MAX, &out->epoch) &&
@@ -227,8 +234,9 @@ static bool read_tenant_row(sqlite3_stmt *stmt, struct dk_tenant_row *out)
            read_str(stmt, 4, out->row_mac, sizeof out->row_mac);
 }
 
-static bool read_log(sqlite3_stmt *stmt, struct dk_log_row *out)
+static bool read_log(sqlite3_stmt *stmt, void *to)
 {
+    struct dk_log_row *out = to;
     int64_t success = 0;
     bool ok = read_str(stmt, 0, out->id, sizeof out->id) && read_tenant(stmt, 1, &out->tenant) &&
               read_str(stmt, 2, out->operation, sizeof out->operation) &&
@@ -243,16 +251,7 @@ static bool read_log(sqlite3_stmt *stmt, struct dk_log_row *out)
     return ok;
 }
 
-/*
- * The one row of a bound statement, given to `read`. E_NOT_FOUND: none.
- * A value that SQLite could not hand over for want of memory is E_NOMEM, not tampering.
- */
-#define READ_ONE(txn, stmt, bound, read, out, table, err)                                          \
-    read_one((txn), (stmt), (bound), (table), (err)) != DK_OK                                      \
-        ? (err)->rc                                                                                \
-        : finish_one((txn), (stmt), read((stmt), (out)), (table), (err))
-
-static dk_rc read_one(struct dk_sqlite_txn *txn, sqlite3_stmt *stmt, int bound, const char *table,
+static dk_rc step_one(struct dk_sqlite_txn *txn, sqlite3_stmt *stmt, int bound, const char *table,
                       struct dk_err *err)
 {
     int code = bound == SQLITE_OK ? sqlite3_step(stmt) : SQLITE_NOMEM;
@@ -265,6 +264,7 @@ static dk_rc read_one(struct dk_sqlite_txn *txn, sqlite3_stmt *stmt, int bound, 
     return rc;
 }
 
+/* A value that SQLite could not hand over for want of memory is E_NOMEM, not tampering. */
 static dk_rc finish_one(struct dk_sqlite_txn *txn, sqlite3_stmt *stmt, bool ok, const char *table,
                         struct dk_err *err)
 {
@@ -279,14 +279,23 @@ static dk_rc finish_one(struct dk_sqlite_txn *txn, sqlite3_stmt *stmt, bool ok, 
     return DK_FAIL(err, TAMPERED, "a row of %s holds what dekhand does not write", table);
 }
 
+/* The one row of a bound statement, given to `read`. E_NOT_FOUND: none. */
+static dk_rc read_one(struct dk_sqlite_txn *txn, sqlite3_stmt *stmt, int bound,
+                      bool (*read)(sqlite3_stmt *stmt, void *to), void *to, const char *table,
+                      struct dk_err *err)
+{
+    DK_TRY(step_one(txn, stmt, bound, table, err));
+    return finish_one(txn, stmt, read(stmt, to), table, err);
+}
+
 /* ---- the face ------------------------------------------------------------------------------- */
 
 dk_rc dk_sqlite_registry_read(void *self, struct dk_registry_row *out, struct dk_err *err)
 {
-    sqlite3_stmt *stmt;
+    sqlite3_stmt *stmt = NULL;
     struct dk_registry_row row = {0};
     DK_TRY(prepare(self, DK_SQL_REGISTRY_READ, &stmt, err));
-    DK_TRY(READ_ONE(self, stmt, SQLITE_OK, read_registry, &row, "registry", err));
+    DK_TRY(read_one(self, stmt, SQLITE_OK, read_registry, &row, "registry", err));
     *out = row;
     return DK_OK;
 }
@@ -294,7 +303,7 @@ dk_rc dk_sqlite_registry_read(void *self, struct dk_registry_row *out, struct dk
 dk_rc dk_sqlite_registry_fill(void *self, const struct dk_wrap_columns *wrap, bool *filled,
                               struct dk_err *err)
 {
-    sqlite3_stmt *stmt;
+    sqlite3_stmt *stmt = NULL;
     DK_TRY(prepare(self, DK_SQL_REGISTRY_FILL, &stmt, err));
     int bound = bind_str(stmt, 1, wrap->provider) | bind_str(stmt, 2, wrap->kms_key_id) |
                 bind_str(stmt, 3, wrap->encrypted_data_key) |
@@ -305,11 +314,11 @@ dk_rc dk_sqlite_registry_fill(void *self, const struct dk_wrap_columns *wrap, bo
 dk_rc dk_sqlite_tenant_read(void *self, const struct dk_tenant *tenant, struct dk_tenant_row *out,
                             struct dk_err *err)
 {
-    sqlite3_stmt *stmt;
+    sqlite3_stmt *stmt = NULL;
     struct dk_tenant_row row = {0};
     DK_TRY(prepare(self, DK_SQL_TENANT_READ, &stmt, err));
     int bound = bind_str(stmt, 1, tenant->s);
-    DK_TRY(READ_ONE(self, stmt, bound, read_tenant_row, &row, "tenants", err));
+    DK_TRY(read_one(self, stmt, bound, read_tenant_row, &row, "tenants", err));
     *out = row;
     return DK_OK;
 }
@@ -317,10 +326,10 @@ dk_rc dk_sqlite_tenant_read(void *self, const struct dk_tenant *tenant, struct d
 /* One number a transaction, above all that are there: the write lock is held. */
 static dk_rc change_mark(struct dk_sqlite_txn *txn, struct dk_err *err)
 {
-    sqlite3_stmt *stmt;
+    sqlite3_stmt *stmt = NULL;
     if (txn->change_mark == 0) {
         DK_TRY(prepare(txn, DK_SQL_CHANGES_MARK, &stmt, err));
-        DK_TRY(read_one(txn, stmt, SQLITE_OK, "tenants", err));
+        DK_TRY(step_one(txn, stmt, SQLITE_OK, "tenants", err));
         txn->change_mark = sqlite3_column_int64(stmt, 0) + 1;
         sqlite3_reset(stmt);
     }
@@ -339,7 +348,7 @@ dk_rc dk_sqlite_tenant_insert(void *self, const struct dk_tenant_row *row, bool 
                               struct dk_err *err)
 {
     struct dk_sqlite_txn *txn = self;
-    sqlite3_stmt *stmt;
+    sqlite3_stmt *stmt = NULL;
     DK_TRY(change_mark(txn, err));
     DK_TRY(prepare(txn, DK_SQL_TENANT_INSERT, &stmt, err));
     int bound = bind_tenant_row(stmt, row, txn->change_mark);
@@ -350,7 +359,7 @@ dk_rc dk_sqlite_tenant_update(void *self, const struct dk_tenant_row *row, int64
                               bool *changed, struct dk_err *err)
 {
     struct dk_sqlite_txn *txn = self;
-    sqlite3_stmt *stmt;
+    sqlite3_stmt *stmt = NULL;
     DK_TRY(change_mark(txn, err));
     DK_TRY(prepare(txn, DK_SQL_TENANT_UPDATE, &stmt, err));
     int bound = bind_tenant_row(stmt, row, txn->change_mark) |
@@ -361,11 +370,11 @@ dk_rc dk_sqlite_tenant_update(void *self, const struct dk_tenant_row *row, int64
 dk_rc dk_sqlite_key_read(void *self, const struct dk_tenant *tenant, uint32_t version,
                          struct dk_key_row *out, struct dk_err *err)
 {
-    sqlite3_stmt *stmt;
+    sqlite3_stmt *stmt = NULL;
     struct dk_key_row row = {0};
     DK_TRY(prepare(self, DK_SQL_KEY_READ, &stmt, err));
     int bound = bind_str(stmt, 1, tenant->s) | sqlite3_bind_int64(stmt, 2, version);
-    DK_TRY(READ_ONE(self, stmt, bound, read_key, &row, "encryption_keys", err));
+    DK_TRY(read_one(self, stmt, bound, read_key, &row, "encryption_keys", err));
     *out = row;
     return DK_OK;
 }
@@ -373,11 +382,11 @@ dk_rc dk_sqlite_key_read(void *self, const struct dk_tenant *tenant, uint32_t ve
 dk_rc dk_sqlite_key_read_active(void *self, const struct dk_tenant *tenant, struct dk_key_row *out,
                                 struct dk_err *err)
 {
-    sqlite3_stmt *stmt;
+    sqlite3_stmt *stmt = NULL;
     struct dk_key_row row = {0};
     DK_TRY(prepare(self, DK_SQL_KEY_ACTIVE, &stmt, err));
     int bound = bind_str(stmt, 1, tenant->s);
-    DK_TRY(READ_ONE(self, stmt, bound, read_key, &row, "encryption_keys", err));
+    DK_TRY(read_one(self, stmt, bound, read_key, &row, "encryption_keys", err));
     *out = row;
     return DK_OK;
 }
@@ -400,12 +409,12 @@ static int bind_key(sqlite3_stmt *stmt, const struct dk_key_row *row)
 /* An insert that was ignored: because of the check value (a key handed out twice), or not. */
 static dk_rc explain_ignored(void *self, const struct dk_key_row *row, struct dk_err *err)
 {
-    sqlite3_stmt *stmt;
+    sqlite3_stmt *stmt = NULL;
     struct dk_err none;
     dk_err_clear(&none);
     DK_TRY(prepare(self, DK_SQL_KEY_CHECK, &stmt, err));
     int bound = sqlite3_bind_blob(stmt, 1, row->check_value, DK_CHECK_BYTES, SQLITE_STATIC);
-    dk_rc rc = read_one(self, stmt, bound, "encryption_keys", &none);
+    dk_rc rc = step_one(self, stmt, bound, "encryption_keys", &none);
     sqlite3_reset(stmt);
     if (rc == DK_OK) {
         return DK_FAIL(err, PROVIDER, "the provider handed out a data key that is in use already");
@@ -416,7 +425,7 @@ static dk_rc explain_ignored(void *self, const struct dk_key_row *row, struct dk
 dk_rc dk_sqlite_key_insert(void *self, const struct dk_key_row *row, bool *inserted,
                            struct dk_err *err)
 {
-    sqlite3_stmt *stmt;
+    sqlite3_stmt *stmt = NULL;
     DK_TRY(prepare(self, DK_SQL_KEY_INSERT, &stmt, err));
     DK_TRY(run(self, stmt, bind_key(stmt, row), "storing a key", inserted, err));
     return *inserted ? DK_OK : explain_ignored(self, row, err);
@@ -425,7 +434,7 @@ dk_rc dk_sqlite_key_insert(void *self, const struct dk_key_row *row, bool *inser
 dk_rc dk_sqlite_key_update(void *self, const struct dk_key_row *row, enum dk_state old_state,
                            bool *changed, struct dk_err *err)
 {
-    sqlite3_stmt *stmt;
+    sqlite3_stmt *stmt = NULL;
     DK_TRY(prepare(self, DK_SQL_KEY_UPDATE, &stmt, err));
     int bound = bind_key(stmt, row) | bind_str(stmt, 18, dk_state_name(old_state));
     return run(self, stmt, bound, "changing a key", changed, err);
@@ -434,7 +443,7 @@ dk_rc dk_sqlite_key_update(void *self, const struct dk_key_row *row, enum dk_sta
 dk_rc dk_sqlite_key_add_messages(void *self, const struct dk_tenant *tenant, uint32_t version,
                                  int64_t count, struct dk_err *err)
 {
-    sqlite3_stmt *stmt;
+    sqlite3_stmt *stmt = NULL;
     DK_TRY(prepare(self, DK_SQL_KEY_MESSAGES, &stmt, err));
     int bound = bind_str(stmt, 1, tenant->s) | sqlite3_bind_int64(stmt, 2, version) |
                 sqlite3_bind_int64(stmt, 3, count);
@@ -446,7 +455,7 @@ dk_rc dk_sqlite_key_list(void *self, const struct dk_tenant *tenant, enum dk_key
                          size_t *count, struct dk_err *err)
 {
     struct dk_sqlite_txn *txn = self;
-    sqlite3_stmt *stmt;
+    sqlite3_stmt *stmt = NULL;
     enum dk_sqlite_statement which = tenant != NULL             ? DK_SQL_KEY_LIST_TENANT
                                      : filter == DK_KEYS_ACTIVE ? DK_SQL_KEY_LIST_ACTIVE
                                                                 : DK_SQL_KEY_LIST;
@@ -469,9 +478,27 @@ dk_rc dk_sqlite_key_list(void *self, const struct dk_tenant *tenant, enum dk_key
     return rc;
 }
 
+static bool read_counts(sqlite3_stmt *stmt, void *to)
+{
+    struct dk_key_counts *out = to;
+    return read_int(stmt, 0, 0, INT64_MAX, &out->total) &&
+           read_int(stmt, 1, 0, INT64_MAX, &out->active) &&
+           read_int(stmt, 2, 0, INT64_MAX, &out->expired) &&
+           read_int(stmt, 3, 0, INT64_MAX, &out->near_expiry);
+}
+
+dk_rc dk_sqlite_key_counts(void *self, int64_t now_us, int64_t warn_until_us,
+                           struct dk_key_counts *out, struct dk_err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    DK_TRY(prepare(self, DK_SQL_KEY_COUNTS, &stmt, err));
+    int bound = bind_time(stmt, 1, now_us) | bind_time(stmt, 2, warn_until_us);
+    return read_one(self, stmt, bound, read_counts, out, "encryption_keys", err);
+}
+
 dk_rc dk_sqlite_log_append(void *self, const struct dk_log_row *row, struct dk_err *err)
 {
-    sqlite3_stmt *stmt;
+    sqlite3_stmt *stmt = NULL;
     DK_TRY(prepare(self, DK_SQL_LOG_APPEND, &stmt, err));
     int bound = bind_str(stmt, 1, row->id) | bind_str(stmt, 2, row->tenant.s) |
                 bind_str(stmt, 3, row->operation) | bind_int_or_null(stmt, 4, row->from_version) |
@@ -488,7 +515,7 @@ dk_rc dk_sqlite_log_list(void *self, const struct dk_tenant *tenant, size_t limi
                          struct dk_log_row *out, size_t *count, struct dk_err *err)
 {
     struct dk_sqlite_txn *txn = self;
-    sqlite3_stmt *stmt;
+    sqlite3_stmt *stmt = NULL;
     DK_TRY(prepare(txn, tenant != NULL ? DK_SQL_LOG_LIST_TENANT : DK_SQL_LOG_LIST, &stmt, err));
     int bound = sqlite3_bind_int64(stmt, 1, (sqlite3_int64)limit) |
                 (tenant != NULL ? bind_str(stmt, 2, tenant->s) : SQLITE_OK);
@@ -512,9 +539,9 @@ dk_rc dk_sqlite_changes(void *self, int64_t *mark,
                         struct dk_err *err)
 {
     struct dk_sqlite_txn *txn = self;
-    sqlite3_stmt *stmt;
+    sqlite3_stmt *stmt = NULL;
     DK_TRY(prepare(txn, DK_SQL_CHANGES_MARK, &stmt, err));
-    DK_TRY(read_one(txn, stmt, SQLITE_OK, "tenants", err));
+    DK_TRY(step_one(txn, stmt, SQLITE_OK, "tenants", err));
     int64_t newest = sqlite3_column_int64(stmt, 0);
     sqlite3_reset(stmt);
     if (each != NULL && newest != *mark) {

@@ -23,6 +23,7 @@ enum dk_sqlite_statement {
     DK_SQL_KEY_LIST,
     DK_SQL_KEY_LIST_ACTIVE,
     DK_SQL_KEY_LIST_TENANT,
+    DK_SQL_KEY_COUNTS,
     DK_SQL_LOG_APPEND,
     DK_SQL_LOG_LIST,
     DK_SQL_LOG_LIST_TENANT,
@@ -70,6 +71,8 @@ dk_rc dk_sqlite_key_add_messages(void *txn, const struct dk_tenant *tenant, uint
 dk_rc dk_sqlite_key_list(void *txn, const struct dk_tenant *tenant, enum dk_key_filter filter,
                          const struct dk_key_cursor *after, size_t limit, struct dk_key_row *out,
                          size_t *count, struct dk_err *err);
+dk_rc dk_sqlite_key_counts(void *txn, int64_t now_us, int64_t warn_until_us,
+                           struct dk_key_counts *out, struct dk_err *err);
 dk_rc dk_sqlite_log_append(void *txn, const struct dk_log_row *row, struct dk_err *err);
 dk_rc dk_sqlite_log_list(void *txn, const struct dk_tenant *tenant, size_t limit,
                          struct dk_log_row *out, size_t *count, struct dk_err *err);

@@ -1,0 +1,54 @@
+/*
+ * core: what the rules of a key's life share in one library instance.
+ *
+ * Filled by the door at open, lent to every file of this room. Immutable after open but for what
+ * the parts guard themselves.
+ */
+#ifndef DK_KEYS_CORE_H
+#define DK_KEYS_CORE_H
+
+#include "crypto/field.h"
+#include "crypto/rowmac.h"
+#include "provider/provider.h"
+#include "store/store.h"
+
+#define DK_ACTOR_MAX 127
+
+struct dk_limits {
+    int64_t rotation_us; /* how long a version encrypts */
+    int64_t warning_us;  /* due and reported this long before */
+    int64_t ttl_ms;
+    int64_t hard_ttl_ms;
+    int64_t poll_ms;
+    size_t max_keys;
+    int64_t flush_messages;    /* counts go to the store from here on: 2^20 */
+    int64_t unflushed_max;     /* a process that cannot flush stops here: 2^28 */
+    int64_t rotate_messages;   /* rotated early from here on: 2^31 */
+    int64_t encrypt_messages;  /* encrypts no more: 2^32 less what threads may not have folded yet */
+};
+
+/* The defaults of the settings and of FORMATS' budget. */
+extern const struct dk_limits dk_limits_default;
+
+/* K_row and the identity of the registry (keys/registry). */
+struct dk_registry {
+    char uuid[DK_UUID_TEXT];
+    char pin[65];          /* fingerprint of the registry key */
+    struct dk_secret k_row; /* empty until the registry is open */
+};
+
+struct dk_core {
+    const struct dk_world *world;
+    struct dk_suite suite;
+    struct dk_arena *arena;
+    struct dk_log log;
+    struct dk_limits limits;
+    struct dk_provider *provider;
+    struct dk_store store;
+    struct dk_registry registry;
+    char pin_wanted[65]; /* KMS_REGISTRY_PIN, "" = none */
+    char actor[DK_ACTOR_MAX + 1];
+    char node[DK_ACTOR_MAX + 1];
+};
+
+#endif

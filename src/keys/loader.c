@@ -1,0 +1,244 @@
+#include "keys/loader.h"
+
+#include <openssl/crypto.h>
+#include <stdio.h>
+
+#include "keys/create.h"
+#include "keys/registry.h"
+#include "keys/states.h"
+
+/* What is there instead of the asked row: nothing (E_NOT_FOUND), or a reason to refuse. */
+static dk_rc explain_missing(struct dk_core *core, struct dk_txn *txn,
+                             const struct dk_key_name *name, struct dk_err *err)
+{
+    struct dk_tenant_row tenant;
+    struct dk_err none;
+    dk_err_clear(&none);
+    dk_rc rc = txn->ops->tenant_read(txn->self, &name->tenant, &tenant, &none);
+    if (name->version != DK_VERSION_ACTIVE) {
+        return DK_FAIL(err, UNKNOWN_VERSION, "unknown key version %u of tenant %s", name->version,
+                       name->tenant.s);
+    }
+    if (rc == DK_E_NOT_FOUND) {
+        return DK_FAIL(err, NOT_FOUND, "tenant %s has no key yet", name->tenant.s);
+    }
+    if (rc != DK_OK) {
+        return dk_err_set(err, rc, none.file, none.line, "%s", none.text);
+    }
+    DK_TRY(dk_registry_verify_tenant(core, &tenant, err));
+    return DK_FAIL(err, TAMPERED, "No active key found: tenant %s is known, its active row is gone",
+                   name->tenant.s);
+}
+
+static dk_rc read_in(struct dk_core *core, struct dk_txn *txn, const struct dk_key_name *name,
+                     struct dk_key_row *out, struct dk_err *err)
+{
+    struct dk_err none;
+    dk_err_clear(&none);
+    dk_rc rc = name->version == DK_VERSION_ACTIVE
+                   ? txn->ops->key_read_active(txn->self, &name->tenant, out, &none)
+                   : txn->ops->key_read(txn->self, &name->tenant, name->version, out, &none);
+    if (rc == DK_E_NOT_FOUND) {
+        return explain_missing(core, txn, name, err);
+    }
+    if (rc != DK_OK) {
+        *err = none;
+        return rc;
+    }
+    DK_TRY(dk_registry_verify_key(core, out, err));
+    if (!dk_tenant_equal(&out->tenant, &name->tenant)) {
+        return DK_FAIL(err, TAMPERED, "the row read for tenant %s is another's", name->tenant.s);
+    }
+    return DK_OK;
+}
+
+dk_rc dk_loader_read_row(struct dk_core *core, const struct dk_key_name *name,
+                         struct dk_key_row *out, struct dk_err *err)
+{
+    struct dk_txn txn;
+    DK_TRY(dk_store_begin(&core->store, DK_TXN_READ, &txn, err));
+    dk_rc rc = read_in(core, &txn, name, out, err);
+    dk_store_rollback(&txn);
+    return rc;
+}
+
+dk_rc dk_loader_unwrap(struct dk_core *core, const struct dk_key_row *row, struct dk_secret *out,
+                       struct dk_err *err)
+{
+    if (strcmp(row->wrap.provider, dk_provider_name(core->provider)) != 0) {
+        return DK_FAIL(err, CONFIG, "version %u of tenant %s is wrapped by %s, KMS_PROVIDER is %s",
+                       row->version, row->tenant.s, row->wrap.provider,
+                       dk_provider_name(core->provider));
+    }
+    struct dk_wrap_context context = {dk_tenant_view(&row->tenant), DK_PURPOSE_DATA,
+                                      row->wrap.context_timestamp};
+    struct dk_wrapped wrapped;
+    snprintf(wrapped.kms_key_id, sizeof wrapped.kms_key_id, "%s", row->wrap.kms_key_id);
+    snprintf(wrapped.blob, sizeof wrapped.blob, "%s", row->wrap.encrypted_data_key);
+    uint8_t check_value[DK_CHECK_VALUE];
+    struct dk_secret key = {0};
+    dk_rc rc = dk_provider_unwrap(core->provider, &context, &wrapped, &key, err);
+    if (rc == DK_E_AUTH || rc == DK_E_FORMAT) {
+        err->rc = rc = DK_E_PROVIDER; /* not the value's fault: the wrapped key does not open */
+    }
+    if (rc == DK_OK) {
+        rc = dk_check_value(&core->suite, &key, check_value, err);
+    }
+    if (rc == DK_OK && CRYPTO_memcmp(check_value, row->check_value, DK_CHECK_VALUE) != 0) {
+        rc = DK_FAIL(err, TAMPERED, "version %u of tenant %s unwraps to another key", row->version,
+                     row->tenant.s);
+    }
+    if (rc != DK_OK) {
+        dk_secret_free(core->arena, &key);
+        return dk_err_while(err, "unwrapping version %u of tenant %s", row->version,
+                            row->tenant.s);
+    }
+    *out = key;
+    return DK_OK;
+}
+
+static dk_rc check_use(struct dk_core *core, const struct dk_key_name *name,
+                       const struct dk_key_row *row, struct dk_err *err)
+{
+    if (name->version == DK_VERSION_ACTIVE) {
+        return dk_state_check_encrypt(row, dk_wall_us(core->world), &core->limits, err);
+    }
+    return dk_state_check_open(row, err);
+}
+
+static void warn_if_due(struct dk_core *core, const struct dk_key_row *row)
+{
+    char when[DK_TIME_TEXT];
+    if (dk_state_is_due(row, dk_wall_us(core->world), &core->limits)) {
+        dk_time_format(row->expires_at, when);
+        DK_LOG(&core->log, WARN, "key_due_for_rotation", DK_LOG_S(TENANT, row->tenant.s),
+               DK_LOG_I(VERSION, row->version), DK_LOG_S(EXPIRES_AT, when));
+    }
+}
+
+/* From a believed row to a key in hand. */
+static dk_rc make_live(struct dk_core *core, const struct dk_key_name *name,
+                       const struct dk_key_row *row, struct dk_live_key *out, struct dk_err *err)
+{
+    struct dk_secret key = {0};
+    DK_TRY(check_use(core, name, row, err));
+    DK_TRY(dk_loader_unwrap(core, row, &key, err));
+    *out = (struct dk_live_key){.version = row->version, .messages = row->messages};
+    dk_rc rc = dk_secret_new(core->arena, DK_FIELD_SECRET, &out->okm, err);
+    if (rc == DK_OK) {
+        rc = dk_field_derive(&core->suite, &key, &row->tenant, row->version, &out->okm, err);
+    }
+    dk_secret_free(core->arena, &key);
+    if (rc != DK_OK) {
+        dk_secret_free(core->arena, &out->okm);
+        return rc;
+    }
+    if (name->version == DK_VERSION_ACTIVE) {
+        warn_if_due(core, row);
+    }
+    return DK_OK;
+}
+
+/* Reads all rows in one transaction; the missing active ones keep E_NOT_FOUND. */
+static dk_rc read_many(struct dk_core *core, const struct dk_key_name *names, size_t count,
+                       struct dk_key_row *rows, dk_rc *rc, dk_rc only, struct dk_err *err)
+{
+    struct dk_txn txn;
+    DK_TRY(dk_store_begin(&core->store, DK_TXN_READ, &txn, err));
+    for (size_t i = 0; i < count; i++) {
+        if (rc[i] == only) {
+            struct dk_err one;
+            dk_err_clear(&one);
+            rc[i] = read_in(core, &txn, &names[i], &rows[i], &one);
+            if (rc[i] != DK_OK) {
+                *err = one;
+            }
+        }
+    }
+    dk_store_rollback(&txn);
+    return DK_OK;
+}
+
+/* First use of those whose answer is E_NOT_FOUND; then they are read back (I06). */
+static dk_rc create_missing(struct dk_core *core, const struct dk_key_name *names, size_t count,
+                            struct dk_key_row *rows, dk_rc *rc, struct dk_err *err)
+{
+    const struct dk_mem *mem = &core->world->mem;
+    const struct dk_tenant **missing = dk_mem_alloc(mem, count * sizeof(*missing));
+    dk_rc *created = dk_mem_alloc(mem, count * sizeof *created);
+    size_t n = 0;
+    dk_rc all = DK_OK;
+    if (missing == NULL || created == NULL) {
+        all = DK_FAIL(err, NOMEM, "no memory for %zu new tenants", count);
+    }
+    for (size_t i = 0; i < count && all == DK_OK; i++) {
+        if (rc[i] == DK_E_NOT_FOUND) {
+            missing[n++] = &names[i].tenant;
+        }
+    }
+    if (all == DK_OK && n > 0) {
+        dk_err_clear(err);
+        all = dk_create_first(core, missing, n, created, err);
+    }
+    size_t k = 0;
+    for (size_t i = 0; i < count && n > 0 && all == DK_OK; i++) {
+        if (rc[i] == DK_E_NOT_FOUND) {
+            rc[i] = created[k++] == DK_OK ? DK_E_CONFLICT : created[k - 1];
+        }
+    }
+    if (all == DK_OK && n > 0) {
+        all = read_many(core, names, count, rows, rc, DK_E_CONFLICT, err);
+        dk_trace(core->world, "first_use.read_back");
+    }
+    dk_mem_free(mem, missing);
+    dk_mem_free(mem, created);
+    return all;
+}
+
+static dk_rc load_many(void *self, const struct dk_key_name *names, size_t count,
+                       struct dk_live_key *keys, dk_rc *rc, struct dk_err *err)
+{
+    struct dk_core *core = self;
+    struct dk_key_row *rows = dk_mem_alloc(&core->world->mem, count * sizeof *rows);
+    if (rows == NULL) {
+        return DK_FAIL(err, NOMEM, "no memory for %zu rows", count);
+    }
+    for (size_t i = 0; i < count; i++) {
+        rc[i] = DK_OK;
+    }
+    dk_rc all = read_many(core, names, count, rows, rc, DK_OK, err);
+    if (all == DK_OK) {
+        all = create_missing(core, names, count, rows, rc, err);
+    }
+    for (size_t i = 0; i < count && all == DK_OK; i++) {
+        if (rc[i] == DK_OK) {
+            struct dk_err one;
+            dk_err_clear(&one);
+            rc[i] = make_live(core, &names[i], &rows[i], &keys[i], &one);
+            if (rc[i] != DK_OK) {
+                *err = one;
+            }
+        }
+    }
+    dk_mem_free(&core->world->mem, rows);
+    return all;
+}
+
+static dk_rc load(void *self, const struct dk_key_name *name, struct dk_live_key *out,
+                  struct dk_err *err)
+{
+    dk_rc rc = DK_OK;
+    struct dk_err cause;
+    dk_err_clear(&cause);
+    dk_rc all = load_many(self, name, 1, out, &rc, &cause);
+    rc = all != DK_OK ? all : rc;
+    if (rc != DK_OK) {
+        *err = cause;
+    }
+    return rc;
+}
+
+struct dk_key_source dk_loader_source(struct dk_core *core)
+{
+    return (struct dk_key_source){.self = core, .get = load, .get_many = load_many};
+}
