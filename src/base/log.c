@@ -14,19 +14,31 @@ static const char *const level_names[] = {"debug", "info", "warn", "error"};
 struct line {
     char text[DK_LOG_LINE];
     size_t n;
+    bool full; /* something did not fit */
 };
 
 /* Keeps room for the closing brace and the newline. */
 static void put(void *arg, const char *p, size_t n)
 {
     struct line *line = arg;
-    size_t room = sizeof line->text - 8 - line->n;
-    n = n < room ? n : room;
+    if (line->full || n > sizeof line->text - 8 - line->n) {
+        line->full = true;
+        return;
+    }
     memcpy(line->text + line->n, p, n);
     line->n += n;
 }
 
-/* A value longer than this is cut: a line stays whole JSON whatever the fields hold. */
+/* A field that does not fit is left out whole: what is there stays one valid line. */
+static void keep_or_drop(struct line *line, size_t before)
+{
+    if (line->full) {
+        line->n = before;
+        line->full = false;
+    }
+}
+
+/* A value longer than this is cut. */
 static struct dk_view cut(const char *s)
 {
     struct dk_view v = dk_view_str(s != NULL ? s : "");
@@ -34,8 +46,12 @@ static struct dk_view cut(const char *s)
     return v;
 }
 
-static void finish(const struct dk_log *log, enum dk_log_level level, struct line *line)
+static void finish(const struct dk_log *log, enum dk_log_level level, struct line *line,
+                   const char *close)
 {
+    size_t n = strlen(close);
+    memcpy(line->text + line->n, close, n);
+    line->n += n;
     line->text[line->n++] = '\n';
     log->sink(log->arg, level, line->text, line->n);
 }
@@ -95,18 +111,21 @@ void dk_log_event(const struct dk_log *log, enum dk_log_level level, const char 
         dk_json_str(&json, "level", level_names[level]);
         dk_json_str(&json, "event", event);
         for (size_t i = 0; i < count; i++) {
+            size_t before = line.n;
             put_field(&json, &fields[i]);
+            keep_or_drop(&line, before);
         }
-        dk_json_end(&json, '}');
     } else {
         char head[96];
         int n = snprintf(head, sizeof head, "%s %s %s", now, level_names[level], event);
         put(&line, head, (size_t)n < sizeof head ? (size_t)n : sizeof head - 1);
         for (size_t i = 0; i < count; i++) {
+            size_t before = line.n;
             put_text_field(&line, &fields[i]);
+            keep_or_drop(&line, before);
         }
     }
-    finish(log, level, &line);
+    finish(log, level, &line, log->format == DK_LOG_JSON ? "}" : "");
 }
 
 void dk_log_kms_audit(const struct dk_log *log, const char *operation, const char *tenant,
@@ -127,8 +146,7 @@ void dk_log_kms_audit(const struct dk_log *log, const char *operation, const cha
     if (code != NULL) {
         dk_json_str(&json, "code", code);
     }
-    dk_json_end(&json, '}');
-    finish(log, DK_LOG_DEBUG, &line);
+    finish(log, DK_LOG_DEBUG, &line, "}");
 }
 
 void dk_log_to_stderr(void *arg, enum dk_log_level level, const char *line, size_t n)

@@ -148,14 +148,7 @@ struct dk_store_ops {
     dk_rc (*key_add_messages)(void *txn, const struct dk_tenant *tenant, uint32_t version,
                               int64_t count, struct dk_err *err);
     /* At most `limit` rows after the cursor, by tenant and version; `tenant` NULL = all. */
-    dk_rc (*key_list)(void *txn, const struct dk_tenant *tenant, struct dk_key_counts {
-    int64_t total;
-    int64_t active;
-    int64_t expired;     /* active and past expires_at */
-    int64_t near_expiry; /* active, not expired, expiring before the given time */
-};
-
-enum dk_key_filter filter,
+    dk_rc (*key_list)(void *txn, const struct dk_tenant *tenant, enum dk_key_filter filter,
                       const struct dk_key_cursor *after, size_t limit, struct dk_key_row *out,
                       size_t *count, struct dk_err *err);
 
