@@ -2,8 +2,9 @@
  * log: one line an event, as text or JSON, with allow-listed fields only (I27).
  *
  * Used by every room. A line is built on the stack, escaped, and given whole to the sink, which
- * must be callable from several threads. A line is at most DK_LOG_LINE bytes; a value
- * is cut at 240 bytes, and a field that does not fit any more is left out. `DEBUG=kms:*` adds the lines `[KMS Audit] {...}` of the guide for every provider call.
+ * must be callable from several threads. A line is at most DK_LOG_LINE bytes: a value is cut at 240
+ * bytes, a field that does not fit any more is left out. `DEBUG=kms:*` adds the lines
+ * `[KMS Audit] {...}` of the guide for every provider call.
  */
 #ifndef DK_BASE_LOG_H
 #define DK_BASE_LOG_H
