@@ -37,7 +37,6 @@ static void lay_out(struct dk_arena *arena)
         arena->free_list[i] = (uint32_t)(arena->cell_count - 1 - i);
     }
     arena->free_count = arena->cell_count;
-    atomic_store(arena->alive, 1);
 }
 
 static bool map_pages(struct dk_arena *arena, struct dk_arena_report *report)
@@ -82,6 +81,7 @@ dk_rc dk_arena_open(const struct dk_world *world, size_t cells, struct dk_arena 
     }
     pthread_mutex_init(&arena->lock, NULL);
     lay_out(arena);
+    dk_arena_revive(arena);
     *out = arena;
     return DK_OK;
 }
@@ -107,6 +107,11 @@ void dk_arena_reset(struct dk_arena *arena)
 {
     pthread_mutex_init(&arena->lock, NULL); /* a thread that is gone may have held it */
     lay_out(arena);
+}
+
+void dk_arena_revive(struct dk_arena *arena)
+{
+    atomic_store_explicit(arena->alive, 1, memory_order_release);
 }
 
 bool dk_arena_intact(const struct dk_arena *arena)

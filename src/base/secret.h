@@ -35,8 +35,12 @@ DK_MUST_USE dk_rc dk_arena_open(const struct dk_world *world, size_t cells, stru
 void dk_arena_close(struct dk_arena *arena);
 /* True in a child process that has not reset the arena yet. Costs one load. */
 bool dk_arena_forked(const struct dk_arena *arena);
-/* In the child, alone: every cell is free again. Old dk_secret values must not be used. */
+/*
+ * In the child, alone: every cell is free again; old dk_secret values must not be used. The arena
+ * counts as forked until dk_arena_revive(), so that other threads wait for the owner's recovery.
+ */
 void dk_arena_reset(struct dk_arena *arena);
+void dk_arena_revive(struct dk_arena *arena);
 /* True while the canaries stand. */
 bool dk_arena_intact(const struct dk_arena *arena);
 

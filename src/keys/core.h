@@ -37,6 +37,8 @@ struct dk_registry {
     struct dk_secret k_row; /* empty until the registry is open */
 };
 
+struct dk_counts;
+
 struct dk_core {
     const struct dk_world *world;
     struct dk_suite suite;
@@ -46,6 +48,7 @@ struct dk_core {
     struct dk_provider *provider;
     struct dk_store store;
     struct dk_registry registry;
+    struct dk_counts *counts;
     char pin_wanted[65]; /* KMS_REGISTRY_PIN, "" = none */
     char actor[DK_ACTOR_MAX + 1];
     char node[DK_ACTOR_MAX + 1];

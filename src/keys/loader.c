@@ -3,6 +3,7 @@
 #include <openssl/crypto.h>
 #include <stdio.h>
 
+#include "keys/counts.h"
 #include "keys/create.h"
 #include "keys/registry.h"
 #include "keys/states.h"
@@ -123,7 +124,9 @@ static dk_rc make_live(struct dk_core *core, const struct dk_key_name *name,
     struct dk_secret key = {0};
     DK_TRY(check_use(core, name, row, err));
     DK_TRY(dk_loader_unwrap(core, row, &key, err));
-    *out = (struct dk_live_key){.version = row->version, .messages = row->messages};
+    *out = (struct dk_live_key){
+        .version = row->version,
+        .messages = row->messages + dk_counts_pending(core->counts, &row->tenant, row->version)};
     dk_rc rc = dk_secret_new(core->arena, DK_FIELD_SECRET, &out->okm, err);
     if (rc == DK_OK) {
         rc = dk_field_derive(&core->suite, &key, &row->tenant, row->version, &out->okm, err);

@@ -40,7 +40,7 @@ const char *const dk_sqlite_sql[DK_SQL_COUNT] = {
         "disabled_at = ?14, purged_at = ?15, row_mac = ?17 WHERE id = ?1 AND tenant_id = ?2 AND "
         "version = ?3 AND state = ?18 AND check_value = ?9 AND created_at = ?10",
     [DK_SQL_KEY_MESSAGES] = "UPDATE encryption_keys SET messages = messages + ?3 WHERE tenant_id = "
-                            "?1 AND version = ?2",
+                            "?1 AND version = ?2 RETURNING messages",
     [DK_SQL_KEY_LIST] = "SELECT " KEY_COLUMNS " FROM encryption_keys WHERE (tenant_id, version) > "
                         "(?1, ?2) ORDER BY tenant_id, version LIMIT ?3",
     [DK_SQL_KEY_LIST_ACTIVE] = "SELECT " KEY_COLUMNS " FROM encryption_keys WHERE (tenant_id, "
@@ -440,14 +440,19 @@ dk_rc dk_sqlite_key_update(void *self, const struct dk_key_row *row, enum dk_sta
     return run(self, stmt, bound, "changing a key", changed, err);
 }
 
+static bool read_messages(sqlite3_stmt *stmt, void *to)
+{
+    return read_int(stmt, 0, 0, INT64_MAX, to);
+}
+
 dk_rc dk_sqlite_key_add_messages(void *self, const struct dk_tenant *tenant, uint32_t version,
-                                 int64_t count, struct dk_err *err)
+                                 int64_t count, int64_t *sum, struct dk_err *err)
 {
     sqlite3_stmt *stmt = NULL;
     DK_TRY(prepare(self, DK_SQL_KEY_MESSAGES, &stmt, err));
     int bound = bind_str(stmt, 1, tenant->s) | sqlite3_bind_int64(stmt, 2, version) |
                 sqlite3_bind_int64(stmt, 3, count);
-    return run(self, stmt, bound, "counting messages", NULL, err);
+    return read_one(self, stmt, bound, read_messages, sum, "encryption_keys", err);
 }
 
 dk_rc dk_sqlite_key_list(void *self, const struct dk_tenant *tenant, enum dk_key_filter filter,

@@ -145,8 +145,9 @@ struct dk_store_ops {
     /* Writes state, dates, wrap and MAC where state is still `old_state`. */
     dk_rc (*key_update)(void *txn, const struct dk_key_row *row, enum dk_state old_state,
                         bool *changed, struct dk_err *err);
+    /* *sum = all that the version has sealed now. */
     dk_rc (*key_add_messages)(void *txn, const struct dk_tenant *tenant, uint32_t version,
-                              int64_t count, struct dk_err *err);
+                              int64_t count, int64_t *sum, struct dk_err *err);
     /* At most `limit` rows after the cursor, by tenant and version; `tenant` NULL = all. */
     dk_rc (*key_list)(void *txn, const struct dk_tenant *tenant, enum dk_key_filter filter,
                       const struct dk_key_cursor *after, size_t limit, struct dk_key_row *out,

@@ -1,0 +1,87 @@
+/*
+ * thread: what each calling thread keeps: a pool of nonces and contexts keyed for its hot keys.
+ *
+ * Called by keys/manager. A dk_thread belongs to its thread; the list of all is guarded by one
+ * lock, taken when a context is made or counts are folded, never on a hit. At most
+ * DK_HOT_KEYS contexts a thread (about 290 KiB). A context is good while its slot's generation is
+ * the one it was made for.
+ */
+#ifndef DK_KEYS_THREAD_H
+#define DK_KEYS_THREAD_H
+
+#include "crypto/nonce.h"
+#include "keys/cache.h"
+
+#define DK_HOT_KEYS 192
+
+struct dk_threads;
+
+struct dk_hot {
+    const _Atomic uint32_t *slot_generation;
+    uint32_t generation;
+    uint32_t asked; /* the version asked for; DK_VERSION_ACTIVE seals, others open */
+    uint32_t version;
+    uint32_t slot;
+    int64_t fresh_until_ms;
+    struct dk_aead_key *key;
+    _Atomic int64_t uses; /* written by the owner only */
+    int64_t folded;       /* guarded by the list's lock */
+    uint8_t commitment[DK_FIELD_COMMITMENT];
+    uint8_t tenant_n;
+    uint8_t next;
+    bool used_lately;
+    uint32_t hash;
+    size_t aad_n;
+    /* The prefix and the count of an empty context; the tenant stands in it at byte 11. */
+    uint8_t aad[DK_FIELD_AAD_PREFIX_MAX + 4];
+};
+
+struct dk_thread {
+    struct dk_threads *all;
+    struct dk_thread *next_thread;
+    struct dk_nonce_pool *nonces;
+    unsigned count; /* of hot */
+    unsigned hand;
+    uint8_t buckets[256]; /* index of the first, DK_HOT_KEYS = none */
+    struct dk_hot hot[DK_HOT_KEYS];
+};
+
+DK_MUST_USE dk_rc dk_threads_open(struct dk_core *core, struct dk_cache *cache,
+                                  struct dk_threads **out, struct dk_err *err);
+/* No thread may be inside a call or ending. NULL is allowed. */
+void dk_threads_close(struct dk_threads *threads);
+/* In a child process, alone: what was counted before belongs to the parent. */
+void dk_threads_after_fork(struct dk_threads *threads);
+/* Adds what all threads have sealed to the counts. */
+void dk_threads_fold(struct dk_threads *threads);
+/* Calls served so far, as of the last fold. */
+int64_t dk_threads_uses(struct dk_threads *threads);
+
+/* This thread's; made at its first call, given back when the thread ends. */
+DK_MUST_USE dk_rc dk_thread_get(struct dk_threads *threads, struct dk_thread **out,
+                                struct dk_err *err);
+
+/* The keyed context for a tenant id as given (canonical or not found), still good at now_ms. */
+struct dk_hot *dk_thread_find(struct dk_thread *thread, struct dk_view tenant, uint32_t asked,
+                              int64_t now_ms);
+/* Makes or renews the context of a key. E_KEY_EXHAUSTED when its budget is used up. */
+DK_MUST_USE dk_rc dk_thread_key(struct dk_thread *thread, const struct dk_key_name *name,
+                                const struct dk_live_key *key, struct dk_hot **out,
+                                struct dk_err *err);
+
+/* How many messages a thread counts alone before it tells the others. */
+#define DK_HOT_QUANTUM (1 << 14)
+/* Counts one use that seals; E_KEY_EXHAUSTED past the budget, or when counts cannot be flushed. */
+DK_MUST_USE dk_rc dk_thread_fold_one(struct dk_thread *thread, struct dk_hot *hot,
+                                     struct dk_err *err);
+
+DK_MUST_USE static inline dk_rc dk_hot_use(struct dk_thread *thread, struct dk_hot *hot,
+                                           struct dk_err *err)
+{
+    int64_t uses = atomic_load_explicit(&hot->uses, memory_order_relaxed) + 1;
+    atomic_store_explicit(&hot->uses, uses, memory_order_relaxed);
+    hot->used_lately = true;
+    return uses % DK_HOT_QUANTUM == 0 ? dk_thread_fold_one(thread, hot, err) : DK_OK;
+}
+
+#endif
