@@ -1,0 +1,1 @@
+"""What tests/run.py is made of: commands, TAP, suites, sanitizers, coverage, the report."""

@@ -1,0 +1,125 @@
+"""Suites: each function runs something and returns its Result."""
+
+import re
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from harness import sanitizers, tap
+from harness.command import run
+from harness.report import Result
+from harness.tree import (PYTHON, ROOT, ROOMS_OF_TESTS, clean_environment, test_environment,
+                          test_program, test_sources)
+
+PROGRAM_SECONDS = 300
+AT_ONCE = 2
+_WARNING = re.compile(r"^.*\bwarning:.*$", re.M | re.I)
+
+
+def command(name, argv, timeout=900, refuse=None):
+    """One test: the command ends 0 and prints nothing that `refuse` finds."""
+    outcome = run(argv, env=clean_environment(), timeout=timeout)
+    problems = [outcome.ending] if outcome.ending else []
+    if refuse is not None:
+        problems += refuse.findall(outcome.output)
+    return Result(name, int(not problems), int(bool(problems)), seconds=outcome.seconds,
+                  output="\n".join([outcome.output, *problems]))
+
+
+def build(kind, *goals):
+    """One test: the goals are made, with no warning in the output."""
+    argv = ["make", "-j2", "-s", "--no-print-directory", f"BUILD={kind}", *goals]
+    return command(f"{kind}: make {' '.join(goals)}", argv, refuse=_WARNING)
+
+
+def script(path):
+    return command(path, [PYTHON, path])
+
+
+def programs(report, kind, rooms=ROOMS_OF_TESTS):
+    """Runs the C tests of a build, two at a time, and reports each."""
+    for room in rooms:
+        if not test_sources(room):
+            report.add(Result(f"{kind}: {room}", failed=1, output="no *_test.c here"))
+    sources = [source for room in rooms for source in test_sources(room)]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for done in as_completed([pool.submit(program, kind, source) for source in sources]):
+            report.add(done.result())
+
+
+def program(kind, source, timeout=PROGRAM_SECONDS):
+    """Runs one cmocka program in a temporary folder of its own (TMPDIR)."""
+    name = f"{kind}: {source.relative_to(ROOT / 'tests').with_suffix('')}"
+    with tempfile.TemporaryDirectory(prefix="dekhand-") as folder:
+        scratch = Path(folder)
+        env = test_environment(kind, scratch)
+        env.update(sanitizers.environment(kind, scratch), CMOCKA_MESSAGE_OUTPUT="TAP")
+        argv = [*sanitizers.launcher(kind), test_program(kind, source)]
+        outcome = _run_mapped(argv, env, timeout)
+        return _judge(name, outcome, sanitizers.reports(scratch))
+
+
+def _run_mapped(argv, env, timeout):
+    """Runs a program, again when its place in memory was unlucky (TSan)."""
+    for _ in range(10):
+        outcome = run(argv, env=env, timeout=timeout, merge=False)
+        if outcome.code == 0 or sanitizers.TSAN_UNLUCKY not in outcome.output:
+            break
+    return outcome
+
+
+def _judge(name, outcome, sanitizer_reports):
+    seen = tap.parse(outcome.stdout)
+    problems = [seen.problem] if seen.problem else []
+    if outcome.ending and seen.failed == 0:
+        problems.append(outcome.ending)
+    if sanitizer_reports:
+        problems.append("a sanitizer reported:\n" + sanitizer_reports)
+    return Result(name, seen.passed, seen.failed + bool(problems), seen.skips, outcome.seconds,
+                  "\n".join([outcome.output, *problems]))
+
+
+def python_tests(kind, folder, marks="", data=None, timeout=900):
+    """Runs the pytest files of a folder below tests/ against the CLI of a build."""
+    name = f"{kind}: tests/{folder} (pytest)"
+    with tempfile.TemporaryDirectory(prefix="dekhand-") as temporary:
+        scratch = Path(temporary)
+        env = test_environment(kind, scratch)
+        env.update(sanitizers.environment(kind, scratch))
+        if data is not None:
+            env["DEKHAND_DATA"] = str(data)
+        xml = scratch / "results.xml"
+        argv = [PYTHON, "-m", "pytest", "-q", "-c", "tests/pytest.ini", f"--junitxml={xml}",
+                *(["-m", marks] if marks else []), f"tests/{folder}"]
+        outcome = run(argv, env=env, timeout=timeout)
+        return _judge_pytest(name, outcome, xml, sanitizers.reports(scratch))
+
+
+def _judge_pytest(name, outcome, xml, sanitizer_reports):
+    passed, failed, skips = _read_junit(xml)
+    problems = []
+    if outcome.ending and failed == 0:
+        problems.append(outcome.ending)
+    if passed + failed + len(skips) == 0:
+        problems.append("ran no test")
+    if sanitizer_reports:
+        problems.append("a sanitizer reported:\n" + sanitizer_reports)
+    return Result(name, passed, failed + bool(problems), skips, outcome.seconds,
+                  "\n".join([outcome.output, *problems]))
+
+
+def _read_junit(path):
+    """(passed, failed, reasons of the skipped) of a junit file; nothing when there is none."""
+    passed, failed, skips = 0, 0, []
+    if not path.exists():
+        return passed, failed, skips
+    for case in ElementTree.parse(path).iter("testcase"):
+        skip = case.find("skipped")
+        if case.find("failure") is not None or case.find("error") is not None:
+            failed += 1
+        elif skip is not None:
+            skips.append(f"{case.get('name')}: {skip.get('message', 'no reason given')}")
+        else:
+            passed += 1
+    return passed, failed, skips
