@@ -57,6 +57,14 @@ struct dk_test_world {
 void dk_test_world_init(struct dk_test_world *w);
 
 /*
+ * Makes OpenSSL allocate through here; first thing in main(). Then dk_test_openssl_fail_in(n) makes
+ * its nth allocation from now fail (0 = none does) and returns how many there were since the last
+ * call.
+ */
+void dk_test_openssl_memory(void);
+unsigned dk_test_openssl_fail_in(unsigned n);
+
+/*
  * Runs `body` in a forked child, as an ordinary user (65534) when `ordinary_user` and we are root.
  * True when it returned 0; a signal or another value is told on standard error. No cmocka assert
  * may stand in the body: DK_TEST_CHILD does.
