@@ -238,6 +238,8 @@ static int finds_the_arena_wiped(void *arg)
     DK_TEST_CHILD(dk_arena_forked(f->arena));
     DK_TEST_CHILD(dk_secret_is_zero(&f->secret));
     dk_arena_reset(f->arena);
+    DK_TEST_CHILD(dk_arena_forked(f->arena)); /* until its owner is done too */
+    dk_arena_revive(f->arena);
     DK_TEST_CHILD(!dk_arena_forked(f->arena));
     DK_TEST_CHILD(dk_arena_intact(f->arena));
     for (int i = 0; i < 8; i++) { /* every cell is free again */
