@@ -54,7 +54,7 @@ DK_LIBS = $(shell pkg-config --libs $(PKGS))
 
 # ---- sources -----------------------------------------------------------------------------------
 ROOMS := base crypto provider store keys
-LIB_SRC := $(foreach r,$(ROOMS),$(sort $(wildcard src/$(r)/*.c))) src/dekhand.c src/dekhand_admin.c
+LIB_SRC := $(foreach r,$(ROOMS),$(sort $(wildcard src/$(r)/*.c))) $(sort $(wildcard src/*.c))
 CLI_SRC := $(sort $(wildcard src/cli/*.c))
 UNIT_SRC := $(sort $(wildcard tests/unit/*_test.c tests/contract/*_test.c tests/scenario/*_test.c \
                               tests/vectors/*_test.c))
@@ -74,7 +74,7 @@ AR_LIB := $(OUT)/libdekhand.a
 BIN := $(OUT)/dekhand
 
 .PHONY: all help demo quick check check-shared san fuzz cover bench soak format layers size docs \
-        install clean tests need-build need-test need-fuzz
+        install clean tests fuzzers need-build need-test need-fuzz
 .DELETE_ON_ERROR:
 .SECONDARY:
 

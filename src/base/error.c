@@ -11,6 +11,7 @@ static const struct dk_error_info infos[] = {
 #undef DK_ERROR
 };
 
+DK_PRINTF(6, 0)
 static dk_rc set_v(struct dk_err *err, dk_rc rc, long backend, const char *file, int line,
                    const char *format, va_list args)
 {

@@ -92,6 +92,22 @@ dk_rc dk_field_parse(struct dk_view value, struct dk_field_parts *out, struct dk
     return DK_FAIL(err, FORMAT, "the value does not begin as a dk1 value");
 }
 
+bool dk_field_letters_ok(const struct dk_field_parts *parts)
+{
+    uint8_t scratch[768];
+    const char *text = (const char *)parts->body.p;
+    size_t left = parts->form == DK_FIELD_TEXT ? parts->body.n : 0;
+    while (left > 0) {
+        size_t n = left < 1024 ? left : 1024; /* whole groups but for the last */
+        if (!dk_base64url_decode(text, n, scratch)) {
+            return false;
+        }
+        text += n;
+        left -= n;
+    }
+    return true;
+}
+
 dk_rc dk_field_derive(const struct dk_suite *suite, const struct dk_secret *data_key,
                       const struct dk_tenant *tenant, uint32_t version, struct dk_secret *okm,
                       struct dk_err *err)

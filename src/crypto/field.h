@@ -40,6 +40,10 @@ struct dk_field_parts {
 DK_MUST_USE dk_rc dk_field_parse(struct dk_view value, struct dk_field_parts *out,
                                  struct dk_err *err);
 
+/* The rest of the grammar: the letters of the text form. Opening checks them too; this is for
+   the case that no key is there to open with. */
+DK_MUST_USE bool dk_field_letters_ok(const struct dk_field_parts *parts);
+
 /* okm of (data key, tenant, version), 48 bytes; once at key load. */
 DK_MUST_USE dk_rc dk_field_derive(const struct dk_suite *suite, const struct dk_secret *data_key,
                                   const struct dk_tenant *tenant, uint32_t version,

@@ -114,11 +114,17 @@ static void local_close(void *self)
     dk_mem_free(&local->setup.world->mem, local);
 }
 
-static dk_rc local_after_fork(void *self, struct dk_err *err)
+/* The cells were wiped with the arena. */
+static void local_forget(void *self)
 {
     struct local *local = self;
-    local->keys.count = 0; /* the cells were wiped with the arena */
-    return load(local, err);
+    local->keys.count = 0;
+}
+
+static dk_rc local_after_fork(void *self, struct dk_err *err)
+{
+    local_forget(self);
+    return load(self, err);
 }
 
 static const struct dk_master_key *newest(const struct local *local)
@@ -239,6 +245,7 @@ const struct dk_provider_ops dk_provider_local = {
     .open = local_open,
     .close = local_close,
     .after_fork = local_after_fork,
+    .forget = local_forget,
     .describe = local_describe,
     .generate = local_generate,
     .wrap = local_wrap,

@@ -62,13 +62,12 @@ static bool parse_key(struct dk_view line, struct dk_master_key *key)
 static bool sum_is_right(const char *from, struct dk_view line)
 {
     size_t word = sizeof SUM_WORD - 1;
-    uint8_t want[SHA256_DIGEST_LENGTH], got[SHA256_DIGEST_LENGTH];
-    if (line.n != word + 64 || memcmp(line.p, SUM_WORD, word) != 0 ||
-        !dk_hex_decode((const char *)line.p + word, 64, want, sizeof want)) {
-        return false;
-    }
-    SHA256((const uint8_t *)from, (size_t)((const char *)line.p - from), got);
-    return memcmp(want, got, sizeof got) == 0;
+    uint8_t sum[SHA256_DIGEST_LENGTH];
+    char hex[2 * sizeof sum + 1];
+    SHA256((const uint8_t *)from, (size_t)((const char *)line.p - from), sum);
+    dk_hex_encode(sum, sizeof sum, hex);
+    return line.n == word + 2 * sizeof sum && memcmp(line.p, SUM_WORD, word) == 0 &&
+           memcmp(line.p + word, hex, 2 * sizeof sum) == 0;
 }
 
 static dk_rc add_key(struct dk_arena *arena, struct reader *r, struct dk_view line,

@@ -67,6 +67,11 @@ dk_rc dk_provider_after_fork(struct dk_provider *provider, struct dk_err *err)
     return provider->ops->after_fork(provider->self, err);
 }
 
+void dk_provider_forget(struct dk_provider *provider)
+{
+    provider->ops->forget(provider->self);
+}
+
 const char *dk_provider_name(const struct dk_provider *provider)
 {
     return provider->ops->name;

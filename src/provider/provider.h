@@ -66,6 +66,8 @@ struct dk_provider_ops {
     void (*close)(void *self);
     /* In a child process, alone, after the arena was reset: gets its secrets again. */
     dk_rc (*after_fork)(void *self, struct dk_err *err);
+    /* In a child that will not use it: only close follows. */
+    void (*forget)(void *self);
     dk_rc (*describe)(void *self, struct dk_provider_info *out, struct dk_err *err);
     dk_rc (*generate)(void *self, const struct dk_wrap_context *context, struct dk_secret *key,
                       struct dk_wrapped *out, struct dk_err *err);
@@ -91,6 +93,9 @@ DK_MUST_USE dk_rc dk_provider_open(const struct dk_provider_ops *ops,
                                    struct dk_err *err);
 void dk_provider_close(struct dk_provider *provider); /* NULL is allowed */
 DK_MUST_USE dk_rc dk_provider_after_fork(struct dk_provider *provider, struct dk_err *err);
+
+/* In a child process that will not use it: its cells went with the arena, they are not given back. */
+void dk_provider_forget(struct dk_provider *provider);
 
 const char *dk_provider_name(const struct dk_provider *provider);
 unsigned dk_provider_caps(const struct dk_provider *provider);

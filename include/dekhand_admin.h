@@ -1,0 +1,77 @@
+/*
+ * dekhand_admin: what an operator does with a registry: make it, look into it, export a key.
+ *
+ * Threads, fork and errors as in dekhand.h.
+ */
+#ifndef DEKHAND_ADMIN_H
+#define DEKHAND_ADMIN_H
+
+#include "dekhand.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct dekhand_init_result {
+    bool made_master_key;
+    bool made_registry;
+    char pin[65];            /* 64 hex digits: KMS_REGISTRY_PIN */
+    char kms_key_id[512];    /* the master key that wraps now */
+    char database[4096];     /* where the registry is, without a password */
+    char master_key[4096];   /* the file to keep safe; "" when the provider has none */
+};
+
+/*
+ * Makes the local master key and the registry where they are missing; repeatable. Never makes a
+ * second master or registry key where there was one: E_NO_MASTER_KEY names the one that is missing.
+ */
+DEKHAND_API int dekhand_init(const struct dekhand_config *config, struct dekhand_init_result *out,
+                             struct dekhand_error *error);
+
+#define DEKHAND_DATA_KEY 32
+/*
+ * The data key itself (not the one derived from it), into 32 bytes of the caller's, who wipes
+ * them. Written to the history first. `allow` must be true: E_USAGE otherwise.
+ */
+DEKHAND_API int dekhand_key_export(struct dekhand *d, const char *tenant, uint32_t version,
+                                   bool allow, uint8_t out[DEKHAND_DATA_KEY],
+                                   struct dekhand_error *error);
+
+struct dekhand_history {
+    const char *tenant;
+    const char *operation; /* create, rotate, compromise, export */
+    uint32_t from_version; /* 0 = none */
+    uint32_t to_version;
+    bool success;
+    const char *error_message; /* "" = none */
+    int64_t performed_at;
+    const char *performed_by;
+    const char *node;
+};
+
+/* The newest `limit` (at most 1000) entries, newest first; `tenant` NULL = all. */
+DEKHAND_API int dekhand_history(struct dekhand *d, const char *tenant, size_t limit,
+                                bool (*each)(void *arg, const struct dekhand_history *entry),
+                                void *arg, struct dekhand_error *error);
+
+struct dekhand_stats {
+    size_t size; /* sizeof(struct dekhand_stats), set by the caller */
+    int64_t total_keys;
+    int64_t active_keys;
+    int64_t expired_keys;     /* active and past their expiry */
+    int64_t near_expiry_keys; /* active and within KMS_WARNING_DAYS of it */
+    int64_t calls;            /* of this instance that found their key in memory or fetched it */
+    int64_t misses;           /* ... that fetched it */
+    int64_t failures;         /* fetches that failed */
+    int64_t evictions;
+    int64_t cached_keys;
+};
+
+DEKHAND_API int dekhand_stats(struct dekhand *d, struct dekhand_stats *out,
+                              struct dekhand_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

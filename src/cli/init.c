@@ -1,0 +1,54 @@
+/* dekhand init: the local master key and the registry, where they are missing. */
+#include "cli/cli.h"
+
+static void print_json(const struct dekhand_init_result *r, struct cli_out *out)
+{
+    struct dk_json json = cli_out_json(out);
+    dk_json_object(&json, NULL);
+    dk_json_bool(&json, "madeMasterKey", r->made_master_key);
+    dk_json_bool(&json, "madeRegistry", r->made_registry);
+    dk_json_str(&json, "registryPin", r->pin);
+    dk_json_str(&json, "kmsKeyId", r->kms_key_id);
+    dk_json_str(&json, "database", r->database);
+    dk_json_str(&json, "masterKeyFile", r->master_key);
+    dk_json_end(&json, '}');
+    cli_out_str(out, "\n");
+}
+
+static void print_text(const struct dekhand_init_result *r, struct cli_out *out)
+{
+    const char *head = r->made_registry ? "A new registry is ready."
+                                        : "The registry is there, and its key opens.";
+    cli_out_printf(out, "%s\n\n", head);
+    cli_out_printf(out, "  registry      %s\n", r->database);
+    cli_out_printf(out, "  master key    %s%s\n", r->master_key,
+                   r->made_master_key ? " (new)" : "");
+    cli_out_printf(out, "  key id        %s\n", r->kms_key_id);
+    cli_out_printf(out, "  registry pin  %s\n\n", r->pin);
+    cli_out_printf(out,
+                   "Keep safe, in two places that do not fail together: the master key file and "
+                   "copies of\nthe registry. Without the master key every value is lost for ever. "
+                   "Set KMS_REGISTRY_PIN\nto the pin, so that a forged registry is refused.\n");
+}
+
+int cli_init(struct cli *cli)
+{
+    static struct cli_out out;
+    struct dekhand_setting list[DK_OPT_COUNT];
+    struct dekhand_config config = cli_config(cli, list);
+    struct dekhand_init_result result;
+    struct dekhand_error error;
+    if (dekhand_init(&config, &result, &error) != DEKHAND_OK) {
+        return cli_fail(cli, &error);
+    }
+    int code = cli_out_open(&out, NULL);
+    if (code != CLI_OK) {
+        return code;
+    }
+    if (cli->json) {
+        print_json(&result, &out);
+    } else {
+        print_text(&result, &out);
+    }
+    return cli_out_finish(&out);
+}

@@ -1,0 +1,162 @@
+/* The table of subcommands, and the way from argv to one of them. */
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include "cli/cli.h"
+
+#define END {NULL, 0, NULL, false, NULL}
+
+static const struct cli_option no_options[] = {END};
+
+static const struct cli_option value_options[] = {
+    {"tenant", 0, "ID", false, "the tenant; a UUID may be in either case"},
+    {"context", 0, "NAME=VALUE", true, "a pair that must be the same for decrypting"},
+    {"csv", 0, NULL, false, "a CSV file with a header, from standard input"},
+    {"columns", 0, "A,B", true, "the columns to work on (with --csv)"},
+    {"tenant-column", 0, "C", false, "the column that names each row's tenant (with --csv)"},
+    {"rejects", 0, "FILE", false, "encrypt --csv: bad rows go there, byte for byte"},
+    {"output", 'o', "FILE", false, "write there, whole or not at all, instead of standard output"},
+    END,
+};
+
+static const struct cli_option list_options[] = {
+    {"tenant", 0, "ID", false, "only this tenant"},
+    END,
+};
+
+static const struct cli_option show_options[] = {
+    {"tenant", 0, "ID", false, "the tenant"},
+    END,
+};
+
+static const struct cli_option export_options[] = {
+    {"tenant", 0, "ID", false, "the tenant"},
+    {"version", 0, "N", false, "the key version"},
+    {"allow-key-export", 0, NULL, false, "yes, the key itself shall leave"},
+    END,
+};
+
+static const struct cli_option rotate_options[] = {
+    {"tenant", 0, "ID", false, "this tenant, due or not"},
+    {"due", 0, NULL, false, "every tenant whose key is due"},
+    {"all", 0, NULL, false, "every tenant"},
+    {"dry-run", 0, NULL, false, "say what would be done, change nothing"},
+    {"compromised", 0, NULL, false, "the old version never encrypts again (not with --due)"},
+    END,
+};
+
+static const struct cli_option bench_options[] = {
+    {"rows", 0, "N", false, "rows of the CSV file (default 1000000)"},
+    {"rounds", 0, "N", false, "interleaved rounds of each figure (default 41)"},
+    END,
+};
+
+static const struct cli_option demo_options[] = {
+    {"keep", 0, NULL, false, "leave the demo's folder behind"},
+    END,
+};
+
+const struct cli_option cli_common[] = {
+    {"json", 0, NULL, false, "one JSON object instead of text"},
+    {"env-file", 0, "FILE", false, "settings (default ./.env, then /etc/dekhand/dekhand.env)"},
+    {"help", 'h', NULL, false, "this text"},
+    END,
+};
+
+const struct cli_command cli_commands[] = {
+    {"init", NULL, "make the local master key and the registry, or look whether they are there",
+     no_options, cli_init},
+    {"demo", NULL, "two tenants' data encrypted, kept apart and rotated, in a folder of its own",
+     demo_options, cli_demo},
+    {"encrypt", NULL, "encrypt one value, or the columns of a CSV file", value_options,
+     cli_encrypt},
+    {"decrypt", NULL, "decrypt one value, or the columns of a CSV file", value_options,
+     cli_decrypt},
+    {"keys", "list", "every key version", list_options, cli_keys_list},
+    {"keys", "show", "one tenant's key versions and history", show_options, cli_keys_show},
+    {"keys", "export", "print a data key, and write down that it left", export_options,
+     cli_keys_export},
+    {"rotate", NULL, "give tenants a new key version", rotate_options, cli_rotate},
+    {"config", NULL, "every setting, its value and where it comes from", no_options,
+     cli_config_show},
+    {"bench", NULL, "measure beside yardsticks, on this machine", bench_options, cli_bench},
+    {"version", NULL, "the version", no_options, cli_version},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static void print_commands(FILE *to)
+{
+    fprintf(to, "dekhand: a data key for every tenant\n\nusage: dekhand <command> [options]\n\n");
+    for (const struct cli_command *c = cli_commands; c->name != NULL; c++) {
+        char name[32];
+        snprintf(name, sizeof name, "%s%s%s", c->name, c->sub != NULL ? " " : "",
+                 c->sub != NULL ? c->sub : "");
+        fprintf(to, "  %-14s %s\n", name, c->summary);
+    }
+    fprintf(to, "\n`dekhand <command> --help` tells more. `dekhand demo` shows it at work.\n");
+}
+
+/* M2: no core file with keys in it, files for the owner alone. */
+static void harden(void)
+{
+    struct rlimit none = {0, 0};
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    setrlimit(RLIMIT_CORE, &none);
+    umask(077);
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error with an exit code */
+}
+
+static const struct cli_command *find(int argc, char **argv, int *words)
+{
+    const struct cli_command *half = NULL;
+    for (const struct cli_command *c = cli_commands; c->name != NULL; c++) {
+        if (strcmp(c->name, argv[1]) != 0) {
+            continue;
+        }
+        half = c;
+        *words = c->sub == NULL ? 1 : 2;
+        if (c->sub == NULL || (argc > 2 && strcmp(c->sub, argv[2]) == 0)) {
+            return c;
+        }
+    }
+    if (half == NULL) {
+        cli_say("dekhand: there is no command `%s`; `dekhand --help` lists them", argv[1]);
+    } else {
+        cli_say("dekhand: `%s` wants a second word: list, show or export", argv[1]);
+    }
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    struct cli cli = {0};
+    int words = 0;
+    harden();
+    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0) {
+        print_commands(argc < 2 ? stderr : stdout);
+        return argc < 2 ? CLI_USAGE : fflush(stdout) == 0 ? CLI_OK : CLI_FAILED;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        argv[1] = (char *)(uintptr_t)"version";
+    }
+    cli.command = find(argc, argv, &words);
+    if (cli.command == NULL) {
+        return CLI_USAGE;
+    }
+    dk_settings_init(&cli.settings, &dk_mem_default);
+    int code = cli_parse(&cli, argc - 1 - words, argv + 1 + words);
+    if (code == CLI_OK && cli_has(&cli, "help")) {
+        cli_help(stdout, cli.command);
+        code = fflush(stdout) == 0 ? CLI_OK : CLI_FAILED;
+    } else if (code == CLI_OK) {
+        cli.json = cli_has(&cli, "json");
+        code = cli_load_settings(&cli);
+        code = code == CLI_OK ? cli.command->run(&cli) : code;
+    }
+    dk_settings_clear(&cli.settings);
+    return code;
+}

@@ -1,0 +1,235 @@
+/* The operator's door: init, export, history, statistics. */
+#include "dekhand_admin.h"
+
+#include <stdio.h>
+
+#include "door.h"
+#include "keys/inspect.h"
+#include "keys/registry.h"
+#include "provider/local.h"
+
+/* ---- init ----------------------------------------------------------------------------------- */
+
+/* The wrap of a registry key that exists, so that a missing master key can be named. */
+static dk_rc read_registry(struct dekhand *d, struct dk_registry_row *row, struct dk_err *err)
+{
+    struct dk_txn txn;
+    DK_TRY(dk_store_begin(&d->core.store, DK_TXN_READ, &txn, err));
+    dk_rc rc = txn.ops->registry_read(txn.self, row, err);
+    dk_store_rollback(&txn);
+    return rc;
+}
+
+static bool found_key(void *arg, const struct dk_key_row *row, dk_rc rc)
+{
+    (void)rc;
+    snprintf(arg, DK_KMS_KEY_ID_TEXT, "%s", row->wrap.kms_key_id);
+    return false;
+}
+
+/* DESIGN 4: never a new master key where a registry key, a key row or a pin exists. */
+static dk_rc make_master_key(struct dekhand *d, bool *made, struct dk_err *err)
+{
+    struct dk_registry_row row;
+    char missing[DK_KMS_KEY_ID_TEXT] = "";
+    struct dk_err exists;
+    dk_err_clear(&exists);
+    if (dk_file_exists(d->places.master_key)) {
+        return DK_OK;
+    }
+    DK_TRY(read_registry(d, &row, err));
+    snprintf(missing, sizeof missing, "%s", row.wrap.kms_key_id);
+    if (missing[0] == '\0') {
+        /* Rows are looked at, not believed: there is no registry key to believe them by. */
+        dk_rc rc = dk_inspect_keys(&d->core, NULL, found_key, missing, &exists);
+        (void)rc;
+    }
+    if (missing[0] != '\0') {
+        return DK_FAIL(err, NO_MASTER_KEY,
+                       "the registry is wrapped under master key %s, which is not here: copy "
+                       "master.key here (%s)",
+                       missing, d->places.master_key);
+    }
+    if (d->core.pin_wanted[0] != '\0') {
+        return DK_FAIL(err, NO_MASTER_KEY,
+                       "KMS_REGISTRY_PIN names a registry that exists elsewhere: copy master.key "
+                       "here (%s), and its database",
+                       d->places.master_key);
+    }
+    dk_rc rc = dk_local_create(d->core.world, d->places.master_key, &exists);
+    if (rc == DK_E_CONFLICT) {
+        return DK_OK; /* another init was first */
+    }
+    *made = rc == DK_OK;
+    dk_trace(d->core.world, "init.master_key_made");
+    return rc == DK_OK ? rc : dk_err_set(err, rc, exists.file, exists.line, "%s", exists.text);
+}
+
+static bool is_local(const struct dk_settings *settings, const struct dk_parts *parts)
+{
+    const char *name = dk_settings_str(settings, DK_OPT_PROVIDER);
+    return parts->provider == NULL && (name == NULL || strcmp(name, "local") == 0) &&
+           (name != NULL || (!dk_settings_is_set(settings, DK_OPT_AWS_KMS_KEY_ID) &&
+                             !dk_settings_is_set(settings, DK_OPT_AZURE_KEY_VAULT_URL)));
+}
+
+static dk_rc make_registry(struct dekhand *d, struct dekhand_init_result *out, struct dk_err *err)
+{
+    struct dk_provider_info info;
+    DK_TRY(dk_registry_create_key(&d->core, &out->made_registry, err));
+    DK_TRY(dk_registry_open(&d->core, err));
+    DK_TRY(dk_provider_describe(d->core.provider, &info, err));
+    snprintf(out->pin, sizeof out->pin, "%s", d->core.registry.pin);
+    snprintf(out->kms_key_id, sizeof out->kms_key_id, "%s", info.kms_key_id);
+    snprintf(out->database, sizeof out->database, "%.4000s", d->places.database_url);
+    return DK_OK;
+}
+
+static dk_rc init_all(struct dekhand *d, const struct dekhand_config *config,
+                      const struct dk_parts *parts, struct dk_settings *settings,
+                      struct dekhand_init_result *out, struct dk_err *err)
+{
+    DK_TRY(dk_wire_settings(config, settings, &d->core.log, err));
+    DK_TRY(dk_wire_core(d, config, settings, parts, err));
+    DK_TRY(dk_dir_make(d->places.state_dir, err));
+    DK_TRY(d->core.store.ops->migrate(d->core.store.self, err));
+    if (is_local(settings, parts)) {
+        DK_TRY(make_master_key(d, &out->made_master_key, err));
+        snprintf(out->master_key, sizeof out->master_key, "%s", d->places.master_key);
+    }
+    DK_TRY(dk_wire_provider(d, settings, parts, err));
+    return make_registry(d, out, err);
+}
+
+int dk_door_init(const struct dekhand_config *config, const struct dk_parts *parts,
+                 struct dekhand_init_result *out, struct dekhand_error *error)
+{
+    static const struct dekhand_config plain = {.size = sizeof plain};
+    struct dk_err err;
+    struct dk_settings settings;
+    struct dekhand_init_result result = {0};
+    dk_err_clear(&err);
+    config = config != NULL ? config : &plain;
+    const struct dk_mem *mem = parts->world != NULL ? &parts->world->mem : &dk_mem_default;
+    struct dekhand *d = dk_mem_zalloc(mem, sizeof *d);
+    if (d == NULL) {
+        return dk_door_leave(DK_FAIL(&err, NOMEM, "no memory to open"), &err, error);
+    }
+    dk_wire_log(d, config);
+    dk_settings_init(&settings, mem);
+    dk_rc rc = init_all(d, config, parts, &settings, &result, &err);
+    dk_settings_clear(&settings);
+    dk_wire_close(d);
+    dk_mem_free(mem, d);
+    if (rc == DK_OK && out != NULL) {
+        *out = result;
+    }
+    return dk_door_leave(rc, &err, error);
+}
+
+int dekhand_init(const struct dekhand_config *config, struct dekhand_init_result *out,
+                 struct dekhand_error *error)
+{
+    static const struct dk_parts real;
+    return dk_door_init(config, &real, out, error);
+}
+
+/* ---- export --------------------------------------------------------------------------------- */
+
+static dk_rc export_key(struct dekhand *d, const char *tenant, uint32_t version, bool allow,
+                        uint8_t *out, struct dk_err *err)
+{
+    struct dk_key_name name = {.version = version};
+    struct dk_secret key = {0};
+    if (!allow) {
+        return DK_FAIL(err, USAGE, "a key leaves only when it is asked for by name: "
+                                   "--allow-key-export, or allow = true");
+    }
+    if (tenant == NULL || version == 0 || version > DK_FIELD_VERSION_MAX) {
+        return DK_FAIL(err, USAGE, "a tenant and a version from 1 on are needed");
+    }
+    DK_TRY(dk_tenant_parse(dk_view_str(tenant), &name.tenant, err));
+    DK_TRY(dk_inspect_export(&d->core, &name, &key, err));
+    memcpy(out, dk_secret_expose_for_crypto(&key), DEKHAND_DATA_KEY);
+    dk_secret_free(d->core.arena, &key);
+    return DK_OK;
+}
+
+int dekhand_key_export(struct dekhand *d, const char *tenant, uint32_t version, bool allow,
+                       uint8_t out[DEKHAND_DATA_KEY], struct dekhand_error *error)
+{
+    struct dk_err err;
+    dk_err_clear(&err);
+    dk_rc rc = dk_door_enter(d, &err);
+    if (rc == DK_OK) {
+        rc = export_key(d, tenant, version, allow, out, &err);
+    }
+    return dk_door_leave(rc, &err, error);
+}
+
+/* ---- history and statistics ------------------------------------------------------------------ */
+
+struct history_call {
+    bool (*each)(void *arg, const struct dekhand_history *entry);
+    void *arg;
+};
+
+static bool tell_history(void *arg, const struct dk_log_row *row)
+{
+    const struct history_call *call = arg;
+    struct dekhand_history entry = {row->tenant.s,      row->operation,    row->from_version,
+                                    row->to_version,    row->success,      row->error_message,
+                                    row->performed_at,  row->performed_by, row->node};
+    return call->each(call->arg, &entry);
+}
+
+int dekhand_history(struct dekhand *d, const char *tenant, size_t limit,
+                    bool (*each)(void *arg, const struct dekhand_history *entry), void *arg,
+                    struct dekhand_error *error)
+{
+    struct dk_err err;
+    struct dk_tenant parsed;
+    struct history_call call = {each, arg};
+    dk_err_clear(&err);
+    dk_rc rc = dk_door_enter(d, &err);
+    if (rc == DK_OK && tenant != NULL) {
+        rc = dk_tenant_parse(dk_view_str(tenant), &parsed, &err);
+    }
+    if (rc == DK_OK) {
+        rc = dk_inspect_log(&d->core, tenant != NULL ? &parsed : NULL, limit, tell_history, &call,
+                            &err);
+    }
+    return dk_door_leave(rc, &err, error);
+}
+
+static dk_rc read_stats(struct dekhand *d, struct dekhand_stats *out, struct dk_err *err)
+{
+    struct dk_key_counts counts;
+    if (out == NULL || out->size != sizeof *out) {
+        return DK_FAIL(err, USAGE, "dekhand_stats.size is not %zu", sizeof *out);
+    }
+    DK_TRY(dk_inspect_counts(&d->core, &counts, err));
+    struct dk_manager_stats memory = dk_manager_stats(d->manager);
+    *out = (struct dekhand_stats){.size = sizeof *out,
+                                  .total_keys = counts.total,
+                                  .active_keys = counts.active,
+                                  .expired_keys = counts.expired,
+                                  .near_expiry_keys = counts.near_expiry,
+                                  .calls = memory.calls,
+                                  .misses = memory.misses,
+                                  .failures = memory.failures,
+                                  .evictions = memory.evictions,
+                                  .cached_keys = memory.cached_keys};
+    return DK_OK;
+}
+
+int dekhand_stats(struct dekhand *d, struct dekhand_stats *out, struct dekhand_error *error)
+{
+    struct dk_err err;
+    dk_err_clear(&err);
+    dk_rc rc = dk_door_enter(d, &err);
+    if (rc == DK_OK) {
+        rc = read_stats(d, out, &err);
+    }
+    return dk_door_leave(rc, &err, error);
+}

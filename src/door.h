@@ -1,0 +1,64 @@
+/*
+ * door: what the public calls share: the instance, its wiring, and the way out of an error.
+ *
+ * Included by the files of src/ itself and by the bench.
+ */
+#ifndef DK_DOOR_H
+#define DK_DOOR_H
+
+#include "base/file.h"
+#include "base/options.h"
+#include "dekhand_admin.h"
+#include "keys/manager.h"
+
+/* What tests hand in; zero = the real ones. */
+struct dk_parts {
+    const struct dk_world *world;
+    const struct dk_provider_ops *provider;
+    void *provider_arg;
+    const struct dk_limits *limits;
+};
+
+/* Settings turned into places. */
+struct dk_places {
+    char state_dir[DK_PATH_MAX];
+    char master_key[DK_PATH_MAX];
+    char database_url[DK_PATH_MAX + 16];
+};
+
+struct dekhand {
+    struct dk_core core;
+    struct dk_world world;
+    struct dk_places places;
+    struct dk_manager *manager;
+    void (*log)(void *arg, enum dekhand_log_level level, const char *line, size_t length);
+    void *log_arg;
+    atomic_int recovering; /* 1 while one thread of a child process opens everything again */
+};
+
+/* dekhand_open() and dekhand_init() with parts. */
+int dk_door_open(const struct dekhand_config *config, const struct dk_parts *parts,
+                 struct dekhand **out, struct dekhand_error *error);
+int dk_door_init(const struct dekhand_config *config, const struct dk_parts *parts,
+                 struct dekhand_init_result *out, struct dekhand_error *error);
+
+/* wire.c: settings to a core with provider and store, registry not yet opened. */
+void dk_wire_log(struct dekhand *d, const struct dekhand_config *config);
+DK_MUST_USE dk_rc dk_wire_settings(const struct dekhand_config *config, struct dk_settings *out,
+                                   struct dk_log *log, struct dk_err *err);
+DK_MUST_USE dk_rc dk_wire_places(const struct dk_settings *settings, struct dk_places *out,
+                                 struct dk_err *err);
+DK_MUST_USE dk_rc dk_wire_core(struct dekhand *d, const struct dekhand_config *config,
+                               const struct dk_settings *settings, const struct dk_parts *parts,
+                               struct dk_err *err);
+DK_MUST_USE dk_rc dk_wire_provider(struct dekhand *d, const struct dk_settings *settings,
+                                   const struct dk_parts *parts, struct dk_err *err);
+/* Closes what the two above opened, in any state of half done. */
+void dk_wire_close(struct dekhand *d);
+
+/* First thing in every public call: E_USAGE without an instance; recovery after fork. */
+DK_MUST_USE dk_rc dk_door_enter(struct dekhand *d, struct dk_err *err);
+/* Last thing: fills the public record and returns the code. */
+int dk_door_leave(dk_rc rc, const struct dk_err *err, struct dekhand_error *error);
+
+#endif

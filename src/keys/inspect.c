@@ -1,0 +1,115 @@
+#include "keys/inspect.h"
+
+#include "keys/create.h"
+#include "keys/loader.h"
+#include "keys/registry.h"
+#include "keys/states.h"
+
+#define PAGE 128
+#define LOG_MAX 1000
+
+static dk_rc read_page(struct dk_core *core, const struct dk_tenant *tenant,
+                       const struct dk_key_cursor *at, struct dk_key_row *rows, size_t *count,
+                       struct dk_err *err)
+{
+    struct dk_txn txn;
+    DK_TRY(dk_store_begin(&core->store, DK_TXN_READ, &txn, err));
+    dk_rc rc = txn.ops->key_list(txn.self, tenant, DK_KEYS_ALL, at, PAGE, rows, count, err);
+    dk_store_rollback(&txn);
+    return rc;
+}
+
+static dk_rc walk(struct dk_core *core, const struct dk_tenant *tenant, struct dk_key_row *rows,
+                  bool (*each)(void *arg, const struct dk_key_row *row, dk_rc rc), void *arg,
+                  struct dk_err *err)
+{
+    struct dk_key_cursor at = {0};
+    for (;;) {
+        size_t count = 0;
+        DK_TRY(read_page(core, tenant, &at, rows, &count, err));
+        for (size_t i = 0; i < count; i++) {
+            struct dk_err one;
+            dk_err_clear(&one);
+            if (!each(arg, &rows[i], dk_registry_verify_key(core, &rows[i], &one))) {
+                return DK_OK;
+            }
+        }
+        if (count < PAGE) {
+            return DK_OK;
+        }
+        at = (struct dk_key_cursor){rows[count - 1].tenant, rows[count - 1].version};
+    }
+}
+
+dk_rc dk_inspect_keys(struct dk_core *core, const struct dk_tenant *tenant,
+                      bool (*each)(void *arg, const struct dk_key_row *row, dk_rc rc), void *arg,
+                      struct dk_err *err)
+{
+    struct dk_key_row *rows = dk_mem_alloc(&core->world->mem, PAGE * sizeof *rows);
+    if (rows == NULL) {
+        return DK_FAIL(err, NOMEM, "no memory for a page of keys");
+    }
+    dk_rc rc = walk(core, tenant, rows, each, arg, err);
+    dk_mem_free(&core->world->mem, rows);
+    return rc;
+}
+
+dk_rc dk_inspect_log(struct dk_core *core, const struct dk_tenant *tenant, size_t limit,
+                     bool (*each)(void *arg, const struct dk_log_row *row), void *arg,
+                     struct dk_err *err)
+{
+    struct dk_txn txn;
+    size_t count = 0;
+    limit = limit < LOG_MAX ? limit : LOG_MAX;
+    struct dk_log_row *rows = dk_mem_alloc(&core->world->mem, (limit + 1) * sizeof *rows);
+    if (rows == NULL) {
+        return DK_FAIL(err, NOMEM, "no memory for a page of the log");
+    }
+    dk_rc rc = dk_store_begin(&core->store, DK_TXN_READ, &txn, err);
+    if (rc == DK_OK) {
+        rc = txn.ops->log_list(txn.self, tenant, limit, rows, &count, err);
+        dk_store_rollback(&txn);
+    }
+    for (size_t i = 0; i < count && rc == DK_OK; i++) {
+        if (!each(arg, &rows[i])) {
+            break;
+        }
+    }
+    dk_mem_free(&core->world->mem, rows);
+    return rc;
+}
+
+dk_rc dk_inspect_counts(struct dk_core *core, struct dk_key_counts *out, struct dk_err *err)
+{
+    struct dk_txn txn;
+    int64_t now = dk_wall_us(core->world);
+    DK_TRY(dk_store_begin(&core->store, DK_TXN_READ, &txn, err));
+    dk_rc rc = txn.ops->key_counts(txn.self, now, now + core->limits.warning_us, out, err);
+    dk_store_rollback(&txn);
+    return rc;
+}
+
+static dk_rc log_export(struct dk_core *core, const struct dk_key_name *name, struct dk_err *err)
+{
+    struct dk_txn txn;
+    struct dk_log_row log;
+    DK_TRY(dk_create_log_row(core, &name->tenant, "export", &log, err));
+    log.from_version = name->version;
+    DK_TRY(dk_store_begin(&core->store, DK_TXN_WRITE, &txn, err));
+    dk_rc rc = txn.ops->log_append(txn.self, &log, err);
+    if (rc == DK_OK) {
+        rc = dk_store_commit(&txn, err);
+    }
+    dk_store_rollback(&txn);
+    return rc;
+}
+
+dk_rc dk_inspect_export(struct dk_core *core, const struct dk_key_name *name,
+                        struct dk_secret *out, struct dk_err *err)
+{
+    struct dk_key_row row;
+    DK_TRY(dk_loader_read_row(core, name, &row, err));
+    DK_TRY(dk_state_check_open(&row, err));
+    DK_TRY(log_export(core, name, err));
+    return dk_loader_unwrap(core, &row, out, err);
+}

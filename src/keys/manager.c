@@ -1,0 +1,396 @@
+#include "keys/manager.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "keys/counts.h"
+#include "keys/loader.h"
+#include "keys/rotate.h"
+
+#define FLUSH_EVERY_MS (INT64_C(3600) * 1000)
+#define PREFETCH_MAX 1024
+#define CHANGED_MAX 256
+
+struct dk_manager {
+    struct dk_core *core;
+    struct dk_cache *cache;
+    struct dk_key_source keys; /* the cache */
+    struct dk_threads *threads;
+    _Atomic int64_t next_poll_ms; /* who moves it on does the poll */
+    _Atomic int64_t next_flush_ms;
+    pthread_mutex_t poll_lock; /* guards mark */
+    int64_t mark;              /* changes of tenants seen so far */
+};
+
+/* ---- open, close, fork ---------------------------------------------------------------------- */
+
+static dk_rc first_mark(struct dk_manager *manager, struct dk_err *err)
+{
+    struct dk_txn txn;
+    DK_TRY(dk_store_begin(&manager->core->store, DK_TXN_READ, &txn, err));
+    dk_rc rc = txn.ops->changes(txn.self, &manager->mark, NULL, NULL, err);
+    dk_store_rollback(&txn);
+    return rc;
+}
+
+static void schedule(struct dk_manager *manager)
+{
+    int64_t now = dk_mono_ms(manager->core->world);
+    atomic_store(&manager->next_poll_ms, now + manager->core->limits.poll_ms);
+    atomic_store(&manager->next_flush_ms, now + FLUSH_EVERY_MS);
+}
+
+static void free_parts(struct dk_manager *manager)
+{
+    struct dk_core *core = manager->core;
+    dk_threads_close(manager->threads);
+    dk_cache_close(manager->cache);
+    dk_counts_close(core->counts);
+    core->counts = NULL;
+    pthread_mutex_destroy(&manager->poll_lock);
+    dk_mem_free(&core->world->mem, manager);
+}
+
+static dk_rc open_parts(struct dk_manager *manager, struct dk_err *err)
+{
+    struct dk_key_source loader = dk_loader_source(manager->core);
+    DK_TRY(dk_counts_open(manager->core->world, &manager->core->counts, err));
+    DK_TRY(dk_cache_open(manager->core, &loader, &manager->cache, err));
+    manager->keys = dk_cache_source(manager->cache);
+    DK_TRY(dk_threads_open(manager->core, manager->cache, &manager->threads, err));
+    return first_mark(manager, err);
+}
+
+dk_rc dk_manager_open(struct dk_core *core, struct dk_manager **out, struct dk_err *err)
+{
+    struct dk_manager *manager = dk_mem_zalloc(&core->world->mem, sizeof *manager);
+    if (manager == NULL) {
+        return DK_FAIL(err, NOMEM, "no memory for the key manager");
+    }
+    manager->core = core;
+    pthread_mutex_init(&manager->poll_lock, NULL);
+    dk_rc rc = open_parts(manager, err);
+    if (rc != DK_OK) {
+        free_parts(manager);
+        return rc;
+    }
+    schedule(manager);
+    *out = manager;
+    return DK_OK;
+}
+
+static void rotate_full(void *arg, const struct dk_tenant *tenant, uint32_t version);
+
+static dk_rc flush(struct dk_manager *manager, struct dk_err *err)
+{
+    dk_threads_fold(manager->threads);
+    dk_rc rc = dk_counts_flush(manager->core, rotate_full, manager, err);
+    if (rc != DK_OK) {
+        DK_LOG(&manager->core->log, WARN, "counts_not_flushed",
+               DK_LOG_S(CODE, dk_error_info(rc)->name), DK_LOG_S(REASON, err->text));
+    }
+    return rc;
+}
+
+dk_rc dk_manager_close(struct dk_manager *manager, struct dk_err *err)
+{
+    dk_threads_fold(manager->threads);
+    dk_rc rc = dk_counts_flush(manager->core, NULL, NULL, err);
+    free_parts(manager);
+    return rc;
+}
+
+void dk_manager_after_fork(struct dk_manager *manager)
+{
+    pthread_mutex_init(&manager->poll_lock, NULL);
+    dk_counts_after_fork(manager->core->counts);
+    dk_cache_after_fork(manager->cache);
+    dk_threads_after_fork(manager->threads);
+    schedule(manager);
+    atomic_store(&manager->next_poll_ms, INT64_MIN); /* look at once */
+}
+
+/* ---- what happens beside calls -------------------------------------------------------------- */
+
+struct changed {
+    struct dk_manager *manager;
+    size_t count;
+    struct dk_tenant tenants[CHANGED_MAX];
+};
+
+static void forget_changed(struct changed *changed)
+{
+    if (changed->count > 0) {
+        dk_cache_forget(changed->manager->cache, changed->tenants, changed->count);
+        changed->count = 0;
+    }
+}
+
+static void note_changed(void *arg, const struct dk_tenant *tenant)
+{
+    struct changed *changed = arg;
+    changed->tenants[changed->count++] = *tenant;
+    if (changed->count == CHANGED_MAX) {
+        forget_changed(changed);
+    }
+}
+
+static dk_rc poll_changes(struct dk_manager *manager, struct dk_err *err)
+{
+    struct changed *changed = dk_mem_alloc(&manager->core->world->mem, sizeof *changed);
+    struct dk_txn txn;
+    if (changed == NULL) {
+        return DK_FAIL(err, NOMEM, "no memory to look for changes");
+    }
+    changed->manager = manager;
+    changed->count = 0;
+    pthread_mutex_lock(&manager->poll_lock);
+    dk_rc rc = dk_store_begin(&manager->core->store, DK_TXN_READ, &txn, err);
+    if (rc == DK_OK) {
+        rc = txn.ops->changes(txn.self, &manager->mark, note_changed, changed, err);
+        dk_store_rollback(&txn);
+    }
+    forget_changed(changed);
+    pthread_mutex_unlock(&manager->poll_lock);
+    dk_mem_free(&manager->core->world->mem, changed);
+    if (rc != DK_OK) {
+        DK_LOG(&manager->core->log, WARN, "changes_not_seen",
+               DK_LOG_S(CODE, dk_error_info(rc)->name), DK_LOG_S(REASON, err->text));
+    }
+    return rc;
+}
+
+static bool flush_is_due(struct dk_manager *manager)
+{
+    int64_t now = dk_mono_ms(manager->core->world);
+    int64_t due = atomic_load(&manager->next_flush_ms);
+    bool hour_over = now >= due && atomic_compare_exchange_strong(&manager->next_flush_ms, &due,
+                                                                  now + FLUSH_EVERY_MS);
+    return hour_over ||
+           dk_counts_want_flush(manager->core->counts, manager->core->limits.flush_messages);
+}
+
+/* One caller in each interval looks; the others go on. Its failures are logged, not returned. */
+static void poll_if_due(struct dk_manager *manager, int64_t now)
+{
+    int64_t due = atomic_load_explicit(&manager->next_poll_ms, memory_order_relaxed);
+    struct dk_err err;
+    if (now < due || !atomic_compare_exchange_strong(&manager->next_poll_ms, &due,
+                                                     now + manager->core->limits.poll_ms)) {
+        return;
+    }
+    dk_err_clear(&err);
+    dk_rc ignored = poll_changes(manager, &err);
+    if (flush_is_due(manager)) {
+        dk_err_clear(&err);
+        ignored = flush(manager, &err);
+    }
+    (void)ignored;
+}
+
+dk_rc dk_manager_tick(struct dk_manager *manager, struct dk_err *err)
+{
+    int64_t now = dk_mono_ms(manager->core->world);
+    if (now >= atomic_load(&manager->next_poll_ms)) {
+        atomic_store(&manager->next_poll_ms, now + manager->core->limits.poll_ms);
+        DK_TRY(poll_changes(manager, err));
+    }
+    dk_threads_fold(manager->threads);
+    return flush_is_due(manager) ? flush(manager, err) : DK_OK;
+}
+
+static void ignore_rotation(void *arg, const struct dk_rotation *rotation)
+{
+    (void)arg;
+    (void)rotation;
+}
+
+/* R25: a version near its budget is rotated early. That it fails is logged there, and retried. */
+static void rotate_full(void *arg, const struct dk_tenant *tenant, uint32_t version)
+{
+    struct dk_manager *manager = arg;
+    struct dk_err err;
+    struct dk_rotate_args args = {
+        .which = DK_ROTATE_ONE, .tenant = tenant, .if_version = version};
+    dk_err_clear(&err);
+    dk_rc ignored = dk_rotate(manager->core, manager->cache, &args, ignore_rotation, NULL, &err);
+    (void)ignored;
+}
+
+/* ---- one value ------------------------------------------------------------------------------ */
+
+/* The slow road to a context: canonical name, cache, key it. */
+static dk_rc fetch_hot(struct dk_manager *manager, struct dk_thread *thread, struct dk_view tenant,
+                       uint32_t asked, int64_t now, struct dk_hot **out, struct dk_err *err)
+{
+    struct dk_key_name name = {.version = asked};
+    struct dk_live_key key = {0};
+    DK_TRY(dk_tenant_parse(tenant, &name.tenant, err));
+    *out = dk_thread_find(thread, dk_tenant_view(&name.tenant), asked, now);
+    if (*out != NULL) {
+        return DK_OK; /* an upper-case UUID */
+    }
+    DK_TRY(manager->keys.get(manager->keys.self, &name, &key, err));
+    dk_rc rc = dk_thread_key(thread, &name, &key, out, err);
+    dk_secret_free(manager->core->arena, &key.okm);
+    return rc;
+}
+
+static dk_rc get_hot(struct dk_manager *manager, struct dk_view tenant, uint32_t asked,
+                     struct dk_thread **thread, struct dk_hot **out, struct dk_err *err)
+{
+    int64_t now = dk_mono_ms(manager->core->world);
+    DK_TRY(dk_thread_get(manager->threads, thread, err));
+    if (now >= atomic_load_explicit(&manager->next_poll_ms, memory_order_relaxed)) {
+        poll_if_due(manager, now);
+    }
+    *out = dk_thread_find(*thread, tenant, asked, now);
+    if (*out == NULL) {
+        DK_TRY(fetch_hot(manager, *thread, tenant, asked, now, out, err));
+    }
+    return dk_hot_use(*thread, *out, err);
+}
+
+/* The whole AAD: the hot key's prefix, then the context. `buffer` is used only for a context. */
+static dk_rc build_aad(const struct dk_hot *hot, const struct dk_request *request, uint8_t *buffer,
+                       struct dk_view *out, struct dk_err *err)
+{
+    if (request->pair_count == 0) {
+        *out = dk_view_of(hot->aad, hot->aad_n + 4);
+        return DK_OK;
+    }
+    size_t n = 0;
+    memcpy(buffer, hot->aad, hot->aad_n);
+    DK_TRY(dk_context_encode(request->pairs, request->pair_count, buffer + hot->aad_n, &n, err));
+    *out = dk_view_of(buffer, hot->aad_n + n);
+    return DK_OK;
+}
+
+dk_rc dk_manager_encrypt(struct dk_manager *manager, const struct dk_request *request,
+                         enum dk_field_form form, struct dk_view plain, uint8_t *out, size_t cap,
+                         size_t *need, struct dk_err *err)
+{
+    struct dk_thread *thread;
+    struct dk_hot *hot;
+    uint8_t aad_buffer[DK_FIELD_AAD_MAX];
+    uint8_t nonce[DK_AEAD_NONCE];
+    struct dk_field_seal seal;
+    if (plain.n > DK_FIELD_PLAIN_MAX) {
+        return DK_FAIL(err, LIMIT, "a value has at most 1 MiB, not %zu bytes", plain.n);
+    }
+    DK_TRY(get_hot(manager, request->tenant, DK_VERSION_ACTIVE, &thread, &hot, err));
+    *need = dk_field_size(form, hot->version, plain.n);
+    if (cap < *need) {
+        return DK_FAIL(err, BUFFER, "the result has %zu bytes, the buffer %zu", *need, cap);
+    }
+    DK_TRY(build_aad(hot, request, aad_buffer, &seal.aad, err));
+    DK_TRY(dk_nonce_take(thread->nonces, manager->core->world, nonce, err));
+    seal.aead = manager->core->suite.aead;
+    seal.key = hot->key;
+    seal.commitment = hot->commitment;
+    seal.version = hot->version;
+    seal.nonce = nonce;
+    return dk_field_seal(&seal, form, plain, out, err);
+}
+
+dk_rc dk_manager_decrypt(struct dk_manager *manager, const struct dk_request *request,
+                         struct dk_view value, uint8_t *out, size_t cap, size_t *need,
+                         struct dk_err *err)
+{
+    struct dk_thread *thread;
+    struct dk_hot *hot;
+    struct dk_field_parts parts;
+    uint8_t aad_buffer[DK_FIELD_AAD_MAX];
+    struct dk_field_open open = {.suite = &manager->core->suite};
+    DK_TRY(dk_field_parse(value, &parts, err));
+    *need = parts.plain_size;
+    if (cap < *need) {
+        return DK_FAIL(err, BUFFER, "the result has %zu bytes, the buffer %zu", *need, cap);
+    }
+    dk_rc rc = get_hot(manager, request->tenant, parts.version, &thread, &hot, err);
+    if (rc != DK_OK && !dk_field_letters_ok(&parts)) {
+        dk_err_clear(err); /* not a value at all: that comes before the question of its key */
+        return DK_FAIL(err, FORMAT, "the base64url part is not strict base64url");
+    }
+    if (rc != DK_OK) {
+        return rc;
+    }
+    DK_TRY(build_aad(hot, request, aad_buffer, &open.aad, err));
+    open.key = hot->key;
+    open.commitment = hot->commitment;
+    return dk_field_open(&open, &parts, out, err);
+}
+
+/* ---- batches -------------------------------------------------------------------------------- */
+
+bool dk_manager_is_hot(struct dk_manager *manager, struct dk_view tenant, uint32_t version)
+{
+    struct dk_thread *thread;
+    struct dk_err err;
+    dk_err_clear(&err);
+    return dk_thread_get(manager->threads, &thread, &err) == DK_OK &&
+           dk_thread_find(thread, tenant, version, dk_mono_ms(manager->core->world)) != NULL;
+}
+
+static int compare_names(const void *pa, const void *pb)
+{
+    const struct dk_key_name *a = pa, *b = pb;
+    int c = strcmp(a->tenant.s, b->tenant.s);
+    return c != 0 ? c : a->version < b->version ? -1 : a->version > b->version;
+}
+
+/* Sorted, without doubles and without those that memory has. */
+static size_t keep_missing(struct dk_manager *manager, struct dk_key_name *names, size_t count)
+{
+    size_t kept = 0;
+    qsort(names, count, sizeof *names, compare_names);
+    for (size_t i = 0; i < count; i++) {
+        if ((kept == 0 || compare_names(&names[kept - 1], &names[i]) != 0) &&
+            !dk_cache_has(manager->cache, &names[i])) {
+            names[kept++] = names[i];
+        }
+    }
+    return kept;
+}
+
+static void fetch_many(struct dk_manager *manager, const struct dk_key_name *names, size_t count)
+{
+    const struct dk_mem *mem = &manager->core->world->mem;
+    struct dk_live_key *keys = dk_mem_zalloc(mem, count * sizeof *keys);
+    dk_rc *rc = dk_mem_alloc(mem, count * sizeof *rc);
+    struct dk_err err;
+    dk_err_clear(&err);
+    if (keys != NULL && rc != NULL &&
+        manager->keys.get_many(manager->keys.self, names, count, keys, rc, &err) == DK_OK) {
+        for (size_t i = 0; i < count; i++) {
+            dk_secret_free(manager->core->arena, &keys[i].okm);
+        }
+    }
+    dk_mem_free(mem, keys);
+    dk_mem_free(mem, rc);
+}
+
+void dk_manager_prefetch(struct dk_manager *manager, struct dk_key_name *names, size_t count)
+{
+    count = keep_missing(manager, names, count);
+    for (size_t at = 0; at < count; at += PREFETCH_MAX) {
+        size_t n = count - at < PREFETCH_MAX ? count - at : PREFETCH_MAX;
+        fetch_many(manager, names + at, n);
+    }
+}
+
+struct dk_cache *dk_manager_cache(struct dk_manager *manager)
+{
+    return manager->cache;
+}
+
+struct dk_manager_stats dk_manager_stats(struct dk_manager *manager)
+{
+    dk_threads_fold(manager->threads);
+    struct dk_cache_stats cache = dk_cache_stats(manager->cache);
+    return (struct dk_manager_stats){.calls = dk_threads_uses(manager->threads),
+                                     .misses = cache.loads,
+                                     .failures = cache.failures,
+                                     .evictions = cache.evictions,
+                                     .cached_keys = cache.keys};
+}

@@ -1,0 +1,330 @@
+#include "keys/rotate.h"
+
+#include <stdio.h>
+
+#include "keys/create.h"
+#include "keys/loader.h"
+#include "keys/registry.h"
+#include "keys/states.h"
+
+#define PAGE 128
+
+/* What one rotation works on: both rows as they were read, and the new one. */
+struct work {
+    struct dk_tenant_row tenant;
+    struct dk_key_row old;
+    struct dk_key_row fresh;
+};
+
+static dk_rc read_tenant(struct dk_core *core, struct dk_txn *txn, const struct dk_tenant *tenant,
+                         struct dk_tenant_row *out, struct dk_err *err)
+{
+    struct dk_err none;
+    dk_err_clear(&none);
+    dk_rc rc = txn->ops->tenant_read(txn->self, tenant, out, &none);
+    if (rc == DK_E_NOT_FOUND) {
+        return DK_FAIL(err, NOT_FOUND, "tenant %s has no key yet: its first encryption makes one",
+                       tenant->s);
+    }
+    if (rc != DK_OK) {
+        *err = none;
+        return rc;
+    }
+    return dk_registry_verify_tenant(core, out, err);
+}
+
+static dk_rc read_both(struct dk_core *core, const struct dk_tenant *tenant, struct work *work,
+                       struct dk_err *err)
+{
+    struct dk_txn txn;
+    struct dk_key_name active = {*tenant, DK_VERSION_ACTIVE};
+    DK_TRY(dk_store_begin(&core->store, DK_TXN_READ, &txn, err));
+    dk_rc rc = read_tenant(core, &txn, tenant, &work->tenant, err);
+    dk_store_rollback(&txn);
+    return rc == DK_OK ? dk_loader_read_row(core, &active, &work->old, err) : rc;
+}
+
+static dk_rc log_change(struct dk_core *core, struct dk_txn *txn, const struct work *work,
+                        const char *operation, uint32_t to, struct dk_err *err)
+{
+    struct dk_log_row log;
+    DK_TRY(dk_create_log_row(core, &work->tenant.tenant, operation, &log, err));
+    log.from_version = work->old.version;
+    log.to_version = to;
+    return txn->ops->log_append(txn->self, &log, err);
+}
+
+/* Compare and set on the epoch: who read the same tenant and comes second gets E_CONFLICT. */
+static dk_rc bump_tenant(struct dk_core *core, struct dk_txn *txn, struct work *work,
+                         int64_t next_version, struct dk_err *err)
+{
+    struct dk_tenant_row row = work->tenant;
+    bool changed = false;
+    row.next_version = next_version;
+    row.epoch++;
+    DK_TRY(dk_registry_seal_tenant(core, &row, err));
+    DK_TRY(txn->ops->tenant_update(txn->self, &row, work->tenant.epoch, &changed, err));
+    if (!changed) {
+        return DK_FAIL(err, CONFLICT, "tenant %s was changed by another at the same time",
+                       row.tenant.s);
+    }
+    return DK_OK;
+}
+
+static dk_rc update_old(struct dk_core *core, struct dk_txn *txn, struct dk_key_row *row,
+                        enum dk_state old_state, struct dk_err *err)
+{
+    bool changed = false;
+    DK_TRY(dk_registry_seal_key(core, row, err));
+    DK_TRY(txn->ops->key_update(txn->self, row, old_state, &changed, err));
+    if (!changed) {
+        return DK_FAIL(err, CONFLICT, "version %u of tenant %s was changed by another", row->version,
+                       row->tenant.s);
+    }
+    return DK_OK;
+}
+
+static dk_rc flip_in(struct dk_core *core, struct dk_txn *txn, struct work *work, bool compromised,
+                     struct dk_err *err)
+{
+    struct dk_key_row retired = work->old;
+    bool inserted = false;
+    DK_TRY(dk_create_check_clock(core, &work->fresh, err));
+    DK_TRY(bump_tenant(core, txn, work, (int64_t)work->fresh.version + 1, err));
+    dk_trace(core->world, "rotate.tenant_updated");
+    if (!dk_state_may_become(retired.state, DK_RETIRED)) {
+        return DK_FAIL(err, INTERNAL, "rotating a version that is %s", dk_state_name(retired.state));
+    }
+    retired.state = DK_RETIRED;
+    retired.rotated_at = dk_wall_us(core->world);
+    if (compromised && retired.compromised_at == DK_TIME_NONE) {
+        retired.compromised_at = retired.rotated_at;
+    }
+    DK_TRY(update_old(core, txn, &retired, work->old.state, err));
+    dk_trace(core->world, "rotate.old_retired");
+    DK_TRY(txn->ops->key_insert(txn->self, &work->fresh, &inserted, err));
+    if (!inserted) {
+        return DK_FAIL(err, TAMPERED, "version %u of tenant %s exists already", work->fresh.version,
+                       work->fresh.tenant.s);
+    }
+    dk_trace(core->world, "rotate.key_inserted");
+    DK_TRY(log_change(core, txn, work, compromised ? "compromise" : "rotate", work->fresh.version,
+                      err));
+    dk_trace(core->world, "rotate.log_written");
+    return DK_OK;
+}
+
+static dk_rc flip(struct dk_core *core, struct work *work, bool compromised, struct dk_err *err)
+{
+    struct dk_txn txn;
+    DK_TRY(dk_store_begin(&core->store, DK_TXN_WRITE, &txn, err));
+    dk_trace(core->world, "rotate.locked");
+    dk_rc rc = flip_in(core, &txn, work, compromised, err);
+    if (rc == DK_OK) {
+        dk_trace(core->world, "rotate.before_commit");
+        rc = dk_store_commit(&txn, err);
+    }
+    dk_store_rollback(&txn);
+    if (rc == DK_OK) {
+        dk_trace(core->world, "rotate.committed");
+    }
+    return rc;
+}
+
+/* I06: what was committed is read back, believed and unwrapped before it is used. */
+static dk_rc read_back(struct dk_core *core, const struct work *work, struct dk_err *err)
+{
+    struct dk_key_name name = {work->fresh.tenant, work->fresh.version};
+    struct dk_key_row row;
+    struct dk_secret key = {0};
+    DK_TRY(dk_loader_read_row(core, &name, &row, err));
+    DK_TRY(dk_loader_unwrap(core, &row, &key, err));
+    dk_secret_free(core->arena, &key);
+    dk_trace(core->world, "rotate.read_back");
+    return DK_OK;
+}
+
+/* No new version can be made, but the old one must stop: the mark alone (DESIGN "States"). */
+static dk_rc mark_compromised_in(struct dk_core *core, struct dk_txn *txn, struct work *work,
+                                 struct dk_err *err)
+{
+    struct dk_key_row row = work->old;
+    row.compromised_at = dk_wall_us(core->world);
+    DK_TRY(bump_tenant(core, txn, work, work->tenant.next_version, err));
+    DK_TRY(update_old(core, txn, &row, row.state, err));
+    DK_TRY(log_change(core, txn, work, "compromise", 0, err));
+    return dk_store_commit(txn, err);
+}
+
+static dk_rc mark_compromised(struct dk_core *core, struct work *work, struct dk_err *cause)
+{
+    struct dk_txn txn;
+    struct dk_err err;
+    dk_err_clear(&err);
+    dk_rc rc = dk_store_begin(&core->store, DK_TXN_WRITE, &txn, &err);
+    if (rc == DK_OK) {
+        rc = mark_compromised_in(core, &txn, work, &err);
+        dk_store_rollback(&txn);
+    }
+    if (rc != DK_OK) {
+        return cause->rc; /* the first cause stays */
+    }
+    char text[200];
+    snprintf(text, sizeof text, "%.190s", cause->text);
+    dk_err_clear(cause);
+    return DK_FAIL(cause, COMPROMISED,
+                   "version %u of tenant %s is marked, but no new version could be made: %s",
+                   work->old.version, work->old.tenant.s, text);
+}
+
+/* A failed attempt is history too; that it cannot be written changes nothing. */
+static void log_failure(struct dk_core *core, const struct dk_tenant *tenant, uint32_t from,
+                        const struct dk_err *cause)
+{
+    struct dk_txn txn;
+    struct dk_log_row log;
+    struct dk_err err;
+    dk_err_clear(&err);
+    if (dk_create_log_row(core, tenant, "rotate", &log, &err) != DK_OK ||
+        dk_store_begin(&core->store, DK_TXN_WRITE, &txn, &err) != DK_OK) {
+        return;
+    }
+    log.success = false;
+    log.from_version = from;
+    snprintf(log.error_message, sizeof log.error_message, "%s: %.200s",
+             dk_error_info(cause->rc)->name, cause->text);
+    if (txn.ops->log_append(txn.self, &log, &err) == DK_OK) {
+        dk_rc ignored = dk_store_commit(&txn, &err);
+        (void)ignored;
+    }
+    dk_store_rollback(&txn);
+}
+
+static dk_rc make_next(struct dk_core *core, struct work *work, bool compromised,
+                       struct dk_err *err)
+{
+    if (work->tenant.next_version > DK_FIELD_VERSION_MAX) {
+        return DK_FAIL(err, LIMIT, "tenant %s has used up its versions", work->tenant.tenant.s);
+    }
+    dk_rc rc = dk_create_row(core, &work->tenant.tenant, (uint32_t)work->tenant.next_version,
+                             work->tenant.rotation_days, &work->fresh, err);
+    if (rc != DK_OK && compromised) {
+        return mark_compromised(core, work, err);
+    }
+    return rc;
+}
+
+static dk_rc rotate_work(struct dk_core *core, const struct dk_rotate_args *args,
+                         const struct dk_tenant *tenant, struct work *work,
+                         struct dk_rotation *out, struct dk_err *err)
+{
+    dk_trace(core->world, "rotate.begin");
+    DK_TRY(read_both(core, tenant, work, err));
+    out->from_version = work->old.version;
+    if (args->if_version != 0 && args->if_version != work->old.version) {
+        return DK_FAIL(err, CONFLICT, "the active version of tenant %s is %u, not %u", tenant->s,
+                       work->old.version, args->if_version);
+    }
+    if (args->dry_run) {
+        out->to_version = (uint32_t)work->tenant.next_version;
+        return DK_OK;
+    }
+    DK_TRY(make_next(core, work, args->compromised, err));
+    dk_trace(core->world, "rotate.generated");
+    DK_TRY(flip(core, work, args->compromised, err));
+    out->to_version = work->fresh.version;
+    return read_back(core, work, err);
+}
+
+static dk_rc rotate_one(struct dk_core *core, struct dk_cache *cache,
+                        const struct dk_rotate_args *args, const struct dk_tenant *tenant,
+                        struct dk_rotation *out, struct dk_err *err)
+{
+    struct work *work = dk_mem_alloc(&core->world->mem, sizeof *work);
+    *out = (struct dk_rotation){.tenant = *tenant, .text = ""};
+    if (work == NULL) {
+        return DK_FAIL(err, NOMEM, "no memory for a rotation");
+    }
+    dk_rc rc = rotate_work(core, args, tenant, work, out, err);
+    dk_mem_free(&core->world->mem, work);
+    if (args->dry_run) {
+        return rc;
+    }
+    dk_cache_forget(cache, tenant, 1);
+    if (rc == DK_OK) {
+        DK_LOG(&core->log, INFO, "key_rotated", DK_LOG_S(TENANT, tenant->s),
+               DK_LOG_I(FROM_VERSION, out->from_version), DK_LOG_I(VERSION, out->to_version));
+    } else {
+        log_failure(core, tenant, out->from_version, err);
+    }
+    return rc;
+}
+
+static void tell(void (*each)(void *arg, const struct dk_rotation *rotation), void *arg,
+                 struct dk_rotation *rotation, dk_rc rc, const struct dk_err *err)
+{
+    rotation->rc = rc;
+    rotation->text = rc == DK_OK ? "" : err->text;
+    each(arg, rotation);
+}
+
+/* A page of tenants whose active version is wanted; the cursor moves past what was looked at. */
+static dk_rc next_page(struct dk_core *core, struct dk_key_cursor *at, struct dk_key_row *rows,
+                       size_t *count, struct dk_err *err)
+{
+    struct dk_txn txn;
+    DK_TRY(dk_store_begin(&core->store, DK_TXN_READ, &txn, err));
+    dk_rc rc = txn.ops->key_list(txn.self, NULL, DK_KEYS_ACTIVE, at, PAGE, rows, count, err);
+    dk_store_rollback(&txn);
+    if (rc == DK_OK && *count > 0) {
+        *at = (struct dk_key_cursor){rows[*count - 1].tenant, rows[*count - 1].version};
+    }
+    return rc;
+}
+
+static dk_rc rotate_pages(struct dk_core *core, struct dk_cache *cache,
+                          const struct dk_rotate_args *args, struct dk_key_row *rows,
+                          void (*each)(void *arg, const struct dk_rotation *rotation), void *arg,
+                          struct dk_err *err)
+{
+    struct dk_key_cursor at = {0};
+    int64_t now = dk_wall_us(core->world);
+    for (;;) {
+        size_t count = 0;
+        DK_TRY(next_page(core, &at, rows, &count, err));
+        for (size_t i = 0; i < count; i++) {
+            if (args->which == DK_ROTATE_DUE && !dk_state_is_due(&rows[i], now, &core->limits)) {
+                continue;
+            }
+            struct dk_rotation rotation;
+            struct dk_err one;
+            dk_err_clear(&one);
+            struct dk_rotate_args mine = *args;
+            mine.if_version = rows[i].version; /* rotated by another meanwhile: not again */
+            dk_rc rc = rotate_one(core, cache, &mine, &rows[i].tenant, &rotation, &one);
+            tell(each, arg, &rotation, rc, &one);
+        }
+        if (count == 0) {
+            return DK_OK;
+        }
+    }
+}
+
+dk_rc dk_rotate(struct dk_core *core, struct dk_cache *cache, const struct dk_rotate_args *args,
+                void (*each)(void *arg, const struct dk_rotation *rotation), void *arg,
+                struct dk_err *err)
+{
+    if (args->which == DK_ROTATE_ONE) {
+        struct dk_rotation rotation;
+        dk_rc rc = rotate_one(core, cache, args, args->tenant, &rotation, err);
+        tell(each, arg, &rotation, rc, err);
+        return rc;
+    }
+    struct dk_key_row *rows = dk_mem_alloc(&core->world->mem, PAGE * sizeof *rows);
+    if (rows == NULL) {
+        return DK_FAIL(err, NOMEM, "no memory for a page of keys");
+    }
+    dk_rc rc = rotate_pages(core, cache, args, rows, each, arg, err);
+    dk_mem_free(&core->world->mem, rows);
+    return rc;
+}

@@ -1,0 +1,249 @@
+/* From settings to an instance's parts: places, limits, log, provider, store. */
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "door.h"
+#include "keys/registry.h"
+
+extern char **environ;
+
+/* ---- settings ------------------------------------------------------------------------------- */
+
+static void warn_unknown(void *arg, const char *name, const char *suggestion)
+{
+    DK_LOG((const struct dk_log *)arg, WARN, "unknown_setting", DK_LOG_S(SETTING, name),
+           DK_LOG_S(REASON, suggestion != NULL ? suggestion : "no setting of dekhand"));
+}
+
+static void log_to_caller(void *arg, enum dk_log_level level, const char *line, size_t n)
+{
+    const struct dekhand *d = arg;
+    d->log(d->log_arg, (enum dekhand_log_level)level, line, n);
+}
+
+void dk_wire_log(struct dekhand *d, const struct dekhand_config *config)
+{
+    d->log = config->log;
+    d->log_arg = config->log_arg;
+    d->core.log.clock = &dk_world_default.clock;
+    d->core.log.min = DK_LOG_WARN;
+    d->core.log.sink = config->log != NULL ? log_to_caller : dk_log_to_stderr;
+    d->core.log.arg = d;
+}
+
+dk_rc dk_wire_settings(const struct dekhand_config *config, struct dk_settings *out,
+                       struct dk_log *log, struct dk_err *err)
+{
+    if (config->size != sizeof *config) {
+        return DK_FAIL(err, USAGE, "dekhand_config.size is %zu, not %zu", config->size,
+                       sizeof *config);
+    }
+    if (!config->ignore_environment) {
+        DK_TRY(dk_settings_read_environment(out, environ, warn_unknown, log, err));
+    }
+    for (size_t i = 0; i < config->setting_count; i++) {
+        const struct dekhand_setting *setting = &config->settings[i];
+        if (setting->name == NULL || setting->value == NULL) {
+            return DK_FAIL(err, USAGE, "a setting without name or value");
+        }
+        DK_TRY(dk_settings_set(out, setting->name, setting->value, DK_FROM_FLAG, err));
+    }
+    return DK_OK;
+}
+
+/* ---- places --------------------------------------------------------------------------------- */
+
+static dk_rc find_state_dir(const struct dk_settings *settings, char *out, struct dk_err *err)
+{
+    const char *set = dk_settings_str(settings, DK_OPT_STATE_DIR);
+    const char *xdg = getenv("XDG_STATE_HOME");
+    const char *home = getenv("HOME");
+    if (set != NULL) {
+        int n = snprintf(out, DK_PATH_MAX, "%s", set);
+        return n < DK_PATH_MAX ? DK_OK : DK_FAIL(err, CONFIG, "KMS_STATE_DIR is too long");
+    }
+    if (xdg != NULL && xdg[0] == '/') {
+        return dk_path_join(out, xdg, "dekhand", err);
+    }
+    if (home != NULL && home[0] == '/') {
+        return dk_path_join(out, home, ".local/state/dekhand", err);
+    }
+    return DK_FAIL(err, CONFIG, "KMS_STATE_DIR is required: there is no HOME to put the state in");
+}
+
+dk_rc dk_wire_places(const struct dk_settings *settings, struct dk_places *out,
+                     struct dk_err *err)
+{
+    char database[DK_PATH_MAX];
+    const char *url = dk_settings_str(settings, DK_OPT_DATABASE_URL);
+    DK_TRY(find_state_dir(settings, out->state_dir, err));
+    DK_TRY(dk_path_join(out->master_key, out->state_dir, "master.key", err));
+    DK_TRY(dk_path_join(database, out->state_dir, "dekhand.db", err));
+    int n = url != NULL ? snprintf(out->database_url, sizeof out->database_url, "%s", url)
+                        : snprintf(out->database_url, sizeof out->database_url, "sqlite:%s",
+                                   database);
+    if ((size_t)n >= sizeof out->database_url) {
+        return DK_FAIL(err, CONFIG, "DATABASE_URL is too long");
+    }
+    return DK_OK;
+}
+
+/* ---- limits and identity -------------------------------------------------------------------- */
+
+static dk_rc read_ttls(const struct dk_settings *settings, struct dk_limits *limits,
+                       struct dk_err *err)
+{
+    int64_t soft = dk_settings_int(settings, DK_OPT_CACHE_TTL_SECONDS);
+    int64_t hard = dk_settings_int(settings, DK_OPT_CACHE_HARD_TTL_SECONDS);
+    if (hard < soft && dk_settings_is_set(settings, DK_OPT_CACHE_HARD_TTL_SECONDS)) {
+        return DK_FAIL(err, CONFIG,
+                       "KMS_CACHE_HARD_TTL_SECONDS: %lld is below KMS_CACHE_TTL_SECONDS (%lld)",
+                       (long long)hard, (long long)soft);
+    }
+    limits->ttl_ms = soft * 1000;
+    limits->hard_ttl_ms = (hard < soft ? soft : hard) * 1000;
+    return DK_OK;
+}
+
+static dk_rc read_limits(const struct dk_settings *settings, struct dk_limits *limits,
+                         struct dk_err *err)
+{
+    int64_t rotation = dk_settings_int(settings, DK_OPT_ROTATION_DAYS);
+    int64_t warning = dk_settings_int(settings, DK_OPT_WARNING_DAYS);
+    if (warning >= rotation && dk_settings_is_set(settings, DK_OPT_WARNING_DAYS) && warning > 0) {
+        return DK_FAIL(err, CONFIG,
+                       "KMS_WARNING_DAYS: %lld is not below KMS_ROTATION_DAYS (%lld): every key "
+                       "would be due at once",
+                       (long long)warning, (long long)rotation);
+    }
+    warning = warning < rotation ? warning : rotation - 1;
+    limits->rotation_us = rotation * DK_DAY_US;
+    limits->warning_us = warning * DK_DAY_US;
+    limits->poll_ms = dk_settings_int(settings, DK_OPT_POLL_SECONDS) * 1000;
+    limits->max_keys = (size_t)dk_settings_int(settings, DK_OPT_CACHE_MAX_KEYS);
+    return read_ttls(settings, limits, err);
+}
+
+static dk_rc read_pin(const struct dk_settings *settings, char *out, struct dk_err *err)
+{
+    const char *pin = dk_settings_str(settings, DK_OPT_REGISTRY_PIN);
+    uint8_t bytes[32];
+    if (pin == NULL) {
+        return DK_OK;
+    }
+    if (!dk_hex_decode(pin, strlen(pin), bytes, sizeof bytes)) {
+        return DK_FAIL(err, CONFIG, "KMS_REGISTRY_PIN is not 64 hex digits");
+    }
+    dk_hex_encode(bytes, sizeof bytes, out);
+    return DK_OK;
+}
+
+static dk_rc read_log(const struct dk_settings *settings, struct dk_log *log, struct dk_err *err)
+{
+    const char *form = dk_settings_str(settings, DK_OPT_LOG);
+    const char *debug = dk_settings_str(settings, DK_OPT_DEBUG);
+    if (strcmp(form, "json") != 0 && strcmp(form, "text") != 0) {
+        return DK_FAIL(err, CONFIG, "KMS_LOG: it is neither text nor json");
+    }
+    log->format = strcmp(form, "json") == 0 ? DK_LOG_JSON : DK_LOG_TEXT;
+    log->kms_audit = debug != NULL && strncmp(debug, "kms:", 4) == 0;
+    return DK_OK;
+}
+
+static void read_identity(struct dk_core *core, const char *actor)
+{
+    char buffer[1024];
+    struct passwd entry, *found = NULL;
+    if (gethostname(core->node, sizeof core->node - 1) != 0) {
+        snprintf(core->node, sizeof core->node, "unknown");
+    }
+    if (actor != NULL) {
+        snprintf(core->actor, sizeof core->actor, "%s", actor);
+        return;
+    }
+    if (getpwuid_r(geteuid(), &entry, buffer, sizeof buffer, &found) == 0 && found != NULL) {
+        snprintf(core->actor, sizeof core->actor, "lib:%.100s", found->pw_name);
+    } else {
+        snprintf(core->actor, sizeof core->actor, "lib:%u", (unsigned)geteuid());
+    }
+}
+
+/* ---- the core ------------------------------------------------------------------------------- */
+
+dk_rc dk_wire_core(struct dekhand *d, const struct dekhand_config *config,
+                   const struct dk_settings *settings, const struct dk_parts *parts,
+                   struct dk_err *err)
+{
+    struct dk_core *core = &d->core;
+    struct dk_arena_report report;
+    d->world = parts->world != NULL ? *parts->world : dk_world_default;
+    core->world = &d->world;
+    core->limits = parts->limits != NULL ? *parts->limits : dk_limits_default;
+    core->log.clock = &d->world.clock;
+    DK_TRY(read_log(settings, &core->log, err));
+    if (parts->limits == NULL) {
+        DK_TRY(read_limits(settings, &core->limits, err));
+    }
+    DK_TRY(read_pin(settings, core->pin_wanted, err));
+    read_identity(core, config->actor);
+    DK_TRY(dk_wire_places(settings, &d->places, err));
+    DK_TRY(dk_suite_open(core->world, &core->suite, err));
+    /* Beside the cached keys: master keys, the registry's, and what is in flight. */
+    DK_TRY(dk_arena_open(core->world, core->limits.max_keys + 4096, &core->arena, &report, err));
+    if (!report.locked) {
+        DK_LOG(&core->log, WARN, "memory_not_locked", DK_LOG_I(BYTES, (int64_t)report.bytes),
+               DK_LOG_S(REASON, "the memory lock limit (ulimit -l) is lower: keys may reach swap; "
+                                "raise it or lower KMS_CACHE_MAX_KEYS"));
+    }
+    return dk_store_open(core->world, d->places.database_url, &core->store, err);
+}
+
+static dk_rc choose_provider(const struct dk_settings *settings, const char **name,
+                             struct dk_err *err)
+{
+    bool aws = dk_settings_is_set(settings, DK_OPT_AWS_KMS_KEY_ID);
+    bool azure = dk_settings_is_set(settings, DK_OPT_AZURE_KEY_VAULT_URL);
+    *name = dk_settings_str(settings, DK_OPT_PROVIDER);
+    if (*name == NULL && (aws || azure)) {
+        return DK_FAIL(err, CONFIG,
+                       "KMS_PROVIDER is required: %s is set, and this version has only the local "
+                       "provider (KMS_PROVIDER=local to use it all the same)",
+                       aws && azure ? "AWS_KMS_KEY_ID and AZURE_KEY_VAULT_URL"
+                       : aws        ? "AWS_KMS_KEY_ID"
+                                    : "AZURE_KEY_VAULT_URL");
+    }
+    *name = *name == NULL ? "local" : *name;
+    return DK_OK;
+}
+
+dk_rc dk_wire_provider(struct dekhand *d, const struct dk_settings *settings,
+                       const struct dk_parts *parts, struct dk_err *err)
+{
+    const struct dk_provider_ops *ops = parts->provider;
+    if (ops == NULL) {
+        const char *name;
+        DK_TRY(choose_provider(settings, &name, err));
+        DK_TRY(dk_provider_find(name, &ops, err));
+    }
+    struct dk_provider_setup setup = {.world = d->core.world,
+                                      .suite = &d->core.suite,
+                                      .arena = d->core.arena,
+                                      .log = &d->core.log,
+                                      .master_key_path = d->places.master_key,
+                                      .test_arg = parts->provider_arg};
+    return dk_provider_open(ops, &setup, &d->core.provider, err);
+}
+
+void dk_wire_close(struct dekhand *d)
+{
+    struct dk_core *core = &d->core;
+    if (core->arena != NULL) {
+        dk_registry_clear(core);
+    }
+    dk_provider_close(core->provider);
+    dk_store_close(&core->store);
+    dk_arena_close(core->arena);
+    dk_suite_close(&core->suite);
+}
