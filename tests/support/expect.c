@@ -86,7 +86,7 @@ void dk_test_world_init(struct dk_test_world *w)
 }
 
 /* Present in coverage builds only: a child that leaves by _exit() writes its counts here. */
-extern void __gcov_dump(void) __attribute__((weak));
+extern void __gcov_exit(void) __attribute__((weak));
 
 static int run_child(bool ordinary_user, int (*body)(void *arg), void *arg)
 {
@@ -106,8 +106,8 @@ bool dk_test_in_child(bool ordinary_user, int (*body)(void *arg), void *arg)
     if (pid == 0) {
         int rc = run_child(ordinary_user, body, arg);
         fflush(NULL);
-        if (__gcov_dump != NULL && !ordinary_user) {
-            __gcov_dump();
+        if (__gcov_exit != NULL && !ordinary_user) {
+            __gcov_exit();
         }
         _exit(rc);
     }

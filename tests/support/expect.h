@@ -78,6 +78,9 @@ bool dk_test_in_child(bool ordinary_user, int (*body)(void *arg), void *arg);
         }                                                                                          \
     } while (0)
 
+/* For the rest of this process madvise(MADV_WIPEONFORK) fails, as on a kernel before 4.14. */
+bool dk_test_no_wipeonfork(void);
+
 /* A new empty folder that an ordinary user may write too; removed with all it holds. */
 void dk_test_folder_new(char path[static 64]);
 void dk_test_folder_remove(const char *path);

@@ -349,8 +349,7 @@ static void what_does_not_begin_as_a_dk1_value_is_E_FORMAT(void **state)
         "dk2.1.AAAA",
         "dk1:1:AAAA",
         " dk1.1.AAAA",
-        "\xEF\xBB\xBF"
-        "dk1.1.AAAA",
+        "\xEF\xBB\xBF\x64k1.1.AAAA",
         "alice@example.com",
         "",
         "{\"encrypted\":\"AAAA\",\"version\":\"v1\",\"algorithm\":\"AES-256-GCM\"}",

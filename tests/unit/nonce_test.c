@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "crypto/nonce.h"
@@ -201,6 +202,39 @@ static void I18_threads_with_a_pool_each_repeat_no_nonce(void **state)
     assert_int_equal(repeats(of_threads, THREADS * PER_THREAD), 0);
 }
 
+static int has_no_address_space(void *arg)
+{
+    (void)arg;
+    struct rlimit old, none;
+    DK_TEST_CHILD(getrlimit(RLIMIT_AS, &old) == 0);
+    none = (struct rlimit){0, old.rlim_max};
+    DK_TEST_CHILD(setrlimit(RLIMIT_AS, &none) == 0);
+    struct dk_nonce_pool *pool = dk_nonce_pool_new();
+    setrlimit(RLIMIT_AS, &old);
+    DK_TEST_CHILD(pool == NULL);
+    return 0;
+}
+
+static void F01_without_address_space_there_is_no_pool(void **state)
+{
+    (void)state;
+    assert_true(dk_test_in_child(false, has_no_address_space, NULL));
+}
+
+static int has_no_wipeonfork(void *arg)
+{
+    (void)arg;
+    DK_TEST_CHILD(dk_test_no_wipeonfork());
+    DK_TEST_CHILD(dk_nonce_pool_new() == NULL);
+    return 0;
+}
+
+static void I18_a_pool_that_fork_would_copy_is_not_made(void **state)
+{
+    (void)state;
+    assert_true(dk_test_in_child(false, has_no_wipeonfork, NULL));
+}
+
 static void no_pool_is_allowed_to_be_freed(void **state)
 {
     (void)state;
@@ -220,6 +254,8 @@ int main(void)
         cmocka_unit_test(I18_R25_fork_in_the_middle_of_a_pool_repeats_no_nonce),
         cmocka_unit_test(I18_a_child_without_randomness_gets_no_nonce),
         cmocka_unit_test(I18_threads_with_a_pool_each_repeat_no_nonce),
+        cmocka_unit_test(F01_without_address_space_there_is_no_pool),
+        cmocka_unit_test(I18_a_pool_that_fork_would_copy_is_not_made),
         cmocka_unit_test(no_pool_is_allowed_to_be_freed),
     };
     return cmocka_run_group_tests_name("nonce", tests, NULL, NULL);

@@ -306,6 +306,26 @@ static void F01_no_address_space_opens_no_arena(void **state)
     assert_null(arena);
 }
 
+static int has_no_wipeonfork(void *arg)
+{
+    struct dk_test_world *w = arg;
+    struct dk_arena *arena = NULL;
+    struct dk_arena_report report;
+    dk_err_clear(&err);
+    DK_TEST_CHILD(dk_test_no_wipeonfork());
+    DK_TEST_CHILD(dk_arena_open(&w->world, 10, &arena, &report, &err) == DK_E_NOMEM);
+    DK_TEST_CHILD(arena == NULL && w->live == 0);
+    return 0;
+}
+
+static void an_arena_that_fork_would_copy_is_not_opened(void **state)
+{
+    (void)state;
+    struct dk_test_world w;
+    dk_test_world_init(&w);
+    assert_true(dk_test_in_child(false, has_no_wipeonfork, &w));
+}
+
 static void a_failed_generator_opens_no_arena(void **state)
 {
     (void)state;
@@ -383,6 +403,7 @@ int main(void)
         cmocka_unit_test(a_child_process_sees_no_secret),
         cmocka_unit_test(F01_each_failed_allocation_opens_no_arena),
         cmocka_unit_test(F01_no_address_space_opens_no_arena),
+        cmocka_unit_test(an_arena_that_fork_would_copy_is_not_opened),
         cmocka_unit_test(a_failed_generator_opens_no_arena),
         cmocka_unit_test(threads_never_share_a_cell),
         cmocka_unit_test(wipe_wipes),
