@@ -277,7 +277,8 @@ static dk_rc next_page(struct dk_core *core, struct dk_key_cursor *at, struct dk
     dk_rc rc = txn.ops->key_list(txn.self, NULL, DK_KEYS_ACTIVE, at, PAGE, rows, count, err);
     dk_store_rollback(&txn);
     if (rc == DK_OK && *count > 0) {
-        *at = (struct dk_key_cursor){rows[*count - 1].tenant, rows[*count - 1].version};
+        /* Past every version of the tenant: the one that its rotation makes too. */
+        *at = (struct dk_key_cursor){rows[*count - 1].tenant, DK_FIELD_VERSION_MAX};
     }
     return rc;
 }
