@@ -32,7 +32,7 @@ int dk_door_leave(dk_rc rc, const struct dk_err *err, struct dekhand_error *erro
         return (int)rc;
     }
     if (rc == DK_OK) {
-        error->code = DEKHAND_OK;
+        *error = (struct dekhand_error){.code = DEKHAND_OK};
         return DEKHAND_OK;
     }
     const struct dk_error_info *info = dk_error_info(rc);

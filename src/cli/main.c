@@ -50,7 +50,7 @@ static const struct cli_option rotate_options[] = {
 
 static const struct cli_option bench_options[] = {
     {"rows", 0, "N", false, "rows of the CSV file (default 1000000)"},
-    {"rounds", 0, "N", false, "interleaved rounds of each figure (default 41)"},
+    {"rounds", 0, "N", false, "interleaved rounds of each figure (default 201)"},
     END,
 };
 

@@ -1,0 +1,531 @@
+/*
+ * dekhand bench: each figure beside its yardstick, interleaved in one run, median of the ratios.
+ *
+ * Never a test: machines are noisy. The one file of cli/ that looks into the library, for the AAD
+ * that the yardstick has to carry too.
+ */
+#include <openssl/evp.h>
+#include <openssl/rand.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "crypto/field.h"
+
+#define PLAIN 64
+#define BATCH 1000 /* operations a round of a figure */
+#define TENANTS 100
+#define CSV_TENANTS 50
+#define CSV_ROUNDS 5
+#define ROUNDS_MAX 1001
+
+struct bench {
+    struct dekhand *d;
+    struct cli *cli;
+    char dir[DK_PATH_MAX];
+    char tenants[TENANTS][40];
+    uint8_t aad[TENANTS][DK_FIELD_AAD_PREFIX_MAX + 4];
+    size_t aad_len[TENANTS];
+    EVP_CIPHER_CTX *seal[TENANTS]; /* bare, keyed once */
+    EVP_CIPHER_CTX *open;
+    uint8_t order[BATCH];
+    uint8_t key[32];
+    uint8_t plain[PLAIN];
+    uint8_t bare[PLAIN + 28]; /* a bare nonce | ciphertext | tag, of tenant 0 */
+    uint8_t value[256];       /* the library's, of tenant 0 */
+    size_t value_len;
+    uint8_t text[256];
+    size_t text_len;
+    uint64_t iv;
+    bool failed;
+};
+
+static double now_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* ---- the yardstick: a bare EVP context with the same AAD -------------------------------------- */
+
+static void bare_seal(struct bench *b, EVP_CIPHER_CTX *ctx, size_t tenant, const uint8_t *in,
+                      size_t n, uint8_t *out)
+{
+    uint8_t iv[12] = {0};
+    int len = 0;
+    b->iv++;
+    memcpy(iv, &b->iv, sizeof b->iv);
+    bool ok = EVP_EncryptInit_ex2(ctx, NULL, NULL, iv, NULL) == 1 &&
+              EVP_EncryptUpdate(ctx, NULL, &len, b->aad[tenant], (int)b->aad_len[tenant]) == 1 &&
+              EVP_EncryptUpdate(ctx, out + 12, &len, in, (int)n) == 1 &&
+              EVP_EncryptFinal_ex(ctx, out + 12 + n, &len) == 1 &&
+              EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, 16, out + 12 + n) == 1;
+    memcpy(out, iv, sizeof iv);
+    b->failed = b->failed || !ok;
+}
+
+static void bare_open(struct bench *b, EVP_CIPHER_CTX *ctx, uint8_t *in, size_t n, uint8_t *out)
+{
+    int len = 0;
+    bool ok = EVP_DecryptInit_ex2(ctx, NULL, NULL, in, NULL) == 1 &&
+              EVP_DecryptUpdate(ctx, NULL, &len, b->aad[0], (int)b->aad_len[0]) == 1 &&
+              EVP_DecryptUpdate(ctx, out, &len, in + 12, (int)n) == 1 &&
+              EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, 16, in + 12 + n) == 1 &&
+              EVP_DecryptFinal_ex(ctx, out + len, &len) == 1;
+    b->failed = b->failed || !ok;
+}
+
+static EVP_CIPHER_CTX *keyed(struct bench *b, int encrypt)
+{
+    EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+    b->failed = b->failed || ctx == NULL ||
+                EVP_CipherInit_ex2(ctx, EVP_aes_256_gcm(), b->key, NULL, encrypt, NULL) != 1;
+    return ctx;
+}
+
+/* ---- what is compared: BATCH operations each -------------------------------------------------- */
+
+static void yard_encrypt(struct bench *b)
+{
+    uint8_t out[PLAIN + 28];
+    for (int i = 0; i < BATCH; i++) {
+        bare_seal(b, b->seal[0], 0, b->plain, PLAIN, out);
+    }
+}
+
+static void yard_encrypt_text(struct bench *b)
+{
+    uint8_t out[PLAIN + 28], text[256];
+    for (int i = 0; i < BATCH; i++) {
+        bare_seal(b, b->seal[0], 0, b->plain, PLAIN, out);
+        EVP_EncodeBlock(text, out, sizeof out);
+    }
+}
+
+static void yard_decrypt(struct bench *b)
+{
+    uint8_t out[PLAIN];
+    for (int i = 0; i < BATCH; i++) {
+        bare_open(b, b->open, b->bare, PLAIN, out);
+    }
+}
+
+static void yard_decrypt_text(struct bench *b)
+{
+    uint8_t out[PLAIN], text[256], bytes[256];
+    int n = EVP_EncodeBlock(text, b->bare, sizeof b->bare);
+    for (int i = 0; i < BATCH; i++) {
+        b->failed = EVP_DecodeBlock(bytes, text, n) < 0 || b->failed;
+        bare_open(b, b->open, bytes, PLAIN, out);
+    }
+}
+
+static void yard_naive(struct bench *b)
+{
+    uint8_t out[PLAIN + 28];
+    for (int i = 0; i < BATCH; i++) {
+        EVP_CIPHER_CTX *ctx = keyed(b, 1);
+        bare_seal(b, ctx, 0, b->plain, PLAIN, out);
+        EVP_CIPHER_CTX_free(ctx);
+    }
+}
+
+static void yard_tenants(struct bench *b)
+{
+    uint8_t out[PLAIN + 28];
+    for (int i = 0; i < BATCH; i++) {
+        bare_seal(b, b->seal[b->order[i]], b->order[i], b->plain, PLAIN, out);
+    }
+}
+
+static void our_encrypt_of(struct bench *b, size_t tenant, enum dekhand_format format)
+{
+    uint8_t out[256];
+    struct dekhand_item item = {.tenant = b->tenants[tenant],
+                                .format = format,
+                                .in = b->plain,
+                                .in_size = PLAIN,
+                                .out = out,
+                                .capacity = sizeof out};
+    b->failed = dekhand_encrypt(b->d, &item, NULL) != DEKHAND_OK || b->failed;
+}
+
+static void our_encrypt(struct bench *b)
+{
+    for (int i = 0; i < BATCH; i++) {
+        our_encrypt_of(b, 0, DEKHAND_BINARY);
+    }
+}
+
+static void our_encrypt_text(struct bench *b)
+{
+    for (int i = 0; i < BATCH; i++) {
+        our_encrypt_of(b, 0, DEKHAND_TEXT);
+    }
+}
+
+static void our_tenants(struct bench *b)
+{
+    for (int i = 0; i < BATCH; i++) {
+        our_encrypt_of(b, b->order[i], DEKHAND_BINARY);
+    }
+}
+
+static void our_decrypt_of(struct bench *b, const uint8_t *value, size_t n)
+{
+    uint8_t out[PLAIN];
+    for (int i = 0; i < BATCH; i++) {
+        struct dekhand_item item = {.tenant = b->tenants[0],
+                                    .in = value,
+                                    .in_size = n,
+                                    .out = out,
+                                    .capacity = sizeof out};
+        b->failed = dekhand_decrypt(b->d, &item, NULL) != DEKHAND_OK || b->failed;
+    }
+}
+
+static void our_decrypt(struct bench *b)
+{
+    our_decrypt_of(b, b->value, b->value_len);
+}
+
+static void our_decrypt_text(struct bench *b)
+{
+    our_decrypt_of(b, b->text, b->text_len);
+}
+
+struct figure {
+    const char *name;
+    const char *yardstick_name;
+    void (*yardstick)(struct bench *b);
+    void (*ours)(struct bench *b);
+    double goal; /* yardstick time over our time, at least */
+};
+
+static const struct figure figures[] = {
+    {"encrypt_64_binary", "keyed EVP context, same AAD", yard_encrypt, our_encrypt, 0.85},
+    {"decrypt_64_binary", "keyed EVP context, same AAD", yard_decrypt, our_decrypt, 0.85},
+    {"encrypt_64_text", "keyed EVP context, same AAD, EVP_EncodeBlock", yard_encrypt_text,
+     our_encrypt_text, 0.85},
+    {"decrypt_64_text", "keyed EVP context, same AAD, EVP_DecodeBlock", yard_decrypt_text,
+     our_decrypt_text, 0.85},
+    {"encrypt_64_vs_naive", "EVP context made and keyed each time", yard_naive, our_encrypt, 2.5},
+    {"encrypt_64_100_tenants", "100 keyed EVP contexts, random order", yard_tenants, our_tenants,
+     0.85},
+};
+
+/* ---- rounds ---------------------------------------------------------------------------------- */
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static double median(double *v, size_t n)
+{
+    qsort(v, n, sizeof *v, compare_doubles);
+    return v[n / 2];
+}
+
+static double timed(struct bench *b, void (*run)(struct bench *b))
+{
+    double from = now_s();
+    run(b);
+    return now_s() - from;
+}
+
+struct result {
+    double ratio, yard_ns, our_ns;
+};
+
+static struct result measure(struct bench *b, const struct figure *f, size_t rounds)
+{
+    static double ratio[ROUNDS_MAX], yard[ROUNDS_MAX], ours[ROUNDS_MAX];
+    (void)timed(b, f->yardstick);
+    (void)timed(b, f->ours);
+    for (size_t i = 0; i < rounds; i++) {
+        bool yard_first = i % 2 == 0;
+        yard[i] = yard_first ? timed(b, f->yardstick) : 0;
+        ours[i] = timed(b, f->ours);
+        yard[i] = yard_first ? yard[i] : timed(b, f->yardstick);
+        ratio[i] = yard[i] / ours[i];
+    }
+    return (struct result){median(ratio, rounds), median(yard, rounds) * 1e9 / BATCH,
+                           median(ours, rounds) * 1e9 / BATCH};
+}
+
+/* ---- CSV ------------------------------------------------------------------------------------- */
+
+static size_t csv_value(size_t row, size_t column, char out[32])
+{
+    int n = column == 0 ? snprintf(out, 32, "+49 %03zu %07zu", row % 997, row % 9999991)
+                        : snprintf(out, 32, "name.%zu.%zu@example.org", row % 100003, row % 7);
+    return (size_t)n;
+}
+
+static bool write_csv(const char *path, long rows)
+{
+    FILE *file = fopen(path, "we");
+    char phone[32], email[32];
+    if (file == NULL) {
+        return false;
+    }
+    fputs("id,tenant,name,phone,email\n", file);
+    for (long i = 0; i < rows; i++) {
+        csv_value((size_t)i, 0, phone);
+        csv_value((size_t)i, 1, email);
+        fprintf(file, "%ld,tenant-%ld,Name of %ld,%s,%s\n", i, i * 31 % CSV_TENANTS, i, phone,
+                email);
+    }
+    return fclose(file) == 0;
+}
+
+/* The same values through bare contexts: nothing else is in the time. */
+static double bare_csv(struct bench *b, long rows)
+{
+    char text[2][32];
+    uint8_t out[64];
+    double total = 0;
+    for (long i = 0; i < rows; i += 1000) {
+        static char values[2000][32];
+        static size_t sizes[2000];
+        for (long k = 0; k < 2000; k++) {
+            sizes[k] = csv_value((size_t)(i + k / 2), (size_t)k % 2, text[k % 2]);
+            memcpy(values[k], text[k % 2], 32);
+        }
+        double from = now_s();
+        for (long k = 0; k < 2000 && i + k / 2 < rows; k++) {
+            size_t tenant = (size_t)((i + k / 2) * 31 % CSV_TENANTS);
+            bare_seal(b, b->seal[tenant], tenant, (const uint8_t *)values[k], sizes[k], out);
+        }
+        total += now_s() - from;
+    }
+    return total;
+}
+
+/* This program again, as a user runs it: file in, /dev/null out. */
+static double run_csv(struct bench *b, const char *path, long *rss_kib)
+{
+    char flag[DK_PATH_MAX + 32];
+    struct rusage usage;
+    int status = 0;
+    snprintf(flag, sizeof flag, "--state-dir=%s", b->dir);
+    double from = now_s();
+    pid_t child = fork();
+    if (child == 0) {
+        if (freopen(path, "r", stdin) == NULL || freopen("/dev/null", "w", stdout) == NULL ||
+            freopen("/dev/null", "w", stderr) == NULL) {
+            _exit(127);
+        }
+        execl("/proc/self/exe", "dekhand", "encrypt", "--csv", "--columns", "phone,email",
+              "--tenant-column", "tenant", flag, (char *)NULL);
+        _exit(127);
+    }
+    bool ok = child > 0 && wait4(child, &status, 0, &usage) == child && WIFEXITED(status) &&
+              WEXITSTATUS(status) == 0;
+    b->failed = b->failed || !ok;
+    *rss_kib = ok ? usage.ru_maxrss : 0;
+    return now_s() - from;
+}
+
+static struct result measure_csv(struct bench *b, long rows, long *rss_kib)
+{
+    double ratio[CSV_ROUNDS], yard[CSV_ROUNDS], ours[CSV_ROUNDS];
+    char path[DK_PATH_MAX];
+    struct dk_err err;
+    dk_err_clear(&err);
+    b->failed = dk_path_join(path, b->dir, "bench.csv", &err) != DK_OK || b->failed ||
+                !write_csv(path, rows);
+    (void)run_csv(b, path, rss_kib); /* makes the tenants' keys */
+    for (int i = 0; i < CSV_ROUNDS; i++) {
+        yard[i] = bare_csv(b, rows);
+        ours[i] = run_csv(b, path, rss_kib);
+        ratio[i] = ours[i] / yard[i];
+    }
+    unlink(path);
+    return (struct result){median(ratio, CSV_ROUNDS), median(yard, CSV_ROUNDS),
+                           median(ours, CSV_ROUNDS)};
+}
+
+/* ---- the frame ------------------------------------------------------------------------------- */
+
+static void make_values(struct bench *b)
+{
+    struct dekhand_item item = {.tenant = b->tenants[0],
+                                .format = DEKHAND_BINARY,
+                                .in = b->plain,
+                                .in_size = PLAIN,
+                                .out = b->value,
+                                .capacity = sizeof b->value};
+    b->failed = dekhand_encrypt(b->d, &item, NULL) != DEKHAND_OK || b->failed;
+    b->value_len = item.size;
+    item.format = DEKHAND_TEXT;
+    item.out = b->text;
+    b->failed = dekhand_encrypt(b->d, &item, NULL) != DEKHAND_OK || b->failed;
+    b->text_len = item.size;
+    bare_seal(b, b->seal[0], 0, b->plain, PLAIN, b->bare);
+}
+
+static int start(struct bench *b)
+{
+    struct dekhand_setting setting = {"KMS_STATE_DIR", b->dir};
+    struct dekhand_config config = {.size = sizeof config,
+                                    .settings = &setting,
+                                    .setting_count = 1,
+                                    .ignore_environment = true,
+                                    .actor = "cli:bench"};
+    struct dekhand_error error;
+    struct dekhand_init_result made;
+    if (dekhand_init(&config, &made, &error) != DEKHAND_OK ||
+        dekhand_open(&config, &b->d, &error) != DEKHAND_OK) {
+        return cli_fail(b->cli, &error);
+    }
+    b->failed = RAND_bytes(b->key, sizeof b->key) != 1 || RAND_bytes(b->plain, PLAIN) != 1 ||
+                RAND_bytes(b->order, BATCH) != 1;
+    for (size_t i = 0; i < BATCH; i++) {
+        b->order[i] %= TENANTS;
+    }
+    for (size_t i = 0; i < TENANTS; i++) {
+        struct dk_tenant tenant;
+        struct dk_err err;
+        dk_err_clear(&err);
+        snprintf(b->tenants[i], sizeof b->tenants[i], "00000000-0000-4000-8000-%012zu", i);
+        b->failed = dk_tenant_parse(dk_view_str(b->tenants[i]), &tenant, &err) != DK_OK ||
+                    b->failed;
+        b->aad_len[i] = dk_field_aad_prefix(&tenant, 1, b->aad[i]) + 4;
+        b->seal[i] = keyed(b, 1);
+    }
+    b->open = keyed(b, 0);
+    make_values(b);
+    return CLI_OK;
+}
+
+static void print_row(struct bench *b, struct cli_out *out, struct dk_json *json, const char *name,
+                      const char *yardstick, const char *unit, struct result r, double goal,
+                      bool at_most)
+{
+    bool met = at_most ? r.ratio <= goal : r.ratio >= goal;
+    if (b->cli->json) {
+        dk_json_object(json, NULL);
+        dk_json_str(json, "name", name);
+        dk_json_str(json, "yardstick", yardstick);
+        dk_json_str(json, "unit", unit);
+        dk_json_num(json, "yardstickTime", r.yard_ns);
+        dk_json_num(json, "time", r.our_ns);
+        dk_json_num(json, "ratio", r.ratio);
+        dk_json_num(json, "goal", goal);
+        dk_json_str(json, "goalIs", at_most ? "at most" : "at least");
+        dk_json_bool(json, "met", met);
+        dk_json_end(json, '}');
+    } else {
+        cli_out_printf(out, "%-24s %8.3f (goal %s %.2f: %s)  %.3g %s beside %.3g: %s\n", name,
+                       r.ratio, at_most ? "<=" : ">=", goal, met ? "met" : "NOT MET", r.our_ns,
+                       unit, r.yard_ns, yardstick);
+    }
+}
+
+static void print_rss(struct bench *b, struct cli_out *out, struct dk_json *json, long rss_kib)
+{
+    if (b->cli->json) {
+        dk_json_int(json, "csvRssKiB", rss_kib);
+        dk_json_int(json, "csvRssGoalKiB", 32 * 1024);
+    } else {
+        cli_out_printf(out, "csv memory (RSS)         %ld KiB (goal < %d: %s)\n", rss_kib, 32 * 1024,
+                       rss_kib < 32 * 1024 ? "met" : "NOT MET");
+    }
+}
+
+static void run(struct bench *b, struct cli_out *out, size_t rounds, long rows)
+{
+    struct dk_json json = cli_out_json(out);
+    long rss_kib = 0;
+    if (b->cli->json) {
+        dk_json_object(&json, NULL);
+        dk_json_str(&json, "version", dekhand_version());
+        dk_json_int(&json, "rounds", (int64_t)rounds);
+        dk_json_int(&json, "csvRows", rows);
+        dk_json_array(&json, "figures");
+    }
+    for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++) {
+        const struct figure *f = &figures[i];
+        print_row(b, out, &json, f->name, f->yardstick_name, "ns", measure(b, f, rounds), f->goal,
+                  false);
+    }
+    print_row(b, out, &json, "csv", "bare AEAD of the same values", "s",
+              measure_csv(b, rows, &rss_kib), 2.3, true);
+    if (b->cli->json) {
+        dk_json_end(&json, ']');
+    }
+    print_rss(b, out, &json, rss_kib);
+    if (b->cli->json) {
+        dk_json_end(&json, '}');
+        cli_out_str(out, "\n");
+    }
+}
+
+static void stop(struct bench *b)
+{
+    static const char *const names[] = {"dekhand.db", "dekhand.db-wal", "dekhand.db-shm",
+                                        "master.key", "bench.csv"};
+    char path[DK_PATH_MAX];
+    struct dk_err err;
+    b->failed = dekhand_close(b->d, NULL) != DEKHAND_OK || b->failed;
+    for (size_t i = 0; i < TENANTS; i++) {
+        EVP_CIPHER_CTX_free(b->seal[i]);
+    }
+    EVP_CIPHER_CTX_free(b->open);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        dk_err_clear(&err);
+        if (dk_path_join(path, b->dir, names[i], &err) == DK_OK) {
+            unlink(path);
+        }
+    }
+    rmdir(b->dir);
+}
+
+static long number(const struct cli *cli, const char *name, long def, long min, long max)
+{
+    const char *text = cli_get(cli, name);
+    char *end = NULL;
+    long v = text != NULL ? strtol(text, &end, 10) : def;
+    if (text != NULL && (*end != '\0' || v < min || v > max)) {
+        cli_usage("--%s wants a number from %ld to %ld", name, min, max);
+        return -1;
+    }
+    return v;
+}
+
+int cli_bench(struct cli *cli)
+{
+    static struct cli_out out;
+    static struct bench bench;
+    long rounds = number(cli, "rounds", 201, 1, ROUNDS_MAX);
+    long rows = number(cli, "rows", 1000000, 1, 100000000);
+    if (rounds < 0 || rows < 0) {
+        return CLI_USAGE;
+    }
+    bench.cli = cli;
+    const char *tmp = getenv("TMPDIR");
+    snprintf(bench.dir, sizeof bench.dir, "%.3000s/dekhand-bench-XXXXXX",
+             tmp != NULL && tmp[0] == '/' ? tmp : "/tmp");
+    if (mkdtemp(bench.dir) == NULL || cli_out_open(&out, NULL) != CLI_OK) {
+        cli_say("dekhand: E_IO: no temporary folder %s", bench.dir);
+        return CLI_FAILED;
+    }
+    int code = start(&bench);
+    if (code == CLI_OK) {
+        run(&bench, &out, (size_t)rounds, rows);
+    }
+    stop(&bench);
+    code = code == CLI_OK ? cli_out_finish(&out) : code;
+    if (code == CLI_OK && bench.failed) {
+        cli_say("dekhand: a call failed during the bench: its figures mean nothing");
+        code = CLI_FAILED;
+    }
+    return code;
+}
