@@ -26,7 +26,8 @@ HARDEN := -fstack-protector-strong -fstack-clash-protection -fcf-protection=full
           -D_FORTIFY_SOURCE=2 -fPIC
 LDHARDEN := -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -Wl,-z,defs -Wl,--as-needed
 
-CFLAGS_release := -O2 -g $(HARDEN)
+CFLAGS_release := -O2 -g $(HARDEN) -flto=2 -ffat-lto-objects
+MERGE_release := -flinker-output=nolto-rel
 CFLAGS_clang := -O2 -g $(HARDEN)
 CFLAGS_asan := -O1 -g -fPIC -fno-omit-frame-pointer -fsanitize=address,undefined \
                -fno-sanitize-recover=all -DDK_SANITIZED=1
@@ -119,22 +120,26 @@ $(OUT)/obj/gen/migrations.o: $(OUT)/gen/migrations.c
 	@mkdir -p $(@D)
 	$(CC) $(DK_CPPFLAGS) $(DK_CFLAGS) -MMD -MP -c $< -o $@
 
-$(SO): $(LIB_OBJ) src/libdekhand.map
+# The whole library as one object, optimised across its files where the compiler can (gcc: LTO).
+# Shared library, archive and program are made from it.
+ALL_OBJ := $(OUT)/obj/libdekhand_all.o
+$(ALL_OBJ): $(LIB_OBJ)
+	$(CC) $(DK_CFLAGS) $(MERGE_$(BUILD)) -r -nostdlib -o $@ $(LIB_OBJ)
+
+$(SO): $(ALL_OBJ) src/libdekhand.map
 	$(CC) -shared $(DK_LDFLAGS) -Wl,-soname,$(@F) -Wl,--version-script=src/libdekhand.map \
-	    -o $@ $(LIB_OBJ) $(DK_LIBS)
+	    -o $@ $(ALL_OBJ) $(DK_LIBS)
 	ln -sf $(@F) $(OUT)/libdekhand.so
 
-# One object, hidden names made local: an application that links the archive sees dekhand_* only.
-$(AR_LIB): $(LIB_OBJ)
-	ld -r -o $(OUT)/obj/libdekhand_all.o $(LIB_OBJ)
-	objcopy --localize-hidden $(OUT)/obj/libdekhand_all.o
+# Hidden names made local: an application that links the archive sees dekhand_* only.
+$(AR_LIB): $(ALL_OBJ)
+	objcopy --localize-hidden $(ALL_OBJ) $(OUT)/obj/libdekhand.o
 	rm -f $@
-	ar rcs $@ $(OUT)/obj/libdekhand_all.o
+	ar rcs $@ $(OUT)/obj/libdekhand.o
 
-# The program is linked from the objects: it runs from the build folder and shares base/ with the
-# library without a second copy of it.
-$(BIN): $(CLI_OBJ) $(LIB_OBJ)
-	$(CC) -pie $(DK_LDFLAGS) -o $@ $(CLI_OBJ) $(LIB_OBJ) $(DK_LIBS)
+# The program runs from the build folder and shares base/ with the library in it.
+$(BIN): $(CLI_OBJ) $(ALL_OBJ)
+	$(CC) -pie $(DK_LDFLAGS) -o $@ $(CLI_OBJ) $(ALL_OBJ) $(DK_LIBS)
 
 $(OUT)/dekhand.pc: scripts/dekhand.pc.in Makefile
 	@mkdir -p $(@D)

@@ -250,22 +250,39 @@ static dk_rc copy_context(const struct dekhand_item *item, struct dk_pair *pairs
     return DK_OK;
 }
 
-static dk_rc run_item(struct dekhand *d, enum way way, struct dekhand_item *item,
-                      struct dk_err *err)
+static dk_rc run_request(struct dekhand *d, enum way way, struct dekhand_item *item,
+                         const struct dk_request *request, struct dk_err *err)
 {
-    struct dk_pair pairs[DK_CONTEXT_PAIRS];
-    DK_TRY(check_item(item, err));
-    DK_TRY(copy_context(item, pairs, err));
-    struct dk_request request = {dk_view_str(item->tenant), pairs, item->context_count};
     struct dk_view in = dk_view_of(item->in, item->in_size);
     if (way == ENCRYPT) {
         enum dk_field_form form =
             item->format == DEKHAND_BINARY ? DK_FIELD_BINARY : DK_FIELD_TEXT;
-        return dk_manager_encrypt(d->manager, &request, form, in, item->out, item->capacity,
+        return dk_manager_encrypt(d->manager, request, form, in, item->out, item->capacity,
                                   &item->size, err);
     }
-    return dk_manager_decrypt(d->manager, &request, in, item->out, item->capacity, &item->size,
+    return dk_manager_decrypt(d->manager, request, in, item->out, item->capacity, &item->size,
                               err);
+}
+
+__attribute__((noinline)) static dk_rc run_with_context(struct dekhand *d, enum way way,
+                                                        struct dekhand_item *item,
+                                                        struct dk_err *err)
+{
+    struct dk_pair pairs[DK_CONTEXT_PAIRS];
+    DK_TRY(copy_context(item, pairs, err));
+    struct dk_request request = {dk_view_str(item->tenant), pairs, item->context_count};
+    return run_request(d, way, item, &request, err);
+}
+
+static dk_rc run_item(struct dekhand *d, enum way way, struct dekhand_item *item,
+                      struct dk_err *err)
+{
+    DK_TRY(check_item(item, err));
+    if (item->context_count > 0) {
+        return run_with_context(d, way, item, err);
+    }
+    struct dk_request request = {dk_view_str(item->tenant), NULL, 0};
+    return run_request(d, way, item, &request, err);
 }
 
 static int run_one(struct dekhand *d, enum way way, struct dekhand_item *item,

@@ -6,22 +6,27 @@ static const char std_alphabet[] =
 static const char url_alphabet[] =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/* Value of a character; 0x80 = not of the alphabet. Letters and digits are common to both. */
-#define BAD 0x80
-static const uint8_t common_values[128] = {
-    BAD, BAD, BAD, BAD, BAD, BAD, BAD, BAD, BAD, BAD, BAD, BAD, BAD, BAD, BAD, BAD, BAD, BAD, BAD,
-    BAD, BAD, BAD, BAD, BAD, BAD, BAD, BAD, BAD, BAD, BAD, BAD, BAD, BAD, BAD, BAD, BAD, BAD, BAD,
-    BAD, BAD, BAD, BAD, BAD, BAD, BAD, BAD, BAD, BAD, 52,  53,  54,  55,  56,  57,  58,  59,  60,
-    61,  BAD, BAD, BAD, BAD, BAD, BAD, BAD, 0,   1,   2,   3,   4,   5,   6,   7,   8,   9,   10,
-    11,  12,  13,  14,  15,  16,  17,  18,  19,  20,  21,  22,  23,  24,  25,  BAD, BAD, BAD, BAD,
-    BAD, BAD, 26,  27,  28,  29,  30,  31,  32,  33,  34,  35,  36,  37,  38,  39,  40,  41,  42,
-    43,  44,  45,  46,  47,  48,  49,  50,  51,  BAD, BAD, BAD, BAD, BAD};
+/* Value of a character plus one; 0 = not of the alphabet (and so are all above 127). */
+static const uint8_t std_values[256] = {
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 63,
+    0, 0, 0, 64, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 0, 0, 0, 0, 0, 0, 0, 1,
+    2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23,
+    24, 25, 26, 0, 0, 0, 0, 0, 0, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39,
+    40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 0, 0, 0, 0, 0};
+static const uint8_t url_values[256] = {
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0, 63, 0, 0, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 0, 0, 0, 0, 0, 0, 0, 1,
+    2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23,
+    24, 25, 26, 0, 0, 0, 0, 64, 0, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39,
+    40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 0, 0, 0, 0, 0};
 
-static inline uint32_t value_of(uint8_t c, uint8_t plus, uint8_t slash)
+/* A bad character gives all ones: bit 7 tells. */
+#define BAD 0x80u
+static inline uint32_t value_of(const uint8_t values[256], uint8_t c)
 {
-    uint32_t v = c < 128 ? common_values[c] : BAD;
-    v = c == plus ? 62 : v;
-    return c == slash ? 63 : v;
+    return (uint32_t)values[c] - 1;
 }
 
 /* Whole groups and the rest; returns the characters written. */
@@ -47,17 +52,15 @@ static size_t encode(const uint8_t *p, size_t n, char *out, const char *alphabet
 }
 
 /* The strict inverse for text without padding. */
-static bool decode(const char *text, size_t len, uint8_t *out, const char *alphabet)
+static bool decode(const char *text, size_t len, uint8_t *out, const uint8_t values[256])
 {
     const uint8_t *in = (const uint8_t *)text;
-    uint8_t plus = (uint8_t)alphabet[62];
-    uint8_t slash = (uint8_t)alphabet[63];
     uint32_t bad = 0;
     for (; len >= 4; len -= 4, in += 4, out += 3) {
-        uint32_t a = value_of(in[0], plus, slash);
-        uint32_t b = value_of(in[1], plus, slash);
-        uint32_t c = value_of(in[2], plus, slash);
-        uint32_t d = value_of(in[3], plus, slash);
+        uint32_t a = value_of(values, in[0]);
+        uint32_t b = value_of(values, in[1]);
+        uint32_t c = value_of(values, in[2]);
+        uint32_t d = value_of(values, in[3]);
         bad |= a | b | c | d;
         uint32_t v = a << 18 | b << 12 | c << 6 | d;
         out[0] = (uint8_t)(v >> 16);
@@ -68,16 +71,16 @@ static bool decode(const char *text, size_t len, uint8_t *out, const char *alpha
         return false;
     }
     if (len >= 2) {
-        uint32_t a = value_of(in[0], plus, slash);
-        uint32_t b = value_of(in[1], plus, slash);
-        uint32_t c = len == 3 ? value_of(in[2], plus, slash) : 0;
+        uint32_t a = value_of(values, in[0]);
+        uint32_t b = value_of(values, in[1]);
+        uint32_t c = len == 3 ? value_of(values, in[2]) : 0;
         bad |= a | b | c;
         uint32_t v = a << 18 | b << 12 | c << 6;
         out[0] = (uint8_t)(v >> 16);
         if (len == 3) {
             out[1] = (uint8_t)(v >> 8);
         }
-        if ((v & (len == 3 ? 0xFFu : 0xFFFFu)) != 0) {
+        if ((bad & BAD) == 0 && (v & (len == 3 ? 0xFFu : 0xFFFFu)) != 0) {
             return false; /* unused trailing bits must be zero: one text for each value */
         }
     }
@@ -103,7 +106,7 @@ bool dk_base64_decode(const char *text, size_t len, uint8_t *out, size_t cap, si
         pad++;
     }
     size_t n = len / 4 * 3 - pad;
-    if (n > cap || !decode(text, len - pad, out, std_alphabet)) {
+    if (n > cap || !decode(text, len - pad, out, std_values)) {
         return false;
     }
     *out_len = n;
@@ -126,5 +129,5 @@ bool dk_base64url_decoded_len(size_t len, size_t *n)
 
 bool dk_base64url_decode(const char *text, size_t len, uint8_t *out)
 {
-    return decode(text, len, out, url_alphabet);
+    return decode(text, len, out, url_values);
 }

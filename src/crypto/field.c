@@ -1,12 +1,10 @@
 #include "crypto/field.h"
 
-#include <openssl/crypto.h>
-
 #define TEXT_PREFIX "dk1."
 #define TEXT_PREFIX_LEN 4
 #define BINARY_MARK 0x01
 /* Values up to this many bytes are opened on the stack. */
-#define STACK_BODY 2048
+#define STACK_BODY 1024
 
 static size_t decimal(uint32_t v, char out[static 10])
 {
@@ -176,7 +174,7 @@ dk_rc dk_field_seal(const struct dk_field_seal *seal, enum dk_field_form form,
 static dk_rc open_body(const struct dk_field_open *open, const uint8_t *body, size_t plain_size,
                        uint8_t *private_buf, struct dk_err *err)
 {
-    if (CRYPTO_memcmp(body, open->commitment, DK_FIELD_COMMITMENT) != 0) {
+    if (memcmp(body, open->commitment, DK_FIELD_COMMITMENT) != 0) { /* stands in every value */
         return DK_FAIL(err, WRONG_KEY, "the value was sealed under another key");
     }
     const uint8_t *nonce = body + DK_FIELD_COMMITMENT;
@@ -210,6 +208,7 @@ static dk_rc open_in(const struct dk_field_open *open, const struct dk_field_par
     if (rc == DK_OK && parts->plain_size > 0) {
         memcpy(out, plain, parts->plain_size);
     }
+    dk_wipe(plain, parts->plain_size);
     return rc;
 }
 
@@ -226,7 +225,6 @@ dk_rc dk_field_open(const struct dk_field_open *open, const struct dk_field_part
         }
     }
     dk_rc rc = open_in(open, parts, scratch, out, err);
-    dk_wipe(scratch, need);
     if (scratch != stack) {
         dk_mem_free(&open->suite->world->mem, scratch);
     }

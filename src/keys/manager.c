@@ -251,19 +251,50 @@ static dk_rc get_hot(struct dk_manager *manager, struct dk_view tenant, uint32_t
     return dk_hot_use(*thread, *out, err);
 }
 
-/* The whole AAD: the hot key's prefix, then the context. `buffer` is used only for a context. */
-static dk_rc build_aad(const struct dk_hot *hot, const struct dk_request *request, uint8_t *buffer,
-                       struct dk_view *out, struct dk_err *err)
+/*
+ * The whole AAD when there is a context: the hot key's prefix, then the pairs. Without one it
+ * stands ready in the hot key; the large buffer stays out of that call's frame.
+ */
+static dk_rc build_aad(const struct dk_hot *hot, const struct dk_request *request,
+                       uint8_t buffer[static DK_FIELD_AAD_MAX], struct dk_view *out,
+                       struct dk_err *err)
 {
-    if (request->pair_count == 0) {
-        *out = dk_view_of(hot->aad, hot->aad_n + 4);
-        return DK_OK;
-    }
     size_t n = 0;
     memcpy(buffer, hot->aad, hot->aad_n);
     DK_TRY(dk_context_encode(request->pairs, request->pair_count, buffer + hot->aad_n, &n, err));
     *out = dk_view_of(buffer, hot->aad_n + n);
     return DK_OK;
+}
+
+static inline struct dk_view plain_aad(const struct dk_hot *hot)
+{
+    return dk_view_of(hot->aad, hot->aad_n + 4);
+}
+
+static inline dk_rc seal(struct dk_manager *manager, struct dk_thread *thread,
+                         const struct dk_hot *hot, struct dk_view aad, enum dk_field_form form,
+                         struct dk_view plain, uint8_t *out, struct dk_err *err)
+{
+    uint8_t nonce[DK_AEAD_NONCE];
+    DK_TRY(dk_nonce_take(thread->nonces, manager->core->world, nonce, err));
+    struct dk_field_seal seal = {.aead = manager->core->suite.aead,
+                                 .key = hot->key,
+                                 .commitment = hot->commitment,
+                                 .version = hot->version,
+                                 .nonce = nonce,
+                                 .aad = aad};
+    return dk_field_seal(&seal, form, plain, out, err);
+}
+
+__attribute__((noinline)) static dk_rc
+seal_in_context(struct dk_manager *manager, struct dk_thread *thread, const struct dk_hot *hot,
+                const struct dk_request *request, enum dk_field_form form, struct dk_view plain,
+                uint8_t *out, struct dk_err *err)
+{
+    uint8_t buffer[DK_FIELD_AAD_MAX];
+    struct dk_view aad;
+    DK_TRY(build_aad(hot, request, buffer, &aad, err));
+    return seal(manager, thread, hot, aad, form, plain, out, err);
 }
 
 dk_rc dk_manager_encrypt(struct dk_manager *manager, const struct dk_request *request,
@@ -272,9 +303,6 @@ dk_rc dk_manager_encrypt(struct dk_manager *manager, const struct dk_request *re
 {
     struct dk_thread *thread;
     struct dk_hot *hot;
-    uint8_t aad_buffer[DK_FIELD_AAD_MAX];
-    uint8_t nonce[DK_AEAD_NONCE];
-    struct dk_field_seal seal;
     if (plain.n > DK_FIELD_PLAIN_MAX) {
         return DK_FAIL(err, LIMIT, "a value has at most 1 MiB, not %zu bytes", plain.n);
     }
@@ -283,14 +311,32 @@ dk_rc dk_manager_encrypt(struct dk_manager *manager, const struct dk_request *re
     if (cap < *need) {
         return DK_FAIL(err, BUFFER, "the result has %zu bytes, the buffer %zu", *need, cap);
     }
-    DK_TRY(build_aad(hot, request, aad_buffer, &seal.aad, err));
-    DK_TRY(dk_nonce_take(thread->nonces, manager->core->world, nonce, err));
-    seal.aead = manager->core->suite.aead;
-    seal.key = hot->key;
-    seal.commitment = hot->commitment;
-    seal.version = hot->version;
-    seal.nonce = nonce;
-    return dk_field_seal(&seal, form, plain, out, err);
+    if (request->pair_count > 0) {
+        return seal_in_context(manager, thread, hot, request, form, plain, out, err);
+    }
+    return seal(manager, thread, hot, plain_aad(hot), form, plain, out, err);
+}
+
+static inline dk_rc open_value(struct dk_manager *manager, const struct dk_hot *hot,
+                               struct dk_view aad, const struct dk_field_parts *parts, uint8_t *out,
+                               struct dk_err *err)
+{
+    struct dk_field_open open = {.suite = &manager->core->suite,
+                                 .key = hot->key,
+                                 .commitment = hot->commitment,
+                                 .aad = aad};
+    return dk_field_open(&open, parts, out, err);
+}
+
+__attribute__((noinline)) static dk_rc
+open_in_context(struct dk_manager *manager, const struct dk_hot *hot,
+                const struct dk_request *request, const struct dk_field_parts *parts, uint8_t *out,
+                struct dk_err *err)
+{
+    uint8_t buffer[DK_FIELD_AAD_MAX];
+    struct dk_view aad;
+    DK_TRY(build_aad(hot, request, buffer, &aad, err));
+    return open_value(manager, hot, aad, parts, out, err);
 }
 
 dk_rc dk_manager_decrypt(struct dk_manager *manager, const struct dk_request *request,
@@ -300,8 +346,6 @@ dk_rc dk_manager_decrypt(struct dk_manager *manager, const struct dk_request *re
     struct dk_thread *thread;
     struct dk_hot *hot;
     struct dk_field_parts parts;
-    uint8_t aad_buffer[DK_FIELD_AAD_MAX];
-    struct dk_field_open open = {.suite = &manager->core->suite};
     DK_TRY(dk_field_parse(value, &parts, err));
     *need = parts.plain_size;
     if (cap < *need) {
@@ -315,10 +359,10 @@ dk_rc dk_manager_decrypt(struct dk_manager *manager, const struct dk_request *re
     if (rc != DK_OK) {
         return rc;
     }
-    DK_TRY(build_aad(hot, request, aad_buffer, &open.aad, err));
-    open.key = hot->key;
-    open.commitment = hot->commitment;
-    return dk_field_open(&open, &parts, out, err);
+    if (request->pair_count > 0) {
+        return open_in_context(manager, hot, request, &parts, out, err);
+    }
+    return open_value(manager, hot, plain_aad(hot), &parts, out, err);
 }
 
 /* ---- batches -------------------------------------------------------------------------------- */

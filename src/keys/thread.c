@@ -199,22 +199,41 @@ dk_rc dk_thread_get(struct dk_threads *threads, struct dk_thread **out, struct d
 
 /* ---- hot keys ------------------------------------------------------------------------------- */
 
-/* Spreads ids over 256 chains; a bad spread costs time, never correctness. */
+static inline uint64_t load_word(const uint8_t *p)
+{
+    uint64_t word;
+    memcpy(&word, p, sizeof word);
+    return word;
+}
+
+/*
+ * Spreads ids over 256 chains; a bad spread costs time, never correctness. The products do not
+ * wait for each other; the last word overlaps the one before it.
+ */
 static uint32_t hash_of(struct dk_view tenant, uint32_t asked)
 {
-    uint64_t h = asked * 0x9E3779B97F4A7C15u + tenant.n;
-    size_t i = 0;
-    for (; i + 8 <= tenant.n; i += 8) {
-        uint64_t word;
-        memcpy(&word, tenant.p + i, 8);
-        h = (h ^ word) * 0x9E3779B97F4A7C15u;
-        h ^= h >> 29;
+    uint64_t k = 0x9E3779B97F4A7C15u;
+    uint64_t h = (asked + tenant.n) * k;
+    if (tenant.n >= 8) {
+        h ^= load_word(tenant.p + tenant.n - 8) * 0xD6E8FEB86659FD93u;
+        for (size_t i = 0; i + 8 < tenant.n; i += 8) {
+            k += 0xA0761D6478BD642Eu; /* even: the factor stays odd */
+            h += load_word(tenant.p + i) * k;
+        }
+    } else {
+        for (size_t i = 0; i < tenant.n; i++) {
+            h += (uint64_t)tenant.p[i] << (8 * i);
+        }
+        h *= 0xD6E8FEB86659FD93u;
     }
-    for (; i < tenant.n; i++) {
-        h = (h ^ tenant.p[i]) * 0x100000001B3u;
-    }
-    h *= 0x9E3779B97F4A7C15u;
-    return (uint32_t)(h >> 32);
+    h ^= h >> 32;
+    return (uint32_t)((h * 0x9E3779B97F4A7C15u) >> 32);
+}
+
+static inline bool is_hot(const struct dk_hot *hot, struct dk_view tenant, uint32_t asked)
+{
+    return hot->key != NULL && hot->asked == asked && hot->tenant_n == tenant.n &&
+           memcmp(hot->aad + TENANT_AT, tenant.p, tenant.n) == 0;
 }
 
 static struct dk_hot *find(struct dk_thread *thread, struct dk_view tenant, uint32_t asked,
@@ -222,8 +241,7 @@ static struct dk_hot *find(struct dk_thread *thread, struct dk_view tenant, uint
 {
     for (uint8_t i = thread->buckets[hash & 0xFF]; i != NONE; i = thread->hot[i].next) {
         struct dk_hot *hot = &thread->hot[i];
-        if (hot->hash == hash && hot->asked == asked && hot->tenant_n == tenant.n &&
-            memcmp(hot->aad + TENANT_AT, tenant.p, tenant.n) == 0) {
+        if (hot->hash == hash && is_hot(hot, tenant, asked)) {
             return hot;
         }
     }
@@ -233,8 +251,15 @@ static struct dk_hot *find(struct dk_thread *thread, struct dk_view tenant, uint
 struct dk_hot *dk_thread_find(struct dk_thread *thread, struct dk_view tenant, uint32_t asked,
                               int64_t now_ms)
 {
-    struct dk_hot *hot = find(thread, tenant, asked, hash_of(tenant, asked));
-    bool good = hot != NULL && now_ms < hot->fresh_until_ms &&
+    struct dk_hot *hot = &thread->hot[thread->last];
+    if (!is_hot(hot, tenant, asked)) {
+        hot = find(thread, tenant, asked, hash_of(tenant, asked));
+        if (hot == NULL) {
+            return NULL;
+        }
+        thread->last = (uint8_t)(hot - thread->hot);
+    }
+    bool good = now_ms < hot->fresh_until_ms &&
                 atomic_load_explicit(hot->slot_generation, memory_order_acquire) == hot->generation;
     return good ? hot : NULL;
 }

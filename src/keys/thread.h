@@ -42,6 +42,7 @@ struct dk_thread {
     struct dk_nonce_pool *nonces;
     unsigned count; /* of hot */
     unsigned hand;
+    uint8_t last; /* of hot: the one used last */
     uint8_t buckets[256]; /* index of the first, DK_HOT_KEYS = none */
     struct dk_hot hot[DK_HOT_KEYS];
 };
