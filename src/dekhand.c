@@ -155,7 +155,8 @@ dk_rc dk_door_enter(struct dekhand *d, struct dk_err *err)
     if (d == NULL) {
         return DK_FAIL(err, USAGE, "no dekhand instance is given");
     }
-    return dk_arena_forked(d->core.arena) ? enter_forked(d, err) : DK_OK;
+    bool alive = atomic_load_explicit(d->alive, memory_order_acquire) != 0;
+    return alive ? DK_OK : enter_forked(d, err);
 }
 
 int dekhand_tick(struct dekhand *d, struct dekhand_error *error)

@@ -28,6 +28,7 @@ struct dk_places {
 
 struct dekhand {
     struct dk_core core;
+    const _Atomic uint32_t *alive; /* of the arena: 0 in a child that has not recovered */
     struct dk_world world;
     struct dk_places places;
     struct dk_manager *manager;

@@ -192,6 +192,7 @@ dk_rc dk_wire_core(struct dekhand *d, const struct dekhand_config *config,
     DK_TRY(dk_suite_open(core->world, &core->suite, err));
     /* Beside the cached keys: master keys, the registry's, and what is in flight. */
     DK_TRY(dk_arena_open(core->world, core->limits.max_keys + 4096, &core->arena, &report, err));
+    d->alive = dk_arena_alive(core->arena);
     if (!report.locked) {
         DK_LOG(&core->log, WARN, "memory_not_locked", DK_LOG_I(BYTES, (int64_t)report.bytes),
                DK_LOG_S(REASON, "the memory lock limit (ulimit -l) is lower: keys may reach swap; "

@@ -103,6 +103,11 @@ bool dk_arena_forked(const struct dk_arena *arena)
     return atomic_load_explicit(arena->alive, memory_order_acquire) == 0;
 }
 
+const _Atomic uint32_t *dk_arena_alive(const struct dk_arena *arena)
+{
+    return arena->alive;
+}
+
 void dk_arena_reset(struct dk_arena *arena)
 {
     pthread_mutex_init(&arena->lock, NULL); /* a thread that is gone may have held it */

@@ -33,8 +33,10 @@ DK_MUST_USE dk_rc dk_arena_open(const struct dk_world *world, size_t cells, stru
                                 struct dk_arena_report *report, struct dk_err *err);
 /* Wipes everything. NULL is allowed. */
 void dk_arena_close(struct dk_arena *arena);
-/* True in a child process that has not reset the arena yet. Costs one load. */
+/* True in a child process that has not reset and revived the arena yet. */
 bool dk_arena_forked(const struct dk_arena *arena);
+/* The word behind it, for who looks at every call: 0 = forked. Lives as long as the arena. */
+const _Atomic uint32_t *dk_arena_alive(const struct dk_arena *arena);
 /*
  * In the child, alone: every cell is free again; old dk_secret values must not be used. The arena
  * counts as forked until dk_arena_revive(), so that other threads wait for the owner's recovery.

@@ -39,18 +39,17 @@ static bool step(EVP_CIPHER_CTX *ctx, uint8_t *out, const uint8_t *in, size_t n)
     return EVP_Cipher(ctx, out, in, (unsigned)n) >= 0;
 }
 
-static void tag_params(OSSL_PARAM params[2], uint8_t *tag)
-{
-    params[0] = OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, tag, DK_AEAD_TAG);
-    params[1] = OSSL_PARAM_construct_end();
-}
+/* A parameter list with the tag alone, built without a call. */
+#define TAG_PARAMS(tag)                                                                            \
+    {                                                                                              \
+        OSSL_PARAM_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, tag, DK_AEAD_TAG), OSSL_PARAM_END      \
+    }
 
 static bool seal(struct dk_aead_key *key, struct dk_aead_op *op)
 {
     EVP_CIPHER_CTX *ctx = ctx_of(key);
-    OSSL_PARAM tag[2];
+    OSSL_PARAM tag[] = TAG_PARAMS(op->tag);
     uint8_t none[DK_AEAD_TAG];
-    tag_params(tag, op->tag);
     op->ok = EVP_EncryptInit_ex2(ctx, NULL, NULL, op->nonce, NULL) == 1 &&
              (op->aad.n == 0 || step(ctx, NULL, op->aad.p, op->aad.n)) &&
              (op->in.n == 0 || step(ctx, op->out, op->in.p, op->in.n)) &&
@@ -61,9 +60,8 @@ static bool seal(struct dk_aead_key *key, struct dk_aead_op *op)
 static bool open_one(struct dk_aead_key *key, struct dk_aead_op *op)
 {
     EVP_CIPHER_CTX *ctx = ctx_of(key);
-    OSSL_PARAM tag[2];
+    OSSL_PARAM tag[] = TAG_PARAMS(op->tag);
     uint8_t none[DK_AEAD_TAG];
-    tag_params(tag, op->tag);
     op->ok = EVP_DecryptInit_ex2(ctx, NULL, NULL, op->nonce, NULL) == 1 &&
              (op->aad.n == 0 || step(ctx, NULL, op->aad.p, op->aad.n)) &&
              (op->in.n == 0 || step(ctx, op->out, op->in.p, op->in.n)) &&

@@ -4,7 +4,7 @@
 #define TEXT_PREFIX_LEN 4
 #define BINARY_MARK 0x01
 /* Values up to this many bytes are opened on the stack. */
-#define STACK_BODY 1024
+#define STACK_BODY 2048
 
 static size_t decimal(uint32_t v, char out[static 10])
 {
@@ -226,6 +226,7 @@ dk_rc dk_field_open(const struct dk_field_open *open, const struct dk_field_part
     }
     dk_rc rc = open_in(open, parts, scratch, out, err);
     if (scratch != stack) {
+        dk_wipe(scratch, need);
         dk_mem_free(&open->suite->world->mem, scratch);
     }
     return rc;

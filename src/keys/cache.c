@@ -37,6 +37,7 @@ struct dk_cache {
     uint8_t hash_key[16];
     pthread_mutex_t lock; /* guards everything below */
     pthread_cond_t landed;
+    _Atomic uint64_t changes; /* generations moved on; read without the lock */
     struct slot **chunks;
     uint32_t slot_count; /* made so far */
     uint32_t free_slot;
@@ -51,6 +52,13 @@ struct dk_cache {
 static struct slot *slot_at(struct dk_cache *cache, uint32_t i)
 {
     return &cache->chunks[i / CHUNK][i % CHUNK];
+}
+
+/* Keyed contexts of the slot are worth nothing from now on. */
+static void move_on(struct dk_cache *cache, struct slot *slot)
+{
+    atomic_fetch_add(&slot->generation, 1);
+    atomic_fetch_add(&cache->changes, 1);
 }
 
 /* ---- identities (I21) ----------------------------------------------------------------------- */
@@ -150,7 +158,7 @@ void dk_cache_after_fork(struct dk_cache *cache)
     cache->stats.keys = 0;
     for (uint32_t i = 0; i < cache->slot_count; i++) {
         struct slot *slot = slot_at(cache, i);
-        atomic_fetch_add(&slot->generation, 1);
+        move_on(cache, slot);
         slot->okm = (struct dk_secret){0}; /* the cells went with the arena */
         slot->next = cache->free_slot;
         cache->free_slot = i;
@@ -181,7 +189,7 @@ static void drop_locked(struct dk_cache *cache, uint32_t i)
         link = &slot_at(cache, *link)->next;
     }
     *link = slot->next;
-    atomic_fetch_add(&slot->generation, 1); /* keyed contexts of it are worth nothing now */
+    move_on(cache, slot);
     dk_secret_free(cache->core->arena, &slot->okm);
     slot->next = cache->free_slot;
     cache->free_slot = i;
@@ -487,6 +495,11 @@ const _Atomic uint32_t *dk_cache_generation(struct dk_cache *cache, uint32_t slo
     const _Atomic uint32_t *generation = &slot_at(cache, slot)->generation;
     pthread_mutex_unlock(&cache->lock);
     return generation;
+}
+
+const _Atomic uint64_t *dk_cache_changes(struct dk_cache *cache)
+{
+    return &cache->changes;
 }
 
 void dk_cache_forget(struct dk_cache *cache, const struct dk_tenant *tenants, size_t count)

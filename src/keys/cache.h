@@ -28,6 +28,8 @@ void dk_cache_after_fork(struct dk_cache *cache);
 DK_MUST_USE bool dk_cache_has(struct dk_cache *cache, const struct dk_key_name *name);
 /* Where a slot's generation stands: valid as long as the cache. */
 const _Atomic uint32_t *dk_cache_generation(struct dk_cache *cache, uint32_t slot);
+/* Grows whenever any generation does: while it stands still, none needs to be looked at. */
+const _Atomic uint64_t *dk_cache_changes(struct dk_cache *cache);
 
 /* Forgets every version of these tenants, at once. */
 void dk_cache_forget(struct dk_cache *cache, const struct dk_tenant *tenants, size_t count);

@@ -182,6 +182,7 @@ static dk_rc new_thread(struct dk_threads *threads, struct dk_thread **out, stru
     }
     thread->all = threads;
     thread->nonces = nonces;
+    thread->changes = dk_cache_changes(threads->cache);
     memset(thread->buckets, NONE, sizeof thread->buckets);
     pthread_mutex_lock(&threads->lock);
     thread->next_thread = threads->first;
@@ -248,6 +249,14 @@ static struct dk_hot *find(struct dk_thread *thread, struct dk_view tenant, uint
     return NULL;
 }
 
+/* Some slot moved on since this key was looked at: was it its own? */
+static bool look(struct dk_hot *hot, uint64_t changes)
+{
+    bool good = atomic_load_explicit(hot->slot_generation, memory_order_acquire) == hot->generation;
+    hot->changes_seen = good ? changes : hot->changes_seen;
+    return good;
+}
+
 struct dk_hot *dk_thread_find(struct dk_thread *thread, struct dk_view tenant, uint32_t asked,
                               int64_t now_ms)
 {
@@ -259,9 +268,11 @@ struct dk_hot *dk_thread_find(struct dk_thread *thread, struct dk_view tenant, u
         }
         thread->last = (uint8_t)(hot - thread->hot);
     }
-    bool good = now_ms < hot->fresh_until_ms &&
-                atomic_load_explicit(hot->slot_generation, memory_order_acquire) == hot->generation;
-    return good ? hot : NULL;
+    uint64_t changes = atomic_load_explicit(thread->changes, memory_order_acquire);
+    if (now_ms >= hot->fresh_until_ms || (changes != hot->changes_seen && !look(hot, changes))) {
+        return NULL;
+    }
+    return hot;
 }
 
 /* Folds and unkeys the entry, and takes it out of its chain. */
@@ -308,7 +319,8 @@ static void fill(struct dk_hot *hot, const struct dk_key_name *name, const struc
     hot->used_lately = true;
     memcpy(hot->commitment, dk_secret_expose_for_crypto(&key->okm) + DK_AEAD_KEY,
            DK_FIELD_COMMITMENT);
-    hot->aad_n = dk_field_aad_prefix(&name->tenant, key->version, hot->aad);
+    hot->aad_n = (uint8_t)dk_field_aad_prefix(&name->tenant, key->version, hot->aad);
+    hot->changes_seen = UINT64_MAX; /* the first find looks */
     dk_put_u32(hot->aad + hot->aad_n, 0); /* an empty context: count 0 */
 }
 

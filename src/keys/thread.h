@@ -16,30 +16,33 @@
 
 struct dk_threads;
 
+/* What every call reads stands first, in one cache line. */
 struct dk_hot {
-    const _Atomic uint32_t *slot_generation;
-    uint32_t generation;
-    uint32_t asked; /* the version asked for; DK_VERSION_ACTIVE seals, others open */
-    uint32_t version;
-    uint32_t slot;
-    int64_t fresh_until_ms;
-    struct dk_aead_key *key;
-    _Atomic int64_t uses; /* written by the owner only */
-    int64_t folded;       /* guarded by the list's lock */
-    uint8_t commitment[DK_FIELD_COMMITMENT];
+    uint32_t hash;
     uint8_t tenant_n;
     uint8_t next;
     bool used_lately;
-    uint32_t hash;
-    size_t aad_n;
+    uint8_t aad_n;
+    uint32_t asked; /* the version asked for; DK_VERSION_ACTIVE seals, others open */
+    uint32_t version;
+    struct dk_aead_key *key;
+    int64_t fresh_until_ms;
+    uint64_t changes_seen; /* of the cache, when the generation was looked at last */
+    _Atomic int64_t uses;  /* written by the owner only */
+    uint8_t commitment[DK_FIELD_COMMITMENT];
     /* The prefix and the count of an empty context; the tenant stands in it at byte 11. */
     uint8_t aad[DK_FIELD_AAD_PREFIX_MAX + 4];
+    const _Atomic uint32_t *slot_generation;
+    uint32_t generation;
+    uint32_t slot;
+    int64_t folded; /* guarded by the list's lock */
 };
 
 struct dk_thread {
     struct dk_threads *all;
     struct dk_thread *next_thread;
     struct dk_nonce_pool *nonces;
+    const _Atomic uint64_t *changes; /* of the cache */
     unsigned count; /* of hot */
     unsigned hand;
     uint8_t last; /* of hot: the one used last */
