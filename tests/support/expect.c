@@ -99,7 +99,7 @@ static int run_child(bool ordinary_user, int (*body)(void *arg), void *arg)
     return body(arg);
 }
 
-bool dk_test_in_child(bool ordinary_user, int (*body)(void *arg), void *arg)
+int dk_test_child_start(bool ordinary_user, int (*body)(void *arg), void *arg)
 {
     fflush(NULL);
     pid_t pid = fork();
@@ -111,6 +111,11 @@ bool dk_test_in_child(bool ordinary_user, int (*body)(void *arg), void *arg)
         }
         _exit(rc);
     }
+    return pid;
+}
+
+bool dk_test_child_end(int pid)
+{
     int status = 0;
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
     }
@@ -119,6 +124,11 @@ bool dk_test_in_child(bool ordinary_user, int (*body)(void *arg), void *arg)
     }
     fprintf(stderr, "the child ended with status 0x%x\n", (unsigned)status);
     return false;
+}
+
+bool dk_test_in_child(bool ordinary_user, int (*body)(void *arg), void *arg)
+{
+    return dk_test_child_end(dk_test_child_start(ordinary_user, body, arg));
 }
 
 static void must(bool ok, const char *what)

@@ -70,6 +70,9 @@ unsigned dk_test_openssl_fail_in(unsigned n);
  * may stand in the body: DK_TEST_CHILD does.
  */
 bool dk_test_in_child(bool ordinary_user, int (*body)(void *arg), void *arg);
+/* Its two halves; the first answers with the child's id. */
+int dk_test_child_start(bool ordinary_user, int (*body)(void *arg), void *arg);
+bool dk_test_child_end(int pid);
 #define DK_TEST_CHILD(condition)                                                                   \
     do {                                                                                           \
         if (!(condition)) {                                                                        \

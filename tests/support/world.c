@@ -1,0 +1,373 @@
+#include "support/world.h"
+
+#include <openssl/rand.h>
+#include <pthread.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static void must(bool ok, const char *what)
+{
+    if (!ok) {
+        fprintf(stderr, "%s\n", what);
+        abort();
+    }
+}
+
+/* ---- the place --------------------------------------------------------------------------------
+ */
+
+static int real_random(void *arg, uint8_t *p, size_t n)
+{
+    const struct dk_test_world *w = arg;
+    return !w->random_fails && RAND_bytes(p, (int)n) == 1;
+}
+
+void dk_place_bare(struct dk_place *place, bool fake)
+{
+    memset(place, 0, sizeof *place);
+    dk_test_world_init(&place->w);
+    place->w.world.random = (struct dk_random){real_random, real_random, &place->w};
+    place->limits = dk_limits_default;
+    place->limits.max_keys = 64;
+    place->fake = fake ? dk_fake_new() : NULL;
+    dk_test_folder_new(place->folder);
+    snprintf(place->database, sizeof place->database, "%s/dekhand.db", place->folder);
+}
+
+void dk_place_new(struct dk_place *place, bool fake)
+{
+    struct dekhand_error error;
+    dk_place_bare(place, fake);
+    must(dk_place_init(place, &error) == DEKHAND_OK, error.text);
+}
+
+void dk_place_free(struct dk_place *place)
+{
+    if (place->fake != NULL) {
+        dk_fake_free(place->fake);
+    }
+    dk_test_folder_remove(place->folder);
+}
+
+static void take_line(void *arg, enum dekhand_log_level level, const char *line, size_t n)
+{
+    struct dk_place *place = arg;
+    (void)level;
+    if (place->keep_log && n < sizeof place->log) {
+        place->log_n = place->log_n + n < sizeof place->log ? place->log_n : 0;
+        memcpy(place->log + place->log_n, line, n);
+        place->log_n += n;
+        place->log[place->log_n] = '\0';
+    }
+}
+
+struct call {
+    struct dekhand_setting setting;
+    struct dekhand_config config;
+    struct dk_parts parts;
+};
+
+static void fill_call(struct dk_place *place, struct call *call)
+{
+    call->setting = (struct dekhand_setting){"KMS_STATE_DIR", place->folder};
+    call->config = (struct dekhand_config){.size = sizeof call->config,
+                                           .settings = &call->setting,
+                                           .setting_count = 1,
+                                           .ignore_environment = true,
+                                           .actor = "test",
+                                           .log = take_line,
+                                           .log_arg = place};
+    call->parts = (struct dk_parts){.world = &place->w.world, .limits = &place->limits};
+    if (place->fake != NULL) {
+        call->parts.provider = &dk_fake_provider;
+        call->parts.provider_arg = place->fake;
+    }
+}
+
+int dk_place_init(struct dk_place *place, struct dekhand_error *error)
+{
+    struct call call;
+    fill_call(place, &call);
+    return dk_door_init(&call.config, &call.parts, &place->made, error);
+}
+
+int dk_place_try_open(struct dk_place *place, struct dekhand **out, struct dekhand_error *error)
+{
+    struct call call;
+    fill_call(place, &call);
+    return dk_door_open(&call.config, &call.parts, out, error);
+}
+
+struct dekhand *dk_place_open(struct dk_place *place)
+{
+    struct dekhand *d = NULL;
+    struct dekhand_error error;
+    must(dk_place_try_open(place, &d, &error) == DEKHAND_OK, error.text);
+    return d;
+}
+
+void dk_place_close(struct dekhand *d)
+{
+    struct dekhand_error error;
+    must(dekhand_close(d, &error) == DEKHAND_OK, error.text);
+}
+
+/* ---- values -----------------------------------------------------------------------------------
+ */
+
+int dk_test_encrypt(struct dekhand *d, const char *tenant, const char *plain,
+                    struct dk_test_value *out)
+{
+    struct dekhand_item item = {.tenant = tenant,
+                                .in = plain,
+                                .in_size = strlen(plain),
+                                .out = out->p,
+                                .capacity = sizeof out->p};
+    int code = dekhand_encrypt(d, &item, NULL);
+    out->n = code == DEKHAND_OK ? item.size : 0;
+    return code;
+}
+
+int dk_test_decrypt(struct dekhand *d, const char *tenant, const struct dk_test_value *value,
+                    const char *plain)
+{
+    uint8_t out[DK_TEST_VALUE];
+    struct dekhand_item item = {
+        .tenant = tenant, .in = value->p, .in_size = value->n, .out = out, .capacity = sizeof out};
+    int code = dekhand_decrypt(d, &item, NULL);
+    if (code != DEKHAND_OK) {
+        return code;
+    }
+    bool same = item.size == strlen(plain) && memcmp(out, plain, item.size) == 0;
+    return same ? DEKHAND_OK : DEKHAND_E_INTERNAL;
+}
+
+static void keep_version(void *arg, const struct dekhand_rotation *rotation)
+{
+    *(uint32_t *)arg = rotation->to_version;
+}
+
+int dk_test_rotate(struct dekhand *d, const char *tenant, uint32_t if_version, uint32_t *to)
+{
+    uint32_t made = 0;
+    struct dekhand_rotate_args args = {.size = sizeof args,
+                                       .which = DEKHAND_ROTATE_TENANT,
+                                       .tenant = tenant,
+                                       .if_version = if_version};
+    int code = dekhand_rotate(d, &args, keep_version, &made, NULL);
+    if (to != NULL) {
+        *to = made;
+    }
+    return code;
+}
+
+uint32_t dk_test_version(const struct dk_test_value *value)
+{
+    uint32_t version = 0;
+    must(dekhand_value_version(value->p, value->n, &version, NULL) == DEKHAND_OK, "no value");
+    return version;
+}
+
+struct read_call {
+    struct dk_place *place;
+    const char *tenant;
+    const struct dk_test_value *value;
+    const char *plain;
+};
+
+static int read_in_child(void *arg)
+{
+    const struct read_call *call = arg;
+    struct dekhand *d = NULL;
+    struct dekhand_error error;
+    if (dk_place_try_open(call->place, &d, &error) != DEKHAND_OK) {
+        fprintf(stderr, "opening: %s\n", error.text);
+        return 1;
+    }
+    int code = dk_test_decrypt(d, call->tenant, call->value, call->plain);
+    if (code != DEKHAND_OK) {
+        fprintf(stderr, "reading a value of %s: %s\n", call->tenant, dekhand_error_name(code));
+    }
+    dk_place_close(d);
+    return code;
+}
+
+bool dk_place_reads(struct dk_place *place, const char *tenant, const struct dk_test_value *value,
+                    const char *plain)
+{
+    struct read_call call = {place, tenant, value, plain};
+    return dk_test_in_child(false, read_in_child, &call);
+}
+
+/* ---- the database as others see it ------------------------------------------------------------
+ */
+
+static sqlite3 *connect(const struct dk_place *place)
+{
+    sqlite3 *db = NULL;
+    must(sqlite3_open_v2(place->database, &db, SQLITE_OPEN_READWRITE, NULL) == SQLITE_OK,
+         "the database does not open");
+    sqlite3_busy_timeout(db, 10000);
+    return db;
+}
+
+int dk_place_sql(struct dk_place *place, const char *sql)
+{
+    sqlite3 *db = connect(place);
+    int code = sqlite3_exec(db, sql, NULL, NULL, NULL);
+    sqlite3_close(db);
+    return code;
+}
+
+int64_t dk_place_number(struct dk_place *place, const char *sql)
+{
+    sqlite3 *db = connect(place);
+    sqlite3_stmt *stmt = NULL;
+    must(sqlite3_prepare_v2(db, sql, -1, &stmt, NULL) == SQLITE_OK &&
+             sqlite3_step(stmt) == SQLITE_ROW,
+         sql);
+    int64_t n = sqlite3_column_int64(stmt, 0);
+    sqlite3_finalize(stmt);
+    sqlite3_close(db);
+    return n;
+}
+
+static void dump_table(sqlite3 *db, const char *table, FILE *to)
+{
+    char sql[128];
+    sqlite3_stmt *stmt = NULL;
+    snprintf(sql, sizeof sql, "SELECT rowid, * FROM \"%s\" ORDER BY rowid", table);
+    must(sqlite3_prepare_v2(db, sql, -1, &stmt, NULL) == SQLITE_OK, sql);
+    while (sqlite3_step(stmt) == SQLITE_ROW) {
+        fprintf(to, "%s", table);
+        for (int i = 0; i < sqlite3_column_count(stmt); i++) {
+            const uint8_t *bytes = sqlite3_column_blob(stmt, i);
+            fprintf(to, " %d:", sqlite3_column_type(stmt, i));
+            for (int k = 0; k < sqlite3_column_bytes(stmt, i); k++) {
+                fprintf(to, "%02x", bytes[k]);
+            }
+        }
+        fputc('\n', to);
+    }
+    sqlite3_finalize(stmt);
+}
+
+char *dk_place_dump(struct dk_place *place, const char *except)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *to = open_memstream(&text, &n);
+    sqlite3 *db = connect(place);
+    sqlite3_stmt *stmt = NULL;
+    must(to != NULL && sqlite3_prepare_v2(db,
+                                          "SELECT name FROM sqlite_schema WHERE type = 'table' "
+                                          "ORDER BY name",
+                                          -1, &stmt, NULL) == SQLITE_OK,
+         "no dump");
+    while (sqlite3_step(stmt) == SQLITE_ROW) {
+        const char *table = (const char *)sqlite3_column_text(stmt, 0);
+        if (except == NULL || strcmp(table, except) != 0) {
+            dump_table(db, table, to);
+        }
+    }
+    sqlite3_finalize(stmt);
+    sqlite3_close(db);
+    must(fclose(to) == 0, "no dump");
+    return text;
+}
+
+bool dk_place_unchanged(struct dk_place *place, const char *except, char *before)
+{
+    char *after = dk_place_dump(place, except);
+    bool same = strcmp(before, after) == 0;
+    if (!same) {
+        fprintf(stderr, "before:\n%safter:\n%s", before, after);
+    }
+    free(before);
+    free(after);
+    return same;
+}
+
+/* ---- threads and processes
+ * ------------------------------------------------------------------------- */
+
+struct crowd {
+    void (*body)(void *arg, size_t index);
+    void *arg;
+    pthread_barrier_t start;
+};
+
+struct member {
+    struct crowd *crowd;
+    size_t index;
+    pthread_t thread;
+};
+
+static void *run_member(void *arg)
+{
+    struct member *member = arg;
+    pthread_barrier_wait(&member->crowd->start);
+    member->crowd->body(member->crowd->arg, member->index);
+    return NULL;
+}
+
+void dk_test_threads(size_t count, void (*body)(void *arg, size_t index), void *arg)
+{
+    struct crowd crowd = {.body = body, .arg = arg};
+    struct member *members = calloc(count, sizeof *members);
+    must(members != NULL && pthread_barrier_init(&crowd.start, NULL, (unsigned)count) == 0,
+         "no crowd");
+    for (size_t i = 0; i < count; i++) {
+        members[i].crowd = &crowd;
+        members[i].index = i;
+        must(pthread_create(&members[i].thread, NULL, run_member, &members[i]) == 0, "no thread");
+    }
+    for (size_t i = 0; i < count; i++) {
+        pthread_join(members[i].thread, NULL);
+    }
+    pthread_barrier_destroy(&crowd.start);
+    free(members);
+}
+
+struct start {
+    int pipe[2];
+    int (*body)(void *arg, size_t index);
+    void *arg;
+    size_t index;
+};
+
+static int run_process(void *arg)
+{
+    const struct start *start = arg;
+    char byte;
+    close(start->pipe[1]);
+    must(read(start->pipe[0], &byte, 1) == 0, "no start"); /* the parent closes its end */
+    return start->body(start->arg, start->index);
+}
+
+bool dk_test_processes(size_t count, int (*body)(void *arg, size_t index), void *arg)
+{
+    struct start start = {.body = body, .arg = arg};
+    pid_t pids[64];
+    bool good = true;
+    must(count <= 64 && pipe(start.pipe) == 0, "no pipe");
+    for (start.index = 0; start.index < count; start.index++) {
+        pids[start.index] = dk_test_child_start(false, run_process, &start);
+    }
+    close(start.pipe[0]);
+    close(start.pipe[1]);
+    for (size_t i = 0; i < count; i++) {
+        good = dk_test_child_end(pids[i]) && good;
+    }
+    return good;
+}
+
+void *dk_test_shared(size_t n)
+{
+    void *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    must(p != MAP_FAILED, "no shared memory");
+    return p;
+}

@@ -1,0 +1,78 @@
+/*
+ * world: a registry in a folder of its own, and the world that instances over it live in.
+ *
+ * Clock, allocator and failures are those of dk_test_world (expect.h); the randomness is real, so
+ * that several threads and processes may draw from it. Nothing here asserts: it serves forked
+ * children too. What cannot fail for a good reason aborts.
+ */
+#ifndef DK_TEST_WORLD_H
+#define DK_TEST_WORLD_H
+
+#include "door.h"
+#include "support/expect.h"
+#include "support/fake_provider.h"
+
+/* Room for a value of up to a few hundred bytes. */
+#define DK_TEST_VALUE 512
+
+struct dk_place {
+    struct dk_test_world w;
+    struct dk_limits limits; /* small caches; change it before opening */
+    struct dk_fake *fake;    /* NULL = the local provider */
+    char folder[64];
+    char database[96];
+    char log[4096]; /* the last lines of all instances, for one thread */
+    size_t log_n;
+    bool keep_log;
+    struct dekhand_init_result made;
+};
+
+struct dk_test_value {
+    uint8_t p[DK_TEST_VALUE];
+    size_t n;
+};
+
+/* A fresh folder with an initialised registry in it. */
+void dk_place_new(struct dk_place *place, bool fake);
+/* The same, not initialised. */
+void dk_place_bare(struct dk_place *place, bool fake);
+int dk_place_init(struct dk_place *place, struct dekhand_error *error);
+void dk_place_free(struct dk_place *place);
+
+int dk_place_try_open(struct dk_place *place, struct dekhand **out, struct dekhand_error *error);
+struct dekhand *dk_place_open(struct dk_place *place);
+/* Closes; aborts when the counts could not be written. */
+void dk_place_close(struct dekhand *d);
+
+/* Text values without a context. The answer is the call's code. */
+int dk_test_encrypt(struct dekhand *d, const char *tenant, const char *plain,
+                    struct dk_test_value *out);
+/* DEKHAND_E_INTERNAL when it opens to another plaintext than `plain`. */
+int dk_test_decrypt(struct dekhand *d, const char *tenant, const struct dk_test_value *value,
+                    const char *plain);
+/* One tenant; *to (may be NULL) = the new version. */
+int dk_test_rotate(struct dekhand *d, const char *tenant, uint32_t if_version, uint32_t *to);
+/* The version that a value names. */
+uint32_t dk_test_version(const struct dk_test_value *value);
+
+/* True when a fresh process opens the value as `plain`. */
+bool dk_place_reads(struct dk_place *place, const char *tenant, const struct dk_test_value *value,
+                    const char *plain);
+
+/* Raw SQL as any program could send it; the answer is SQLite's code. */
+int dk_place_sql(struct dk_place *place, const char *sql);
+/* The one number a query gives; aborts on an error. */
+int64_t dk_place_number(struct dk_place *place, const char *sql);
+/* Every row of every table but `except` (NULL = none) as text; the caller's, free(). */
+char *dk_place_dump(struct dk_place *place, const char *except);
+/* True when the rows are those of `before`, which is freed; else both are shown. */
+bool dk_place_unchanged(struct dk_place *place, const char *except, char *before);
+
+/* `count` threads run `body` at the same moment, each with its index; returns when all ended. */
+void dk_test_threads(size_t count, void (*body)(void *arg, size_t index), void *arg);
+/* `count` forked children run `body` at the same moment; true when all returned 0. */
+bool dk_test_processes(size_t count, int (*body)(void *arg, size_t index), void *arg);
+/* Shared memory for what children report; zeroed. Given back with the process. */
+void *dk_test_shared(size_t n);
+
+#endif
