@@ -114,20 +114,27 @@ static dk_rc insert_all(struct dk_core *core, struct dk_key_row *rows, size_t co
     return all;
 }
 
-/* I07: rows of the tenant, tombstones too, mean that it is not new. */
-static dk_rc check_new(struct dk_core *core, struct dk_txn *txn, const struct dk_tenant *tenant,
+/* I07: rows of the tenant, tombstones too, mean that it is not new; unless its tenant row is there
+   too: then another made it since this caller looked. */
+static dk_rc check_new(struct dk_txn *txn, const struct dk_tenant *tenant,
                        struct dk_key_row *scratch, struct dk_err *err)
 {
     struct dk_key_cursor start = {0};
+    struct dk_tenant_row row;
+    struct dk_err none;
     size_t found = 0;
-    (void)core;
     DK_TRY(txn->ops->key_list(txn->self, tenant, DK_KEYS_ALL, &start, 1, scratch, &found, err));
-    if (found > 0) {
+    if (found == 0) {
+        return DK_OK;
+    }
+    dk_err_clear(&none);
+    dk_rc rc = txn->ops->tenant_read(txn->self, tenant, &row, &none);
+    if (rc == DK_E_NOT_FOUND) {
         return DK_FAIL(err, TAMPERED,
                        "tenant %s has key rows but no tenant row: it is not a new tenant",
                        tenant->s);
     }
-    return DK_OK;
+    return rc == DK_OK ? rc : dk_err_set(err, rc, none.file, none.line, "%s", none.text);
 }
 
 static dk_rc check_all_new(struct dk_core *core, const struct dk_tenant *const *tenants,
@@ -139,7 +146,7 @@ static dk_rc check_all_new(struct dk_core *core, const struct dk_tenant *const *
     for (size_t i = 0; i < count; i++) {
         struct dk_err one;
         dk_err_clear(&one);
-        rc[i] = check_new(core, &txn, tenants[i], scratch, &one);
+        rc[i] = check_new(&txn, tenants[i], scratch, &one);
         if (rc[i] != DK_OK) {
             *err = one;
         }
