@@ -203,6 +203,9 @@ static dk_rc compare_unwrapped(struct dk_provider *provider, const struct dk_wra
 {
     struct dk_secret again = {0};
     dk_rc rc = dk_provider_unwrap(provider, context, wrapped, &again, err);
+    if (rc == DK_E_AUTH || rc == DK_E_FORMAT) {
+        err->rc = rc = DK_E_PROVIDER; /* what it has just wrapped: its own fault */
+    }
     if (rc == DK_OK && !dk_secret_equal(&again, key)) {
         rc = DK_FAIL(err, PROVIDER, "%s: a fresh wrap opens to another key", provider->ops->name);
     }
