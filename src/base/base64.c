@@ -33,6 +33,7 @@ static inline uint32_t value_of(const uint8_t values[256], uint8_t c)
 
 /* Vectors of gcc and clang: SSE2 on every x86-64, NEON on arm64. Comparisons give 0 or -1. */
 typedef int8_t v16 __attribute__((vector_size(16)));
+typedef uint8_t v16u __attribute__((vector_size(16)));
 typedef uint64_t v2u64 __attribute__((vector_size(16)));
 
 struct alphabet {
@@ -46,6 +47,17 @@ static inline v16 all(int c)
 {
     int8_t b = (int8_t)c;
     return (v16){b, b, b, b, b, b, b, b, b, b, b, b, b, b, b, b};
+}
+
+/* Sums of bytes that are masked away later may wrap: without signs. */
+static inline v16 sum(v16 a, v16 b)
+{
+    return (v16)((v16u)a + (v16u)b);
+}
+
+static inline v16 less(v16 a, int c)
+{
+    return (v16)((v16u)a - (v16u)all(c));
 }
 
 /* 6 bytes to eight values of 6 bits, the first in the lowest byte. Reads 8 bytes. */
@@ -74,11 +86,11 @@ static inline void encode_block(const uint8_t *p, char *out, const struct alphab
 {
     v2u64 two = {spread(p), spread(p + 6)};
     v16 v = (v16)two;
-    v16 c = v + all('A');
-    c += (v > all(25)) & all('a' - 26 - 'A');
-    c += (v > all(51)) & all('0' - 52 - ('a' - 26));
-    c += (v > all(61)) & all(alphabet->letters[62] - 62 - ('0' - 52));
-    c += (v > all(62)) & all(alphabet->letters[63] - 63 - (alphabet->letters[62] - 62));
+    v16 c = sum(v, all('A'));
+    c = sum(c, (v > all(25)) & all('a' - 26 - 'A'));
+    c = sum(c, (v > all(51)) & all('0' - 52 - ('a' - 26)));
+    c = sum(c, (v > all(61)) & all(alphabet->letters[62] - 62 - ('0' - 52)));
+    c = sum(c, (v > all(62)) & all(alphabet->letters[63] - 63 - (alphabet->letters[62] - 62)));
     memcpy(out, &c, sizeof c);
 }
 
@@ -94,8 +106,8 @@ static inline void decode_block(const uint8_t *in, uint8_t *out, const struct al
     v16 plus = c == all(alphabet->letters[62]);
     v16 slash = c == all(alphabet->letters[63]);
     *bad |= ~(upper | lower | digit | plus | slash);
-    v16 v = (upper & (c - all('A'))) | (lower & (c - all('a' - 26))) |
-            (digit & (c - all('0' - 52))) | (plus & all(62)) | (slash & all(63));
+    v16 v = (upper & less(c, 'A')) | (lower & less(c, 'a' - 26)) | (digit & less(c, '0' - 52)) |
+            (plus & all(62)) | (slash & all(63));
     v2u64 two = (v2u64)v;
     gather(two[0], out);
     gather(two[1], out + 6);
@@ -113,7 +125,9 @@ static inline bool any(v16 v)
  * Returns the characters written. `out` may lie before `p` in the same buffer, as far as there are
  * groups of three bytes to go (crypto/field seals in place): all reads of a block come first.
  */
-static size_t encode(const uint8_t *p, size_t n, char *out, const struct alphabet *alphabet)
+/* Inlined into each caller: the alphabet becomes constants. */
+__attribute__((always_inline)) static inline size_t encode(const uint8_t *p, size_t n, char *out,
+                                                           const struct alphabet *alphabet)
 {
     const char *letters = alphabet->letters;
     char *start = out;
@@ -139,7 +153,8 @@ static size_t encode(const uint8_t *p, size_t n, char *out, const struct alphabe
 }
 
 /* The strict inverse for text without padding. */
-static bool decode(const char *text, size_t len, uint8_t *out, const struct alphabet *alphabet)
+__attribute__((always_inline)) static inline bool decode(const char *text, size_t len, uint8_t *out,
+                                                         const struct alphabet *alphabet)
 {
     const uint8_t *values = alphabet->values;
     const uint8_t *in = (const uint8_t *)text;
