@@ -71,14 +71,12 @@ static inline uint64_t spread(const uint8_t *p)
     return (x >> 6 & 0x003F003F003F003F) | (x & 0x003F003F003F003F) << 8;
 }
 
-/* The inverse. Writes 8 bytes, of which 6 count. */
-static inline void gather(uint64_t x, uint8_t *out)
+/* The inverse: the 48 bits, the first byte highest. */
+static inline uint64_t gather(uint64_t x)
 {
     x = (x & 0x003F003F003F003F) << 6 | (x >> 8 & 0x003F003F003F003F);
     x = (x & 0x00000FFF00000FFF) << 12 | (x >> 16 & 0x00000FFF00000FFF);
-    x = (x & 0xFFFFFF) << 24 | x >> 32;
-    x = __builtin_bswap64(x << 16);
-    memcpy(out, &x, sizeof x);
+    return (x & 0xFFFFFF) << 24 | x >> 32;
 }
 
 /* 12 bytes (14 are read) to 16 characters. */
@@ -94,7 +92,7 @@ static inline void encode_block(const uint8_t *p, char *out, const struct alphab
     memcpy(out, &c, sizeof c);
 }
 
-/* 16 characters to 12 bytes (14 are written); what is not of the alphabet shows in *bad. */
+/* 16 characters to 12 bytes; what is not of the alphabet shows in *bad. */
 static inline void decode_block(const uint8_t *in, uint8_t *out, const struct alphabet *alphabet,
                                 v16 *bad)
 {
@@ -109,8 +107,11 @@ static inline void decode_block(const uint8_t *in, uint8_t *out, const struct al
     v16 v = (upper & less(c, 'A')) | (lower & less(c, 'a' - 26)) | (digit & less(c, '0' - 52)) |
             (plus & all(62)) | (slash & all(63));
     v2u64 two = (v2u64)v;
-    gather(two[0], out);
-    gather(two[1], out + 6);
+    uint64_t a = gather(two[0]), b = gather(two[1]);
+    uint64_t first = __builtin_bswap64(a << 16 | b >> 32);
+    uint32_t last = __builtin_bswap32((uint32_t)b);
+    memcpy(out, &first, sizeof first);
+    memcpy(out + 8, &last, sizeof last);
 }
 
 static inline bool any(v16 v)
@@ -160,8 +161,7 @@ __attribute__((always_inline)) static inline bool decode(const char *text, size_
     const uint8_t *in = (const uint8_t *)text;
     v16 bad_block = {0};
     uint32_t bad = 0;
-    /* Two bytes more than a block's are written: the next groups, which exist, overwrite them. */
-    for (; len >= 20; len -= 16, in += 16, out += 12) {
+    for (; len >= 16; len -= 16, in += 16, out += 12) {
         decode_block(in, out, alphabet, &bad_block);
     }
     for (; len >= 4; len -= 4, in += 4, out += 3) {

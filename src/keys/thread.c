@@ -208,7 +208,7 @@ static inline uint64_t load_word(const uint8_t *p)
 }
 
 /*
- * Spreads ids over 256 chains; a bad spread costs time, never correctness. The products do not
+ * Spreads ids over the chains; a bad spread costs time, never correctness. The products do not
  * wait for each other; the last word overlaps the one before it.
  */
 static uint32_t hash_of(struct dk_view tenant, uint32_t asked)
@@ -231,18 +231,13 @@ static uint32_t hash_of(struct dk_view tenant, uint32_t asked)
     return (uint32_t)((h * 0x9E3779B97F4A7C15u) >> 32);
 }
 
-static inline bool is_hot(const struct dk_hot *hot, struct dk_view tenant, uint32_t asked)
-{
-    return hot->key != NULL && hot->asked == asked && hot->tenant_n == tenant.n &&
-           memcmp(hot->aad + TENANT_AT, tenant.p, tenant.n) == 0;
-}
-
 static struct dk_hot *find(struct dk_thread *thread, struct dk_view tenant, uint32_t asked,
                            uint32_t hash)
 {
-    for (uint8_t i = thread->buckets[hash & 0xFF]; i != NONE; i = thread->hot[i].next) {
+    for (uint8_t i = thread->buckets[hash % DK_HOT_BUCKETS]; i != NONE; i = thread->hot[i].next) {
         struct dk_hot *hot = &thread->hot[i];
-        if (hot->hash == hash && is_hot(hot, tenant, asked)) {
+        if (hot->hash == hash && hot->asked == asked && hot->tenant_n == tenant.n &&
+            memcmp(hot->aad + TENANT_AT, tenant.p, tenant.n) == 0) {
             return hot;
         }
     }
@@ -260,13 +255,9 @@ static bool look(struct dk_hot *hot, uint64_t changes)
 struct dk_hot *dk_thread_find(struct dk_thread *thread, struct dk_view tenant, uint32_t asked,
                               int64_t now_ms)
 {
-    struct dk_hot *hot = &thread->hot[thread->last];
-    if (!is_hot(hot, tenant, asked)) {
-        hot = find(thread, tenant, asked, hash_of(tenant, asked));
-        if (hot == NULL) {
-            return NULL;
-        }
-        thread->last = (uint8_t)(hot - thread->hot);
+    struct dk_hot *hot = find(thread, tenant, asked, hash_of(tenant, asked));
+    if (hot == NULL) {
+        return NULL;
     }
     uint64_t changes = atomic_load_explicit(thread->changes, memory_order_acquire);
     if (now_ms >= hot->fresh_until_ms || (changes != hot->changes_seen && !look(hot, changes))) {
@@ -283,7 +274,7 @@ static void empty_locked(struct dk_thread *thread, struct dk_hot *hot)
     (void)fold_locked(threads, hot);
     threads->core->suite.aead->key_free(hot->key);
     hot->key = NULL;
-    uint8_t *link = &thread->buckets[hot->hash & 0xFF];
+    uint8_t *link = &thread->buckets[hot->hash % DK_HOT_BUCKETS];
     while (*link != i) {
         link = &thread->hot[*link].next;
     }
@@ -338,8 +329,8 @@ static struct dk_hot *replace_locked(struct dk_thread *thread, struct dk_hot *ol
     fill(hot, name, key, generation);
     hot->key = aead;
     hot->hash = hash_of(dk_tenant_view(&name->tenant), name->version);
-    hot->next = thread->buckets[hot->hash & 0xFF];
-    thread->buckets[hot->hash & 0xFF] = (uint8_t)(hot - thread->hot);
+    hot->next = thread->buckets[hot->hash % DK_HOT_BUCKETS];
+    thread->buckets[hot->hash % DK_HOT_BUCKETS] = (uint8_t)(hot - thread->hot);
     return hot;
 }
 

@@ -13,6 +13,7 @@
 #include "keys/cache.h"
 
 #define DK_HOT_KEYS 192
+#define DK_HOT_BUCKETS 1024 /* most chains have one key: no branch to guess wrong */
 
 struct dk_threads;
 
@@ -45,8 +46,7 @@ struct dk_thread {
     const _Atomic uint64_t *changes; /* of the cache */
     unsigned count; /* of hot */
     unsigned hand;
-    uint8_t last; /* of hot: the one used last */
-    uint8_t buckets[256]; /* index of the first, DK_HOT_KEYS = none */
+    uint8_t buckets[DK_HOT_BUCKETS]; /* index of the first, DK_HOT_KEYS = none */
     struct dk_hot hot[DK_HOT_KEYS];
 };
 
