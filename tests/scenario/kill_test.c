@@ -1,0 +1,348 @@
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <glob.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "support/world.h"
+
+#define ASSERT_CODE(call, code) assert_string_equal(dekhand_error_name(call), #code)
+
+/* ---- where a process is killed -----------------------------------------------------------------
+ */
+
+enum step { INIT, FIRST_USE, BATCH, ROTATE, COMPROMISE, ROTATE_ALL };
+
+static const struct {
+    enum step step;
+    const char *label;
+    int hit; /* killed when it passes there this many times */
+} points[] = {
+    {INIT, "migrate.step", 1},
+    {INIT, "init.master_key_made", 1},
+    {INIT, "init.registry_key_generated", 1},
+    {INIT, "init.registry_key_stored", 1},
+    {FIRST_USE, "first_use.begin", 1},
+    {FIRST_USE, "first_use.generated", 1},
+    {FIRST_USE, "first_use.tenant_inserted", 1},
+    {FIRST_USE, "first_use.key_inserted", 1},
+    {FIRST_USE, "first_use.log_written", 1},
+    {FIRST_USE, "first_use.before_commit", 1},
+    {FIRST_USE, "first_use.committed", 1},
+    {FIRST_USE, "first_use.read_back", 1},
+    {BATCH, "first_use.key_inserted", 2},
+    {BATCH, "first_use.tenant_inserted", 3},
+    {BATCH, "first_use.committed", 1},
+    {ROTATE, "rotate.begin", 1},
+    {ROTATE, "rotate.generated", 1},
+    {ROTATE, "rotate.locked", 1},
+    {ROTATE, "rotate.tenant_updated", 1},
+    {ROTATE, "rotate.old_retired", 1},
+    {ROTATE, "rotate.key_inserted", 1},
+    {ROTATE, "rotate.log_written", 1},
+    {ROTATE, "rotate.before_commit", 1},
+    {ROTATE, "rotate.committed", 1},
+    {ROTATE, "rotate.read_back", 1},
+    {COMPROMISE, "rotate.old_retired", 1},
+    {COMPROMISE, "rotate.committed", 1},
+    {ROTATE_ALL, "rotate.old_retired", 2},
+    {ROTATE_ALL, "rotate.committed", 2},
+};
+#define POINTS (sizeof points / sizeof points[0])
+
+static void say(const char *what, size_t i)
+{
+    print_message("%s %s (%d)\n", what, points[i].label, points[i].hit);
+}
+
+/* ---- the process that dies ---------------------------------------------------------------------
+ */
+
+enum { VALUES = 8 };
+
+/* What callers were told before the end: lives in shared memory. */
+struct told {
+    size_t count;
+    struct {
+        char tenant[16];
+        char plain[16];
+        struct dk_test_value value;
+    } values[VALUES];
+};
+
+struct victim {
+    struct dk_place *place;
+    struct told *told;
+    size_t point;
+    int hits;
+};
+
+static void die_there(void *arg, const char *label)
+{
+    struct victim *victim = arg;
+    if (strcmp(label, points[victim->point].label) == 0 &&
+        ++victim->hits == points[victim->point].hit) {
+        raise(SIGKILL);
+    }
+}
+
+static void tell(struct told *told, const char *tenant, const char *plain,
+                 const struct dk_test_value *value)
+{
+    snprintf(told->values[told->count].tenant, 16, "%s", tenant);
+    snprintf(told->values[told->count].plain, 16, "%s", plain);
+    told->values[told->count].value = *value;
+    told->count++;
+}
+
+static int write_value(struct dekhand *d, struct told *told, const char *tenant, const char *plain)
+{
+    struct dk_test_value value;
+    int code = dk_test_encrypt(d, tenant, plain, &value);
+    if (code == DEKHAND_OK) {
+        tell(told, tenant, plain, &value);
+    }
+    return code;
+}
+
+static int write_batch(struct dekhand *d)
+{
+    static const char *const tenants[] = {"acme", "initech", "umbrella"};
+    uint8_t out[3][DK_TEST_VALUE];
+    struct dekhand_item items[3] = {0};
+    for (size_t i = 0; i < 3; i++) {
+        items[i].tenant = tenants[i];
+        items[i].out = out[i];
+        items[i].capacity = sizeof out[i];
+    }
+    return dekhand_encrypt_batch(d, items, 3, NULL);
+}
+
+static int rotate(struct dekhand *d, enum step step)
+{
+    struct dekhand_rotate_args args = {.size = sizeof args,
+                                       .which = step == ROTATE_ALL ? DEKHAND_ROTATE_ALL
+                                                                   : DEKHAND_ROTATE_TENANT,
+                                       .tenant = step == ROTATE_ALL ? NULL : "acme",
+                                       .compromised = step == COMPROMISE};
+    return dekhand_rotate(d, &args, NULL, NULL, NULL);
+}
+
+/* Comes back only when the label is not passed. */
+static int be_killed(void *arg)
+{
+    struct victim *victim = arg;
+    struct dk_place *place = victim->place;
+    enum step step = points[victim->point].step;
+    struct dekhand_error error;
+    if (step == INIT) {
+        place->w.world.trace = die_there;
+        place->w.world.trace_arg = victim;
+        return dk_place_init(place, &error);
+    }
+    struct dekhand *d = dk_place_open(place);
+    int code = write_value(d, victim->told, "globex", "before");
+    if (step >= ROTATE && code == DEKHAND_OK) {
+        code = write_value(d, victim->told, "acme", "before");
+    }
+    d->world.trace = die_there;
+    d->world.trace_arg = victim;
+    if (code == DEKHAND_OK) {
+        code = step == FIRST_USE ? write_value(d, victim->told, "acme", "lost")
+               : step == BATCH   ? write_batch(d)
+                                 : rotate(d, step);
+    }
+    return code;
+}
+
+static void kill_at(struct dk_place *place, struct told *told, size_t point)
+{
+    struct victim victim = {.place = place, .told = told, .point = point};
+    int status = 0;
+    int pid = dk_test_child_start(false, be_killed, &victim);
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    }
+    if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL) {
+        fail_msg("%s was not passed: status 0x%x", points[point].label, (unsigned)status);
+    }
+}
+
+/* ---- what is left ------------------------------------------------------------------------------
+ */
+
+static void all_told_is_readable(struct dk_place *place, const struct told *told)
+{
+    for (size_t i = 0; i < told->count; i++) {
+        assert_true(dk_place_reads(place, told->values[i].tenant, &told->values[i].value,
+                                   told->values[i].plain));
+    }
+}
+
+static void the_store_is_whole(struct dk_place *place)
+{
+    assert_int_equal(dk_place_number(place, "SELECT integrity_check = 'ok' FROM "
+                                            "pragma_integrity_check LIMIT 1"),
+                     1);
+    int64_t tenants = dk_place_number(place, "SELECT count(*) FROM tenants");
+    assert_int_equal(
+        dk_place_number(place, "SELECT count(*) FROM encryption_keys WHERE state = 'active'"),
+        tenants);
+    assert_int_equal(dk_place_number(place, "SELECT count(*) FROM tenants t WHERE next_version = "
+                                            "(SELECT max(version) + 1 FROM encryption_keys k WHERE "
+                                            "k.tenant_id = t.tenant_id)"),
+                     tenants);
+    /* the history and the keys tell the same story */
+    assert_int_equal(dk_place_number(place, "SELECT count(*) FROM key_rotation_log WHERE success"),
+                     dk_place_number(place, "SELECT count(*) FROM encryption_keys"));
+}
+
+static void life_goes_on(struct dk_place *place, struct told *told)
+{
+    struct dekhand *d = dk_place_open(place);
+    ASSERT_CODE(write_value(d, told, "acme", "after"), OK);
+    uint32_t from = dk_test_version(&told->values[told->count - 1].value), to = 0;
+    ASSERT_CODE(dk_test_rotate(d, "acme", from, &to), OK);
+    assert_int_equal(to, from + 1);
+    ASSERT_CODE(write_value(d, told, "acme", "rotated"), OK);
+    assert_int_equal(dk_test_version(&told->values[told->count - 1].value), to);
+    ASSERT_CODE(write_value(d, told, "globex", "after"), OK);
+    dk_place_close(d);
+}
+
+static void R3_I06_a_process_killed_at_any_point_loses_nothing_told(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < POINTS; i++) {
+        struct dk_place place;
+        struct told *told = dk_test_shared(sizeof *told);
+        if (points[i].step == INIT) {
+            continue;
+        }
+        say("killed at", i);
+        dk_place_new(&place, false);
+        kill_at(&place, told, i);
+        assert_int_not_equal(told->count, 0);
+        the_store_is_whole(&place);
+        all_told_is_readable(&place, told);
+        life_goes_on(&place, told);
+        the_store_is_whole(&place);
+        all_told_is_readable(&place, told);
+        dk_place_free(&place);
+    }
+}
+
+static void R3_init_killed_at_any_point_is_repeated(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < POINTS; i++) {
+        struct dk_place place;
+        struct dekhand_error error;
+        struct told *told = dk_test_shared(sizeof *told);
+        if (points[i].step != INIT) {
+            continue;
+        }
+        say("killed at", i);
+        dk_place_bare(&place, false);
+        kill_at(&place, told, i);
+        assert_int_equal(dk_place_init(&place, &error), DEKHAND_OK);
+        struct dekhand_init_result first = place.made;
+        assert_int_equal(dk_place_init(&place, &error), DEKHAND_OK);
+        assert_string_equal(place.made.pin, first.pin); /* and it stays the same registry */
+        assert_false(place.made.made_master_key || place.made.made_registry);
+        life_goes_on(&place, told);
+        the_store_is_whole(&place);
+        all_told_is_readable(&place, told);
+        dk_place_free(&place);
+    }
+}
+
+/* A rotation that was cut short is either whole or not there: the version in use tells which. */
+static void I06_a_killed_rotation_is_whole_or_not_there(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < POINTS; i++) {
+        struct dk_place place;
+        struct dk_test_value value;
+        struct told *told = dk_test_shared(sizeof *told);
+        if (points[i].step != ROTATE && points[i].step != COMPROMISE) {
+            continue;
+        }
+        dk_place_new(&place, false);
+        kill_at(&place, told, i);
+        bool done = strcmp(points[i].label, "rotate.committed") == 0 ||
+                    strcmp(points[i].label, "rotate.read_back") == 0;
+        struct dekhand *d = dk_place_open(&place);
+        ASSERT_CODE(dk_test_encrypt(d, "acme", "now", &value), OK);
+        assert_int_equal(dk_test_version(&value), done ? 2 : 1);
+        dk_place_close(d);
+        assert_int_equal(dk_place_number(&place, "SELECT count(*) FROM encryption_keys WHERE "
+                                                 "compromised_at IS NOT NULL"),
+                         done && points[i].step == COMPROMISE ? 1 : 0);
+        dk_place_free(&place);
+    }
+}
+
+/* ---- the table above is complete ----------------------------------------------------------------
+ */
+
+static bool in_table(const char *label)
+{
+    for (size_t i = 0; i < POINTS; i++) {
+        if (strcmp(points[i].label, label) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static size_t look_into(const char *path)
+{
+    char line[512], label[64];
+    size_t found = 0;
+    FILE *file = fopen(path, "re");
+    assert_non_null(file);
+    while (fgets(line, sizeof line, file) != NULL) {
+        const char *call = strstr(line, "dk_trace(");
+        if (call != NULL && sscanf(call, "dk_trace(%*[^\"]\"%63[^\"]\"", label) == 1) {
+            if (!in_table(label)) {
+                fail_msg("%s: nobody is killed at %s", path, label);
+            }
+            found++;
+        }
+    }
+    fclose(file);
+    return found;
+}
+
+static void every_label_of_the_library_is_a_point(void **state)
+{
+    (void)state;
+    glob_t paths;
+    size_t found = 0;
+    assert_int_equal(glob("src/*.c", 0, NULL, &paths), 0);
+    assert_int_equal(glob("src/*/*.c", GLOB_APPEND, NULL, &paths), 0);
+    for (size_t i = 0; i < paths.gl_pathc; i++) {
+        found += look_into(paths.gl_pathv[i]);
+    }
+    globfree(&paths);
+    assert_true(found >= 22);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(R3_I06_a_process_killed_at_any_point_loses_nothing_told),
+        cmocka_unit_test(R3_init_killed_at_any_point_is_repeated),
+        cmocka_unit_test(I06_a_killed_rotation_is_whole_or_not_there),
+        cmocka_unit_test(every_label_of_the_library_is_a_point),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
