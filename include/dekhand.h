@@ -66,10 +66,10 @@ enum dekhand_code {
 /* A record of the caller's, filled on failure. The texts never hold a key or a plaintext. */
 struct dekhand_error {
     int code;
-    bool retryable;  /* the same call may succeed later */
-    char name[24];   /* "E_AUTH" */
-    char text[512];  /* what happened */
-    char todo[160];  /* what to do */
+    bool retryable; /* the same call may succeed later */
+    char name[24];  /* "E_AUTH" */
+    char text[512]; /* what happened */
+    char todo[160]; /* what to do */
 };
 
 DEKHAND_API const char *dekhand_version(void);
@@ -88,7 +88,7 @@ struct dekhand_setting {
 enum dekhand_log_level { DEKHAND_DEBUG, DEKHAND_INFO, DEKHAND_WARN, DEKHAND_ERROR };
 
 struct dekhand_config {
-    size_t size; /* sizeof(struct dekhand_config) */
+    size_t size;                            /* sizeof(struct dekhand_config) */
     const struct dekhand_setting *settings; /* win over the environment */
     size_t setting_count;
     bool ignore_environment;
@@ -128,7 +128,7 @@ enum dekhand_format {
 };
 
 struct dekhand_pair {
-    const char *name; /* 1 to 256 bytes of UTF-8 */
+    const char *name;  /* 1 to 256 bytes of UTF-8 */
     const char *value; /* 0 to 256 bytes of UTF-8 */
 };
 

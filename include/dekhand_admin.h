@@ -15,10 +15,10 @@ extern "C" {
 struct dekhand_init_result {
     bool made_master_key;
     bool made_registry;
-    char pin[65];            /* 64 hex digits: KMS_REGISTRY_PIN */
-    char kms_key_id[512];    /* the master key that wraps now */
-    char database[4096];     /* where the registry is, without a password */
-    char master_key[4096];   /* the file to keep safe; "" when the provider has none */
+    char pin[65];          /* 64 hex digits: KMS_REGISTRY_PIN */
+    char kms_key_id[512];  /* the master key that wraps now */
+    char database[4096];   /* where the registry is, without a password */
+    char master_key[4096]; /* the file to keep safe; "" when the provider has none */
 };
 
 /*

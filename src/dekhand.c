@@ -187,8 +187,7 @@ static dk_rc parse_value(const void *value, size_t size, struct dk_field_parts *
     return dk_field_parse(dk_view_of(value, size), out, err);
 }
 
-int dekhand_decrypted_size(const void *value, size_t size, size_t *out,
-                           struct dekhand_error *error)
+int dekhand_decrypted_size(const void *value, size_t size, size_t *out, struct dekhand_error *error)
 {
     struct dk_err err;
     struct dk_field_parts parts;
@@ -256,13 +255,11 @@ static dk_rc run_request(struct dekhand *d, enum way way, struct dekhand_item *i
 {
     struct dk_view in = dk_view_of(item->in, item->in_size);
     if (way == ENCRYPT) {
-        enum dk_field_form form =
-            item->format == DEKHAND_BINARY ? DK_FIELD_BINARY : DK_FIELD_TEXT;
+        enum dk_field_form form = item->format == DEKHAND_BINARY ? DK_FIELD_BINARY : DK_FIELD_TEXT;
         return dk_manager_encrypt(d->manager, request, form, in, item->out, item->capacity,
                                   &item->size, err);
     }
-    return dk_manager_decrypt(d->manager, request, in, item->out, item->capacity, &item->size,
-                              err);
+    return dk_manager_decrypt(d->manager, request, in, item->out, item->capacity, &item->size, err);
 }
 
 __attribute__((noinline)) static dk_rc run_with_context(struct dekhand *d, enum way way,
@@ -422,8 +419,8 @@ struct rotation_call {
 static void tell_rotation(void *arg, const struct dk_rotation *rotation)
 {
     const struct rotation_call *call = arg;
-    struct dekhand_rotation out = {rotation->tenant.s, rotation->from_version,
-                                   rotation->to_version, (int)rotation->rc, rotation->text};
+    struct dekhand_rotation out = {rotation->tenant.s, rotation->from_version, rotation->to_version,
+                                   (int)rotation->rc, rotation->text};
     if (call->each != NULL) {
         call->each(call->arg, &out);
     }
@@ -489,8 +486,8 @@ static bool tell_key(void *arg, const struct dk_key_row *row, dk_rc rc)
         .disabled_at = row->disabled_at,
         .purged_at = row->purged_at,
         .messages = row->messages,
-        .due = row->state == DK_ACTIVE &&
-               dk_state_is_due(row, dk_wall_us(core->world), &core->limits),
+        .due =
+            row->state == DK_ACTIVE && dk_state_is_due(row, dk_wall_us(core->world), &core->limits),
         .code = (int)rc,
     };
     return call->each(call->arg, &key);

@@ -142,8 +142,9 @@ static dk_rc export_key(struct dekhand *d, const char *tenant, uint32_t version,
     struct dk_key_name name = {.version = version};
     struct dk_secret key = {0};
     if (!allow) {
-        return DK_FAIL(err, USAGE, "a key leaves only when it is asked for by name: "
-                                   "--allow-key-export, or allow = true");
+        return DK_FAIL(err, USAGE,
+                       "a key leaves only when it is asked for by name: "
+                       "--allow-key-export, or allow = true");
     }
     if (tenant == NULL || version == 0 || version > DK_FIELD_VERSION_MAX) {
         return DK_FAIL(err, USAGE, "a tenant and a version from 1 on are needed");
@@ -177,9 +178,9 @@ struct history_call {
 static bool tell_history(void *arg, const struct dk_log_row *row)
 {
     const struct history_call *call = arg;
-    struct dekhand_history entry = {row->tenant.s,      row->operation,    row->from_version,
-                                    row->to_version,    row->success,      row->error_message,
-                                    row->performed_at,  row->performed_by, row->node};
+    struct dekhand_history entry = {row->tenant.s,     row->operation,    row->from_version,
+                                    row->to_version,   row->success,      row->error_message,
+                                    row->performed_at, row->performed_by, row->node};
     return call->each(call->arg, &entry);
 }
 

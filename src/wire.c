@@ -73,17 +73,16 @@ static dk_rc find_state_dir(const struct dk_settings *settings, char *out, struc
     return DK_FAIL(err, CONFIG, "KMS_STATE_DIR is required: there is no HOME to put the state in");
 }
 
-dk_rc dk_wire_places(const struct dk_settings *settings, struct dk_places *out,
-                     struct dk_err *err)
+dk_rc dk_wire_places(const struct dk_settings *settings, struct dk_places *out, struct dk_err *err)
 {
     char database[DK_PATH_MAX];
     const char *url = dk_settings_str(settings, DK_OPT_DATABASE_URL);
     DK_TRY(find_state_dir(settings, out->state_dir, err));
     DK_TRY(dk_path_join(out->master_key, out->state_dir, "master.key", err));
     DK_TRY(dk_path_join(database, out->state_dir, "dekhand.db", err));
-    int n = url != NULL ? snprintf(out->database_url, sizeof out->database_url, "%s", url)
-                        : snprintf(out->database_url, sizeof out->database_url, "sqlite:%s",
-                                   database);
+    int n = url != NULL
+                ? snprintf(out->database_url, sizeof out->database_url, "%s", url)
+                : snprintf(out->database_url, sizeof out->database_url, "sqlite:%s", database);
     if ((size_t)n >= sizeof out->database_url) {
         return DK_FAIL(err, CONFIG, "DATABASE_URL is too long");
     }

@@ -63,8 +63,7 @@ const struct dk_error_info *dk_error_info(dk_rc rc);
 /* Row number i of errors.def, NULL past the end: for docs and tests. */
 const struct dk_error_info *dk_error_at(size_t i);
 
-#define DK_FAIL(err, name, ...)                                                                    \
-    dk_err_set((err), DK_E_##name, __FILE__, __LINE__, __VA_ARGS__)
+#define DK_FAIL(err, name, ...) dk_err_set((err), DK_E_##name, __FILE__, __LINE__, __VA_ARGS__)
 #define DK_FAIL_BACKEND(err, name, code, ...)                                                      \
     dk_err_set_backend((err), DK_E_##name, (code), __FILE__, __LINE__, __VA_ARGS__)
 

@@ -83,9 +83,8 @@ dk_rc dk_file_open_private(const char *path, int *fd, struct dk_err *err)
         return DK_FAIL_BACKEND(err, IO, code, "%s cannot be opened: %s", path, strerror(code));
     }
     struct stat st;
-    dk_rc rc = fstat(f, &st) != 0
-                   ? DK_FAIL_BACKEND(err, IO, errno, "%s cannot be looked at", path)
-                   : check_private(path, &st, err);
+    dk_rc rc = fstat(f, &st) != 0 ? DK_FAIL_BACKEND(err, IO, errno, "%s cannot be looked at", path)
+                                  : check_private(path, &st, err);
     if (rc != DK_OK) {
         close(f);
         return rc;
@@ -178,12 +177,12 @@ dk_rc dk_new_file_commit(struct dk_new_file *file, struct dk_err *err)
 {
     dk_rc rc = DK_OK;
     if (fsync(file->fd) != 0 && errno != EINVAL) {
-        rc = DK_FAIL_BACKEND(err, IO, errno, "%s cannot be synced: %s", file->path,
-                             strerror(errno));
+        rc =
+            DK_FAIL_BACKEND(err, IO, errno, "%s cannot be synced: %s", file->path, strerror(errno));
     }
     if (close(file->fd) != 0 && rc == DK_OK) {
-        rc = DK_FAIL_BACKEND(err, IO, errno, "%s cannot be closed: %s", file->path,
-                             strerror(errno));
+        rc =
+            DK_FAIL_BACKEND(err, IO, errno, "%s cannot be closed: %s", file->path, strerror(errno));
     }
     file->fd = -1;
     if (rc == DK_OK && rename(file->temporary, file->path) != 0) {

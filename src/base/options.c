@@ -91,7 +91,8 @@ static bool is_kubernetes(const char *name)
 {
     const char *port = strstr(name, "_PORT");
     return strstr(name, "_SERVICE_HOST") != NULL || strstr(name, "_SERVICE_PORT") != NULL ||
-           (port != NULL && (port[5] == '\0' || (port[5] == '_' && port[6] >= '0' && port[6] <= '9')));
+           (port != NULL &&
+            (port[5] == '\0' || (port[5] == '_' && port[6] >= '0' && port[6] <= '9')));
 }
 
 static dk_rc fail_unknown(const char *name, struct dk_err *err)

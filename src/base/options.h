@@ -47,9 +47,8 @@ void dk_settings_init(struct dk_settings *settings, const struct dk_mem *mem);
 void dk_settings_clear(struct dk_settings *settings);
 
 /* E_CONFIG: unknown name (with a suggestion), empty value, not a number, out of range. */
-DK_MUST_USE dk_rc dk_settings_set(struct dk_settings *settings, const char *name,
-                                  const char *value, enum dk_option_source source,
-                                  struct dk_err *err);
+DK_MUST_USE dk_rc dk_settings_set(struct dk_settings *settings, const char *name, const char *value,
+                                  enum dk_option_source source, struct dk_err *err);
 /*
  * Takes the known names of `environ`. Unknown KMS_* and DEKHAND_* names are given to `warn`
  * (name, suggestion or NULL), which may be NULL; those that Kubernetes makes are passed over.

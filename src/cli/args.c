@@ -96,10 +96,10 @@ static int parse_one(struct cli *cli, int argc, char **argv, int *i)
     if (setting != NULL) {
         return take(cli, setting->name, true, false, &word, argc, argv, i);
     }
-    return cli_usage("`dekhand %s%s%s` has no option `%.*s`; --help lists them",
-                     cli->command->name, cli->command->sub != NULL ? " " : "",
-                     cli->command->sub != NULL ? cli->command->sub : "",
-                     (int)strcspn(text, "="), text);
+    return cli_usage("`dekhand %s%s%s` has no option `%.*s`; --help lists them", cli->command->name,
+                     cli->command->sub != NULL ? " " : "",
+                     cli->command->sub != NULL ? cli->command->sub : "", (int)strcspn(text, "="),
+                     text);
 }
 
 int cli_parse(struct cli *cli, int argc, char **argv)
@@ -142,8 +142,7 @@ const char *cli_need(const struct cli *cli, const char *name)
     return value;
 }
 
-static void print_option(FILE *to, const char *name, char letter, const char *arg,
-                         const char *help)
+static void print_option(FILE *to, const char *name, char letter, const char *arg, const char *help)
 {
     char left[64];
     snprintf(left, sizeof left, "%s%c%s--%s%s%s", letter ? "-" : "", letter ? letter : ' ',

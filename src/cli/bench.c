@@ -50,7 +50,8 @@ static double now_s(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* ---- the yardstick: a bare EVP context with the same AAD -------------------------------------- */
+/* ---- the yardstick: a bare EVP context with the same AAD --------------------------------------
+ */
 
 static void bare_seal(struct bench *b, EVP_CIPHER_CTX *ctx, size_t tenant, const uint8_t *in,
                       size_t n, uint8_t *out)
@@ -87,7 +88,8 @@ static EVP_CIPHER_CTX *keyed(struct bench *b, int encrypt)
     return ctx;
 }
 
-/* ---- what is compared: BATCH operations each -------------------------------------------------- */
+/* ---- what is compared: BATCH operations each --------------------------------------------------
+ */
 
 static void yard_encrypt(struct bench *b)
 {
@@ -179,11 +181,8 @@ static void our_decrypt_of(struct bench *b, const uint8_t *value, size_t n)
 {
     uint8_t out[PLAIN];
     for (int i = 0; i < BATCH; i++) {
-        struct dekhand_item item = {.tenant = b->tenants[0],
-                                    .in = value,
-                                    .in_size = n,
-                                    .out = out,
-                                    .capacity = sizeof out};
+        struct dekhand_item item = {
+            .tenant = b->tenants[0], .in = value, .in_size = n, .out = out, .capacity = sizeof out};
         b->failed = dekhand_decrypt(b->d, &item, NULL) != DEKHAND_OK || b->failed;
     }
 }
@@ -395,8 +394,8 @@ static int start(struct bench *b)
         struct dk_err err;
         dk_err_clear(&err);
         snprintf(b->tenants[i], sizeof b->tenants[i], "00000000-0000-4000-8000-%012zu", i);
-        b->failed = dk_tenant_parse(dk_view_str(b->tenants[i]), &tenant, &err) != DK_OK ||
-                    b->failed;
+        b->failed =
+            dk_tenant_parse(dk_view_str(b->tenants[i]), &tenant, &err) != DK_OK || b->failed;
         b->aad_len[i] = dk_field_aad_prefix(&tenant, 1, b->aad[i]) + 4;
         b->seal[i] = keyed(b, 1);
     }
@@ -435,8 +434,8 @@ static void print_rss(struct bench *b, struct cli_out *out, struct dk_json *json
         dk_json_int(json, "csvRssKiB", rss_kib);
         dk_json_int(json, "csvRssGoalKiB", 32 * 1024);
     } else {
-        cli_out_printf(out, "csv memory (RSS)         %ld KiB (goal < %d: %s)\n", rss_kib, 32 * 1024,
-                       rss_kib < 32 * 1024 ? "met" : "NOT MET");
+        cli_out_printf(out, "csv memory (RSS)         %ld KiB (goal < %d: %s)\n", rss_kib,
+                       32 * 1024, rss_kib < 32 * 1024 ? "met" : "NOT MET");
     }
 }
 

@@ -88,16 +88,11 @@ static int copy_names(const struct csv_cell *header, size_t count, struct csv_pl
     }
     plan->column_count = count;
     for (size_t i = 0; i < count; i++) {
-        struct csv_cell cell = header[i];
-        if (i == 0 && cell.n >= 3 && memcmp(cell.p, "\xEF\xBB\xBF", 3) == 0) {
-            cell.p += 3; /* a byte order mark is no part of the name */
-            cell.n -= 3;
-        }
-        plan->names[i] = malloc(cell.n + 1);
+        plan->names[i] = malloc(header[i].n + 1);
         if (plan->names[i] == NULL) {
             return cli_usage("no memory for the header");
         }
-        plan->names[i][csv_cell_unquote(&cell, (uint8_t *)plan->names[i])] = '\0';
+        plan->names[i][csv_cell_unquote(&header[i], (uint8_t *)plan->names[i])] = '\0';
     }
     return CLI_OK;
 }

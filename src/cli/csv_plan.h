@@ -11,7 +11,8 @@
 #define CSV_COLUMNS_MAX 4096
 #define CSV_CONTEXT_VALUE 256
 
-/* ---- a pool: taken piece by piece, given back all at once, wiped at the end ------------------- */
+/* ---- a pool: taken piece by piece, given back all at once, wiped at the end -------------------
+ */
 
 struct csv_block;
 struct csv_pool {

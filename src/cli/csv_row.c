@@ -159,6 +159,20 @@ size_t csv_cell_unquote(const struct csv_cell *cell, uint8_t *out)
     return n;
 }
 
+size_t csv_mark_size(const uint8_t *p, size_t n)
+{
+    return n >= 3 && memcmp(p, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
+}
+
+bool csv_needs_quotes(const uint8_t *p, size_t n, bool before_lf)
+{
+    if (n == 0) {
+        return true; /* unquoted empty would read as NULL */
+    }
+    return memchr(p, ',', n) != NULL || memchr(p, '"', n) != NULL || memchr(p, '\n', n) != NULL ||
+           (before_lf && p[n - 1] == '\r'); /* would be CR LF */
+}
+
 const char *csv_fault_text(enum csv_fault what)
 {
     static const char *const texts[] = {"", "a quote inside a cell that does not begin with one",

@@ -51,6 +51,10 @@ size_t csv_row_skip(struct csv_skip *skip, const uint8_t *p, size_t n, size_t *l
 
 /* The cell's value with "" made one quote; `out` has room for cell->n bytes. Returns its length. */
 size_t csv_cell_unquote(const struct csv_cell *cell, uint8_t *out);
+/* Bytes of the byte order mark at the start of the input: 3 or 0. It is no part of the header. */
+size_t csv_mark_size(const uint8_t *p, size_t n);
+/* Whether a value read back unquoted would be another; `before_lf`: a bare LF comes after it. */
+bool csv_needs_quotes(const uint8_t *p, size_t n, bool before_lf);
 const char *csv_fault_text(enum csv_fault fault);
 
 #endif

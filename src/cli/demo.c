@@ -88,8 +88,8 @@ static bool open_app(struct demo *demo)
 static bool insert(struct demo *demo, size_t i, const char *phone, const char *email)
 {
     sqlite3_stmt *stmt = NULL;
-    bool ok = sqlite3_prepare_v2(demo->app, "INSERT INTO contacts VALUES (?, ?, ?, ?, ?)", -1, &stmt,
-                                 NULL) == SQLITE_OK &&
+    bool ok = sqlite3_prepare_v2(demo->app, "INSERT INTO contacts VALUES (?, ?, ?, ?, ?)", -1,
+                                 &stmt, NULL) == SQLITE_OK &&
               sqlite3_bind_int64(stmt, 1, (sqlite3_int64)i + 1) == SQLITE_OK &&
               sqlite3_bind_text(stmt, 2, contacts[i].tenant, -1, NULL) == SQLITE_OK &&
               sqlite3_bind_text(stmt, 3, contacts[i].name, -1, NULL) == SQLITE_OK &&
@@ -162,8 +162,8 @@ static bool start(struct demo *demo)
     struct dekhand_init_result made = {0};
     bool ok = dekhand_init(&config, &made, &error) == DEKHAND_OK &&
               dekhand_open(&config, &demo->d, &error) == DEKHAND_OK && open_app(demo);
-    step(demo, "init", ok, ok ? "a local master key, a registry and an application's table"
-                              : error.text);
+    step(demo, "init", ok,
+         ok ? "a local master key, a registry and an application's table" : error.text);
     if (ok) {
         detail(demo, "master key", made.kms_key_id);
     }
@@ -223,9 +223,8 @@ static void keep_apart(struct demo *demo)
 
 static void rotate(struct demo *demo)
 {
-    struct dekhand_rotate_args args = {.size = sizeof args,
-                                       .which = DEKHAND_ROTATE_TENANT,
-                                       .tenant = "acme"};
+    struct dekhand_rotate_args args = {
+        .size = sizeof args, .which = DEKHAND_ROTATE_TENANT, .tenant = "acme"};
     char value[VALUE_MAX];
     bool ok = dekhand_rotate(demo->d, &args, NULL, NULL, NULL) == DEKHAND_OK;
     step(demo, "rotate", ok, "acme has key version 2, version 1 is kept for reading");
@@ -259,8 +258,8 @@ static void show_history(struct demo *demo)
 
 static void remove_dir(struct demo *demo)
 {
-    static const char *const names[] = {"app.db",         "dekhand.db", "dekhand.db-wal",
-                                        "dekhand.db-shm", "master.key"};
+    static const char *const names[] = {"app.db", "dekhand.db", "dekhand.db-wal", "dekhand.db-shm",
+                                        "master.key"};
     char path[DK_PATH_MAX];
     struct dk_err err;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {

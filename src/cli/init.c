@@ -17,8 +17,8 @@ static void print_json(const struct dekhand_init_result *r, struct cli_out *out)
 
 static void print_text(const struct dekhand_init_result *r, struct cli_out *out)
 {
-    const char *head = r->made_registry ? "A new registry is ready."
-                                        : "The registry is there, and its key opens.";
+    const char *head =
+        r->made_registry ? "A new registry is ready." : "The registry is there, and its key opens.";
     cli_out_printf(out, "%s\n\n", head);
     cli_out_printf(out, "  registry      %s\n", r->database);
     cli_out_printf(out, "  master key    %s%s\n", r->master_key,

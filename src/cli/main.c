@@ -7,7 +7,10 @@
 
 #include "cli/cli.h"
 
-#define END {NULL, 0, NULL, false, NULL}
+#define END                                                                                        \
+    {                                                                                              \
+        NULL, 0, NULL, false, NULL                                                                 \
+    }
 
 static const struct cli_option no_options[] = {END};
 
@@ -141,7 +144,7 @@ int main(int argc, char **argv)
         return argc < 2 ? CLI_USAGE : fflush(stdout) == 0 ? CLI_OK : CLI_FAILED;
     }
     if (strcmp(argv[1], "--version") == 0) {
-        argv[1] = (char *)(uintptr_t)"version";
+        argv[1] = (char *)(uintptr_t) "version";
     }
     cli.command = find(argc, argv, &words);
     if (cli.command == NULL) {

@@ -107,8 +107,8 @@ int64_t cli_now_ms(void)
 void cli_progress_start(struct cli_progress *progress, int input_fd)
 {
     struct stat st;
-    *progress = (struct cli_progress){.shown = isatty(STDERR_FILENO) == 1,
-                                      .started_ms = cli_now_ms()};
+    *progress =
+        (struct cli_progress){.shown = isatty(STDERR_FILENO) == 1, .started_ms = cli_now_ms()};
     if (fstat(input_fd, &st) == 0 && S_ISREG(st.st_mode)) {
         progress->total_bytes = st.st_size;
     }

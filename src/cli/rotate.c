@@ -63,8 +63,9 @@ static void print_end(struct rotated *state)
         dk_json_end(&state->json, '}');
         cli_out_str(state->out, "\n");
     } else {
-        cli_out_printf(state->out, state->dry_run ? "%zu to rotate, %zu that could not be\n"
-                                                  : "%zu rotated, %zu failed\n",
+        cli_out_printf(state->out,
+                       state->dry_run ? "%zu to rotate, %zu that could not be\n"
+                                      : "%zu rotated, %zu failed\n",
                        state->done, state->failed);
     }
 }

@@ -86,9 +86,10 @@ int cli_fail_internal(const struct cli *cli, const struct dk_err *err)
 static void warn_unknown(void *arg, const char *name, const char *suggestion)
 {
     (void)arg;
-    cli_say(suggestion != NULL ? "dekhand: warning: %s in the environment is not a setting; did you "
-                                 "mean %s?"
-                               : "dekhand: warning: %s in the environment is not a setting%s",
+    cli_say(suggestion != NULL
+                ? "dekhand: warning: %s in the environment is not a setting; did you "
+                  "mean %s?"
+                : "dekhand: warning: %s in the environment is not a setting%s",
             name, suggestion != NULL ? suggestion : "");
 }
 

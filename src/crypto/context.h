@@ -12,8 +12,7 @@
 #define DK_CONTEXT_NAME 256
 #define DK_CONTEXT_VALUE 256
 /* pairs(c) at its longest */
-#define DK_CONTEXT_ENCODED_MAX                                                                     \
-    (4 + DK_CONTEXT_PAIRS * (4 + DK_CONTEXT_NAME + 4 + DK_CONTEXT_VALUE))
+#define DK_CONTEXT_ENCODED_MAX (4 + DK_CONTEXT_PAIRS * (4 + DK_CONTEXT_NAME + 4 + DK_CONTEXT_VALUE))
 
 struct dk_pair {
     struct dk_view name;

@@ -59,7 +59,8 @@ static dk_rc parse_text(struct dk_view value, struct dk_field_parts *out, struct
 {
     size_t i = TEXT_PREFIX_LEN;
     uint64_t version = 0;
-    while (i < value.n && value.p[i] >= '0' && value.p[i] <= '9' && version <= DK_FIELD_VERSION_MAX) {
+    while (i < value.n && value.p[i] >= '0' && value.p[i] <= '9' &&
+           version <= DK_FIELD_VERSION_MAX) {
         version = version * 10 + (value.p[i] - '0');
         i++;
     }
@@ -131,16 +132,13 @@ static bool seal_body(const struct dk_field_seal *seal, struct dk_view plain, ui
 {
     uint8_t *p = dk_put_bytes(body, seal->commitment, DK_FIELD_COMMITMENT);
     uint8_t *ciphertext = dk_put_bytes(p, seal->nonce, DK_AEAD_NONCE);
-    struct dk_aead_op op = {.nonce = p,
-                            .aad = seal->aad,
-                            .in = plain,
-                            .out = ciphertext,
-                            .tag = ciphertext + plain.n};
+    struct dk_aead_op op = {
+        .nonce = p, .aad = seal->aad, .in = plain, .out = ciphertext, .tag = ciphertext + plain.n};
     return seal->aead->seal(seal->key, &op);
 }
 
-dk_rc dk_field_seal(const struct dk_field_seal *seal, enum dk_field_form form,
-                    struct dk_view plain, uint8_t *out, struct dk_err *err)
+dk_rc dk_field_seal(const struct dk_field_seal *seal, enum dk_field_form form, struct dk_view plain,
+                    uint8_t *out, struct dk_err *err)
 {
     size_t body_len = plain.n + DK_FIELD_OVERHEAD;
     uint8_t *body;

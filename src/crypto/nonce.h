@@ -26,8 +26,7 @@ DK_MUST_USE dk_rc dk_nonce_refill(struct dk_nonce_pool *pool, const struct dk_wo
 /* Takes 12 bytes that nobody else will see. */
 DK_MUST_USE static inline dk_rc dk_nonce_take(struct dk_nonce_pool *pool,
                                               const struct dk_world *world,
-                                              uint8_t out[static DK_AEAD_NONCE],
-                                              struct dk_err *err)
+                                              uint8_t out[static DK_AEAD_NONCE], struct dk_err *err)
 {
     if (pool->left < DK_AEAD_NONCE) {
         DK_TRY(dk_nonce_refill(pool, world, err));

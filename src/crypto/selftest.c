@@ -11,8 +11,8 @@ static bool hkdf_ok(const struct dk_suite *suite)
     return dk_hex_decode("8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d"
                          "9d201395faa4b61a96c8",
                          84, want, sizeof want) &&
-           dk_hkdf_raw(suite, dk_view_of(ikm, sizeof ikm), dk_view_of(NULL, 0),
-                       dk_view_of(NULL, 0), got, sizeof got) &&
+           dk_hkdf_raw(suite, dk_view_of(ikm, sizeof ikm), dk_view_of(NULL, 0), dk_view_of(NULL, 0),
+                       got, sizeof got) &&
            memcmp(got, want, sizeof want) == 0;
 }
 

@@ -18,8 +18,8 @@ bool dk_hkdf_raw(const struct dk_suite *suite, struct dk_view ikm, struct dk_vie
     OSSL_PARAM params[5];
     size_t k = 0;
     params[k++] = OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, digest, 0);
-    params[k++] = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, (void *)(uintptr_t)ikm.p,
-                                                    ikm.n);
+    params[k++] =
+        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, (void *)(uintptr_t)ikm.p, ikm.n);
     if (salt.n > 0) {
         params[k++] = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SALT,
                                                         (void *)(uintptr_t)salt.p, salt.n);
@@ -52,8 +52,8 @@ bool dk_hmac_raw(const struct dk_suite *suite, struct dk_view key, struct dk_vie
     return ok;
 }
 
-dk_rc dk_hkdf_public(const struct dk_suite *suite, const struct dk_secret *ikm,
-                     struct dk_view info, uint8_t *out, size_t n, struct dk_err *err)
+dk_rc dk_hkdf_public(const struct dk_suite *suite, const struct dk_secret *ikm, struct dk_view info,
+                     uint8_t *out, size_t n, struct dk_err *err)
 {
     struct dk_view key = dk_view_of(dk_secret_expose_for_crypto(ikm), ikm->n);
     if (!dk_hkdf_raw(suite, key, dk_view_of(NULL, 0), info, out, n)) {
@@ -63,8 +63,8 @@ dk_rc dk_hkdf_public(const struct dk_suite *suite, const struct dk_secret *ikm,
     return DK_OK;
 }
 
-dk_rc dk_hkdf_secret(const struct dk_suite *suite, const struct dk_secret *ikm,
-                     struct dk_view info, struct dk_secret *out, struct dk_err *err)
+dk_rc dk_hkdf_secret(const struct dk_suite *suite, const struct dk_secret *ikm, struct dk_view info,
+                     struct dk_secret *out, struct dk_err *err)
 {
     return dk_hkdf_public(suite, ikm, info, dk_secret_expose_for_crypto(out), out->n, err);
 }

@@ -43,7 +43,7 @@ struct dk_cache {
     uint32_t free_slot;
     uint32_t *buckets;
     uint32_t bucket_mask;
-    uint32_t hand; /* of the clock that finds a victim */
+    uint32_t hand;    /* of the clock that finds a victim */
     uint32_t forgets; /* grows with every dk_cache_forget: a fetch older than it is not kept */
     struct flight flights[FLIGHTS];
     struct dk_cache_stats stats;

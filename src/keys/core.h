@@ -21,10 +21,10 @@ struct dk_limits {
     int64_t hard_ttl_ms;
     int64_t poll_ms;
     size_t max_keys;
-    int64_t flush_messages;    /* counts go to the store from here on: 2^20 */
-    int64_t unflushed_max;     /* a process that cannot flush stops here: 2^28 */
-    int64_t rotate_messages;   /* rotated early from here on: 2^31 */
-    int64_t encrypt_messages;  /* encrypts no more: 2^32 less what threads may not have folded yet */
+    int64_t flush_messages;   /* counts go to the store from here on: 2^20 */
+    int64_t unflushed_max;    /* a process that cannot flush stops here: 2^28 */
+    int64_t rotate_messages;  /* rotated early from here on: 2^31 */
+    int64_t encrypt_messages; /* encrypts no more: 2^32 less what threads may not have folded yet */
 };
 
 /* The defaults of the settings and of FORMATS' budget. */
@@ -33,7 +33,7 @@ extern const struct dk_limits dk_limits_default;
 /* K_row and the identity of the registry (keys/registry). */
 struct dk_registry {
     char uuid[DK_UUID_TEXT];
-    char pin[65];          /* fingerprint of the registry key */
+    char pin[65];           /* fingerprint of the registry key */
     struct dk_secret k_row; /* empty until the registry is open */
 };
 

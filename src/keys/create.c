@@ -18,8 +18,8 @@ dk_rc dk_create_row(struct dk_core *core, const struct dk_tenant *tenant, uint32
                                .disabled_at = DK_TIME_NONE,
                                .purged_at = DK_TIME_NONE};
     row->created_at = dk_wall_us(core->world);
-    row->expires_at = row->created_at + (rotation_days > 0 ? rotation_days * DK_DAY_US
-                                                           : core->limits.rotation_us);
+    row->expires_at = row->created_at +
+                      (rotation_days > 0 ? rotation_days * DK_DAY_US : core->limits.rotation_us);
     dk_time_format(row->created_at, row->wrap.context_timestamp);
     DK_TRY(dk_uuid_new(core->world, row->id, err));
 
@@ -138,8 +138,7 @@ static dk_rc check_new(struct dk_txn *txn, const struct dk_tenant *tenant,
 }
 
 static dk_rc check_all_new(struct dk_core *core, const struct dk_tenant *const *tenants,
-                           size_t count, struct dk_key_row *scratch, dk_rc *rc,
-                           struct dk_err *err)
+                           size_t count, struct dk_key_row *scratch, dk_rc *rc, struct dk_err *err)
 {
     struct dk_txn txn;
     DK_TRY(dk_store_begin(&core->store, DK_TXN_READ, &txn, err));

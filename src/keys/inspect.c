@@ -104,8 +104,8 @@ static dk_rc log_export(struct dk_core *core, const struct dk_key_name *name, st
     return rc;
 }
 
-dk_rc dk_inspect_export(struct dk_core *core, const struct dk_key_name *name,
-                        struct dk_secret *out, struct dk_err *err)
+dk_rc dk_inspect_export(struct dk_core *core, const struct dk_key_name *name, struct dk_secret *out,
+                        struct dk_err *err)
 {
     struct dk_key_row row;
     DK_TRY(dk_loader_read_row(core, name, &row, err));

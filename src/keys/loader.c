@@ -91,8 +91,7 @@ dk_rc dk_loader_unwrap(struct dk_core *core, const struct dk_key_row *row, struc
     }
     if (rc != DK_OK) {
         dk_secret_free(core->arena, &key);
-        return dk_err_while(err, "unwrapping version %u of tenant %s", row->version,
-                            row->tenant.s);
+        return dk_err_while(err, "unwrapping version %u of tenant %s", row->version, row->tenant.s);
     }
     *out = key;
     return DK_OK;

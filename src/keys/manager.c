@@ -210,8 +210,7 @@ static void rotate_full(void *arg, const struct dk_tenant *tenant, uint32_t vers
 {
     struct dk_manager *manager = arg;
     struct dk_err err;
-    struct dk_rotate_args args = {
-        .which = DK_ROTATE_ONE, .tenant = tenant, .if_version = version};
+    struct dk_rotate_args args = {.which = DK_ROTATE_ONE, .tenant = tenant, .if_version = version};
     dk_err_clear(&err);
     dk_rc ignored = dk_rotate(manager->core, manager->cache, &args, ignore_rotation, NULL, &err);
     (void)ignored;
@@ -286,10 +285,10 @@ static inline dk_rc seal(struct dk_manager *manager, struct dk_thread *thread,
     return dk_field_seal(&seal, form, plain, out, err);
 }
 
-__attribute__((noinline)) static dk_rc
-seal_in_context(struct dk_manager *manager, struct dk_thread *thread, const struct dk_hot *hot,
-                const struct dk_request *request, enum dk_field_form form, struct dk_view plain,
-                uint8_t *out, struct dk_err *err)
+__attribute__((noinline)) static dk_rc seal_in_context(
+    struct dk_manager *manager, struct dk_thread *thread, const struct dk_hot *hot,
+    const struct dk_request *request, enum dk_field_form form, struct dk_view plain, uint8_t *out,
+    struct dk_err *err)
 {
     uint8_t buffer[DK_FIELD_AAD_MAX];
     struct dk_view aad;
@@ -321,17 +320,16 @@ static inline dk_rc open_value(struct dk_manager *manager, const struct dk_hot *
                                struct dk_view aad, const struct dk_field_parts *parts, uint8_t *out,
                                struct dk_err *err)
 {
-    struct dk_field_open open = {.suite = &manager->core->suite,
-                                 .key = hot->key,
-                                 .commitment = hot->commitment,
-                                 .aad = aad};
+    struct dk_field_open open = {
+        .suite = &manager->core->suite, .key = hot->key, .commitment = hot->commitment, .aad = aad};
     return dk_field_open(&open, parts, out, err);
 }
 
-__attribute__((noinline)) static dk_rc
-open_in_context(struct dk_manager *manager, const struct dk_hot *hot,
-                const struct dk_request *request, const struct dk_field_parts *parts, uint8_t *out,
-                struct dk_err *err)
+__attribute__((noinline)) static dk_rc open_in_context(struct dk_manager *manager,
+                                                       const struct dk_hot *hot,
+                                                       const struct dk_request *request,
+                                                       const struct dk_field_parts *parts,
+                                                       uint8_t *out, struct dk_err *err)
 {
     uint8_t buffer[DK_FIELD_AAD_MAX];
     struct dk_view aad;

@@ -243,8 +243,8 @@ dk_rc dk_registry_verify_key(const struct dk_core *core, const struct dk_key_row
     char row_mac[DK_MAC_TEXT];
     memcpy(row_mac, row->row_mac, sizeof row_mac);
     dk_rc rc = mac_key(core, row, MAC_VERIFY, row_mac, err);
-    return rc == DK_OK ? rc : dk_err_while(err, "version %u of tenant %s", row->version,
-                                           row->tenant.s);
+    return rc == DK_OK ? rc
+                       : dk_err_while(err, "version %u of tenant %s", row->version, row->tenant.s);
 }
 
 dk_rc dk_registry_verify_tenant(const struct dk_core *core, const struct dk_tenant_row *row,

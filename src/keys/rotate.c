@@ -78,8 +78,8 @@ static dk_rc update_old(struct dk_core *core, struct dk_txn *txn, struct dk_key_
     DK_TRY(dk_registry_seal_key(core, row, err));
     DK_TRY(txn->ops->key_update(txn->self, row, old_state, &changed, err));
     if (!changed) {
-        return DK_FAIL(err, CONFLICT, "version %u of tenant %s was changed by another", row->version,
-                       row->tenant.s);
+        return DK_FAIL(err, CONFLICT, "version %u of tenant %s was changed by another",
+                       row->version, row->tenant.s);
     }
     return DK_OK;
 }
@@ -93,7 +93,8 @@ static dk_rc flip_in(struct dk_core *core, struct dk_txn *txn, struct work *work
     DK_TRY(bump_tenant(core, txn, work, (int64_t)work->fresh.version + 1, err));
     dk_trace(core->world, "rotate.tenant_updated");
     if (!dk_state_may_become(retired.state, DK_RETIRED)) {
-        return DK_FAIL(err, INTERNAL, "rotating a version that is %s", dk_state_name(retired.state));
+        return DK_FAIL(err, INTERNAL, "rotating a version that is %s",
+                       dk_state_name(retired.state));
     }
     retired.state = DK_RETIRED;
     retired.rotated_at = dk_wall_us(core->world);
@@ -215,8 +216,8 @@ static dk_rc make_next(struct dk_core *core, struct work *work, bool compromised
 }
 
 static dk_rc rotate_work(struct dk_core *core, const struct dk_rotate_args *args,
-                         const struct dk_tenant *tenant, struct work *work,
-                         struct dk_rotation *out, struct dk_err *err)
+                         const struct dk_tenant *tenant, struct work *work, struct dk_rotation *out,
+                         struct dk_err *err)
 {
     dk_trace(core->world, "rotate.begin");
     DK_TRY(read_both(core, tenant, work, err));

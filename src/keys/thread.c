@@ -72,8 +72,8 @@ int64_t dk_threads_uses(struct dk_threads *threads)
     return uses;
 }
 
-static dk_rc check_budget(const struct dk_core *core, const struct dk_hot *hot,
-                          struct folded known, struct dk_err *err)
+static dk_rc check_budget(const struct dk_core *core, const struct dk_hot *hot, struct folded known,
+                          struct dk_err *err)
 {
     if (known.sum >= core->limits.encrypt_messages) {
         return DK_FAIL(err, KEY_EXHAUSTED, "version %u of tenant %.*s has sealed %lld messages",
@@ -81,10 +81,9 @@ static dk_rc check_budget(const struct dk_core *core, const struct dk_hot *hot,
                        (long long)known.sum);
     }
     if (known.pending >= core->limits.unflushed_max) {
-        return DK_FAIL(err, KEY_EXHAUSTED,
-                       "%lld messages of tenant %.*s could not be counted in the store",
-                       (long long)known.pending, (int)hot->tenant_n,
-                       (const char *)hot->aad + TENANT_AT);
+        return DK_FAIL(
+            err, KEY_EXHAUSTED, "%lld messages of tenant %.*s could not be counted in the store",
+            (long long)known.pending, (int)hot->tenant_n, (const char *)hot->aad + TENANT_AT);
     }
     return DK_OK;
 }
@@ -311,14 +310,13 @@ static void fill(struct dk_hot *hot, const struct dk_key_name *name, const struc
     memcpy(hot->commitment, dk_secret_expose_for_crypto(&key->okm) + DK_AEAD_KEY,
            DK_FIELD_COMMITMENT);
     hot->aad_n = (uint8_t)dk_field_aad_prefix(&name->tenant, key->version, hot->aad);
-    hot->changes_seen = UINT64_MAX; /* the first find looks */
+    hot->changes_seen = UINT64_MAX;       /* the first find looks */
     dk_put_u32(hot->aad + hot->aad_n, 0); /* an empty context: count 0 */
 }
 
 static struct dk_hot *replace_locked(struct dk_thread *thread, struct dk_hot *old,
-                                     const struct dk_key_name *name,
-                                     const struct dk_live_key *key, struct dk_aead_key *aead,
-                                     const _Atomic uint32_t *generation)
+                                     const struct dk_key_name *name, const struct dk_live_key *key,
+                                     struct dk_aead_key *aead, const _Atomic uint32_t *generation)
 {
     struct dk_hot *hot = old;
     if (hot != NULL) {

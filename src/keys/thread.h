@@ -44,7 +44,7 @@ struct dk_thread {
     struct dk_thread *next_thread;
     struct dk_nonce_pool *nonces;
     const _Atomic uint64_t *changes; /* of the cache */
-    unsigned count; /* of hot */
+    unsigned count;                  /* of hot */
     unsigned hand;
     uint8_t buckets[DK_HOT_BUCKETS]; /* index of the first, DK_HOT_KEYS = none */
     struct dk_hot hot[DK_HOT_KEYS];

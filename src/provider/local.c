@@ -145,7 +145,7 @@ static dk_rc local_describe(void *self, struct dk_provider_info *out, struct dk_
 
 /* One message under a master key; the context is keyed for this call only. */
 static dk_rc run_aead(const struct local *local, const struct dk_master_key *master,
-                   enum dk_aead_way way, struct dk_aead_op *op, struct dk_err *err)
+                      enum dk_aead_way way, struct dk_aead_op *op, struct dk_err *err)
 {
     const struct dk_aead_ops *aead = local->setup.suite->aead;
     struct dk_aead_key *key = NULL;

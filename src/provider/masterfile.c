@@ -113,8 +113,8 @@ static dk_rc parse_lines(struct dk_arena *arena, struct dk_view text, struct dk_
         return DK_FAIL(err, FORMAT, "the checksum of line %u is not that of the file", r.line);
     }
     if (r.p != r.end || out->count == 0) {
-        return DK_FAIL(err, FORMAT, out->count == 0 ? "no master key in it"
-                                                    : "bytes follow the sha256 line");
+        return DK_FAIL(err, FORMAT,
+                       out->count == 0 ? "no master key in it" : "bytes follow the sha256 line");
     }
     return DK_OK;
 }

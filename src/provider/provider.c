@@ -30,7 +30,8 @@ dk_rc dk_provider_find(const char *name, const struct dk_provider_ops **out, str
         strncat(known, " ", sizeof known - strlen(known) - 1);
         strncat(known, dk_provider_backends[i]->name, sizeof known - strlen(known) - 1);
     }
-    return DK_FAIL(err, CONFIG, "KMS_PROVIDER: this version has no such provider; it has:%s", known);
+    return DK_FAIL(err, CONFIG, "KMS_PROVIDER: this version has no such provider; it has:%s",
+                   known);
 }
 
 dk_rc dk_provider_open(const struct dk_provider_ops *ops, const struct dk_provider_setup *setup,

@@ -94,7 +94,8 @@ DK_MUST_USE dk_rc dk_provider_open(const struct dk_provider_ops *ops,
 void dk_provider_close(struct dk_provider *provider); /* NULL is allowed */
 DK_MUST_USE dk_rc dk_provider_after_fork(struct dk_provider *provider, struct dk_err *err);
 
-/* In a child process that will not use it: its cells went with the arena, they are not given back. */
+/* In a child process that will not use it: its cells went with the arena, they are not given back.
+ */
 void dk_provider_forget(struct dk_provider *provider);
 
 const char *dk_provider_name(const struct dk_provider *provider);
@@ -107,8 +108,8 @@ DK_MUST_USE dk_rc dk_provider_describe(struct dk_provider *provider, struct dk_p
  * again and compared. `key` is the caller's: dk_secret_free().
  */
 DK_MUST_USE dk_rc dk_provider_generate(struct dk_provider *provider,
-                                       const struct dk_wrap_context *context,
-                                       struct dk_secret *key, struct dk_wrapped *out,
+                                       const struct dk_wrap_context *context, struct dk_secret *key,
+                                       struct dk_wrapped *out,
                                        uint8_t check_value[static DK_CHECK_VALUE],
                                        struct dk_err *err);
 /* Wraps a key that exists; the blob was unwrapped again and compared (I15). */

@@ -35,7 +35,8 @@ dk_rc dk_sqlite_fail(sqlite3 *db, int code, const char *what, struct dk_err *err
         return DK_FAIL_BACKEND(err, NOMEM, extended, "%s: out of memory", what);
     case SQLITE_READONLY:
     case SQLITE_PERM:
-        return DK_FAIL_BACKEND(err, READ_ONLY, extended, "%s: the database cannot be written", what);
+        return DK_FAIL_BACKEND(err, READ_ONLY, extended, "%s: the database cannot be written",
+                               what);
     case SQLITE_NOTADB:
         return DK_FAIL_BACKEND(err, SCHEMA, extended, "%s: the file is not a database", what);
     case SQLITE_CORRUPT:
@@ -73,7 +74,8 @@ static dk_rc read_int(sqlite3 *db, const char *sql, int64_t *out, struct dk_err 
 static dk_rc connect_to(const char *name, int flags, sqlite3 **out, struct dk_err *err)
 {
     sqlite3 *db = NULL;
-    int code = sqlite3_open_v2(name, &db, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
+    int code =
+        sqlite3_open_v2(name, &db, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
     if (code != SQLITE_OK) {
         dk_rc rc = dk_sqlite_fail(db, code, "opening the database", err);
         sqlite3_close(db);
@@ -83,7 +85,8 @@ static dk_rc connect_to(const char *name, int flags, sqlite3 **out, struct dk_er
     sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
     /* FULL: a commit is on the disk before it is acknowledged. */
-    dk_rc rc = exec(db, "PRAGMA synchronous = FULL; PRAGMA cell_size_check = ON", "setting up", err);
+    dk_rc rc =
+        exec(db, "PRAGMA synchronous = FULL; PRAGMA cell_size_check = ON", "setting up", err);
     if (rc != DK_OK) {
         sqlite3_close(db);
         return rc;
@@ -200,9 +203,10 @@ static dk_rc apply(const struct dk_sqlite *store, sqlite3 *db, struct dk_err *er
         return DK_FAIL(err, SCHEMA, "%s is the database of another program", store->path);
     }
     if (version > (int64_t)dk_sqlite_migration_count) {
-        return DK_FAIL(err, SCHEMA, "%s has schema %lld, this program knows %u: it was written by "
-                       "a newer dekhand", store->path, (long long)version,
-                       dk_sqlite_migration_count);
+        return DK_FAIL(err, SCHEMA,
+                       "%s has schema %lld, this program knows %u: it was written by "
+                       "a newer dekhand",
+                       store->path, (long long)version, dk_sqlite_migration_count);
     }
     for (unsigned i = (unsigned)version; i < dk_sqlite_migration_count; i++) {
         DK_TRY(exec(db, dk_sqlite_migrations[i].sql, dk_sqlite_migrations[i].name, err));

@@ -174,8 +174,7 @@ static bool read_tenant(sqlite3_stmt *stmt, int i, struct dk_tenant *out)
     struct dk_err ignored;
     dk_err_clear(&ignored);
     return read_str(stmt, i, text, sizeof text) &&
-           dk_tenant_parse(dk_view_str(text), out, &ignored) == DK_OK &&
-           strcmp(text, out->s) == 0;
+           dk_tenant_parse(dk_view_str(text), out, &ignored) == DK_OK && strcmp(text, out->s) == 0;
 }
 
 /* provider, kms_key_id, encrypted_data_key, context_timestamp from column i on. */
@@ -339,9 +338,8 @@ static dk_rc change_mark(struct dk_sqlite_txn *txn, struct dk_err *err)
 static int bind_tenant_row(sqlite3_stmt *stmt, const struct dk_tenant_row *row, int64_t mark)
 {
     return bind_str(stmt, 1, row->tenant.s) | sqlite3_bind_int64(stmt, 2, row->next_version) |
-           sqlite3_bind_int64(stmt, 3, row->epoch) |
-           bind_int_or_null(stmt, 4, row->rotation_days) | bind_str(stmt, 5, row->row_mac) |
-           sqlite3_bind_int64(stmt, 6, mark);
+           sqlite3_bind_int64(stmt, 3, row->epoch) | bind_int_or_null(stmt, 4, row->rotation_days) |
+           bind_str(stmt, 5, row->row_mac) | sqlite3_bind_int64(stmt, 6, mark);
 }
 
 dk_rc dk_sqlite_tenant_insert(void *self, const struct dk_tenant_row *row, bool *inserted,
@@ -362,8 +360,8 @@ dk_rc dk_sqlite_tenant_update(void *self, const struct dk_tenant_row *row, int64
     sqlite3_stmt *stmt = NULL;
     DK_TRY(change_mark(txn, err));
     DK_TRY(prepare(txn, DK_SQL_TENANT_UPDATE, &stmt, err));
-    int bound = bind_tenant_row(stmt, row, txn->change_mark) |
-                sqlite3_bind_int64(stmt, 7, old_epoch);
+    int bound =
+        bind_tenant_row(stmt, row, txn->change_mark) | sqlite3_bind_int64(stmt, 7, old_epoch);
     return run(txn, stmt, bound, "changing a tenant", changed, err);
 }
 
@@ -419,7 +417,8 @@ static dk_rc explain_ignored(void *self, const struct dk_key_row *row, struct dk
     if (rc == DK_OK) {
         return DK_FAIL(err, PROVIDER, "the provider handed out a data key that is in use already");
     }
-    return rc == DK_E_NOT_FOUND ? DK_OK : dk_err_set(err, rc, none.file, none.line, "%s", none.text);
+    return rc == DK_E_NOT_FOUND ? DK_OK
+                                : dk_err_set(err, rc, none.file, none.line, "%s", none.text);
 }
 
 dk_rc dk_sqlite_key_insert(void *self, const struct dk_key_row *row, bool *inserted,
@@ -551,8 +550,7 @@ dk_rc dk_sqlite_changes(void *self, int64_t *mark,
     sqlite3_reset(stmt);
     if (each != NULL && newest != *mark) {
         DK_TRY(prepare(txn, DK_SQL_CHANGES, &stmt, err));
-        int bound =
-            sqlite3_bind_int64(stmt, 1, *mark) | sqlite3_bind_int64(stmt, 2, newest);
+        int bound = sqlite3_bind_int64(stmt, 1, *mark) | sqlite3_bind_int64(stmt, 2, newest);
         int code = bound == SQLITE_OK ? SQLITE_ROW : SQLITE_NOMEM;
         while (code == SQLITE_ROW && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
             struct dk_tenant tenant;

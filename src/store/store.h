@@ -153,8 +153,8 @@ struct dk_store_ops {
                       const struct dk_key_cursor *after, size_t limit, struct dk_key_row *out,
                       size_t *count, struct dk_err *err);
 
-    dk_rc (*key_counts)(void *txn, int64_t now_us, int64_t warn_until_us,
-                        struct dk_key_counts *out, struct dk_err *err);
+    dk_rc (*key_counts)(void *txn, int64_t now_us, int64_t warn_until_us, struct dk_key_counts *out,
+                        struct dk_err *err);
 
     dk_rc (*log_append)(void *txn, const struct dk_log_row *row, struct dk_err *err);
     /* The newest `limit` rows, newest first; `tenant` NULL = all. */
@@ -182,12 +182,12 @@ struct dk_txn {
 };
 
 /* By its URL `scheme:place`. E_CONFIG names the schemes there are. */
-DK_MUST_USE dk_rc dk_store_open(const struct dk_world *world, const char *url,
-                                struct dk_store *out, struct dk_err *err);
+DK_MUST_USE dk_rc dk_store_open(const struct dk_world *world, const char *url, struct dk_store *out,
+                                struct dk_err *err);
 void dk_store_close(struct dk_store *store);
 
-DK_MUST_USE dk_rc dk_store_begin(struct dk_store *store, enum dk_txn_mode mode,
-                                 struct dk_txn *txn, struct dk_err *err);
+DK_MUST_USE dk_rc dk_store_begin(struct dk_store *store, enum dk_txn_mode mode, struct dk_txn *txn,
+                                 struct dk_err *err);
 DK_MUST_USE dk_rc dk_store_commit(struct dk_txn *txn, struct dk_err *err);
 /* Does nothing when the transaction is over: fit for every exit. */
 void dk_store_rollback(struct dk_txn *txn);
