@@ -331,15 +331,6 @@ static int judge_item(struct job *job, struct row *row, size_t k)
     return CLI_OK;
 }
 
-static bool needs_quotes(const uint8_t *p, size_t n, bool at_line_end)
-{
-    if (n == 0) {
-        return true; /* unquoted empty would read as NULL */
-    }
-    return memchr(p, ',', n) != NULL || memchr(p, '"', n) != NULL || memchr(p, '\n', n) != NULL ||
-           (at_line_end && p[n - 1] == '\r');
-}
-
 static void put_quoted(struct cli_out *out, const uint8_t *p, size_t n)
 {
     while (n > 0) {
@@ -363,7 +354,7 @@ static void put_value(struct job *job, const struct row *row, const struct csv_c
         cli_out_write(job->out, item->out, item->size);
     } else if (cell->quoted) {
         put_quoted(job->out, item->out, item->size);
-    } else if (needs_quotes(item->out, item->size, last && row->shape.line_end != 2)) {
+    } else if (csv_needs_quotes(item->out, item->size, last && row->shape.line_end == 1)) {
         cli_out_write(job->out, "\"", 1);
         put_quoted(job->out, item->out, item->size);
         cli_out_write(job->out, "\"", 1);
@@ -470,8 +461,9 @@ static int read_header(struct job *job)
     struct csv_row shape;
     static struct csv_cell cells[CSV_COLUMNS_MAX];
     int code = fill(job);
-    while (code == CLI_OK && !csv_row_find(job->buffer, job->n, job->ended, cells, CSV_COLUMNS_MAX,
-                                           &shape)) {
+    size_t mark = csv_mark_size(job->buffer, job->n);
+    while (code == CLI_OK && !csv_row_find(job->buffer + mark, job->n - mark, job->ended, cells,
+                                           CSV_COLUMNS_MAX, &shape)) {
         if (job->n >= ROW_MAX) {
             return cli_usage("the first line is longer than 4 MiB: a CSV file with a header is "
                              "wanted");
@@ -488,9 +480,9 @@ static int read_header(struct job *job)
         return cli_usage("line 1: %s: a header is wanted", csv_fault_text(shape.fault));
     }
     code = csv_plan_make(job->cli, cells, shape.count, &job->plan);
-    job->at = shape.size;
+    job->at = mark + shape.size;
     job->line = 1 + (int64_t)shape.lines;
-    job->bytes = (int64_t)shape.size;
+    job->bytes = (int64_t)job->at;
     return code;
 }
 
@@ -522,12 +514,13 @@ static void print_summary(struct job *job, double seconds)
         (void)cli_out_finish(&err_out);
         return;
     }
-    cli_say("%lld rows, %lld values %s, %lld NULL left alone, %lld bad rows%s, %.2f s (%.0f rows/s)",
-            (long long)job->row_total, (long long)job->value_total,
-            job->encrypt ? "encrypted" : "decrypted", (long long)job->null_total,
-            (long long)job->bad_total,
-            job->bad_total == 0 ? "" : job->encrypt ? " set aside" : " kept as they are", seconds,
-            seconds > 0 ? (double)job->row_total / seconds : 0.0);
+    const char *done = job->encrypt ? "encrypted" : "decrypted";
+    const char *kept = job->encrypt ? "set aside" : "kept as they are";
+    cli_say(
+        "%lld rows, %lld values %s, %lld NULL left alone, %lld bad rows %s, %.2f s (%.0f rows/s)",
+        (long long)job->row_total, (long long)job->value_total, done, (long long)job->null_total,
+        (long long)job->bad_total, kept, seconds,
+        seconds > 0 ? (double)job->row_total / seconds : 0.0);
 }
 
 static int finish(struct job *job, int code)
