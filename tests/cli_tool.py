@@ -1,0 +1,85 @@
+"""The command line program from outside: a state directory of its own, a clean environment."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import jsonschema
+
+ROOT = Path(os.environ.get("DEKHAND_ROOT", Path(__file__).resolve().parents[1]))
+PROGRAM = os.environ.get("DEKHAND_BIN", str(ROOT / "build" / "dekhand"))
+SCHEMAS = ROOT / "docs" / "schemas"
+TIMEOUT = 120
+
+# What a sanitizer or a coverage build needs; everything else of the caller stays outside.
+KEPT = ("PATH", "TMPDIR", "ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS")
+
+
+class Cli:
+    """`dekhand` in one folder: its state in `state`, its home in `home`."""
+
+    def __init__(self, folder, **env):
+        self.folder = Path(folder)
+        self.state = self.folder / "state"
+        self.home = self.folder / "home"
+        self.home.mkdir(exist_ok=True)
+        self.env = {name: os.environ[name] for name in KEPT if name in os.environ}
+        self.env.update(HOME=str(self.home), KMS_STATE_DIR=str(self.state), LC_ALL="C.UTF-8", **env)
+
+    @property
+    def database(self):
+        return self.state / "dekhand.db"
+
+    @property
+    def master_key(self):
+        return self.state / "master.key"
+
+    def without(self, *names):
+        """The same without some variables of the environment."""
+        other = Cli(self.folder)
+        other.env = {name: value for name, value in self.env.items() if name not in names}
+        return other
+
+    def run(self, *args, stdin=b"", env=None, **more):
+        """Runs it; stdout and stderr are bytes."""
+        pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return subprocess.run([PROGRAM, *map(_argument, args)], input=stdin, cwd=self.folder,
+                              env={**self.env, **(env or {})}, timeout=TIMEOUT, check=False,
+                              **{**pipes, **more})
+
+    def ok(self, *args, **more):
+        """Runs it, it ends 0; what it wrote to standard output."""
+        done = self.run(*args, **more)
+        assert done.returncode == 0, told(done)
+        return done.stdout
+
+    def json(self, *args, schema=None, **more):
+        """The one object that --json printed, after a look at its schema."""
+        found = json.loads(self.ok(*args, "--json", **more))
+        if schema is not None:
+            check_schema(schema, found)
+        return found
+
+    def fails(self, code, *args, **more):
+        """Runs it, it ends with this code and writes no data; what it said."""
+        done = self.run(*args, **more)
+        assert done.returncode == code, told(done)
+        assert done.stdout == b"", told(done)
+        return done.stderr.decode()
+
+
+def _argument(arg):
+    return arg if isinstance(arg, bytes) else str(arg)
+
+
+def told(done):
+    """For the message of a failed assertion."""
+    return f"{done.args} ended {done.returncode}\n{done.stdout[:2000]}\n{done.stderr[:2000]}"
+
+
+def check_schema(name, found):
+    """`found` is what docs/schemas/<name>.json describes."""
+    schema = json.loads((SCHEMAS / f"{name}.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.Draft202012Validator(schema).validate(found)
