@@ -149,9 +149,10 @@ $(OUT)/tests/%: $(OUT)/obj/tests/%.o $(SUPPORT_OBJ) $(LIB_OBJ)
 	@mkdir -p $(@D)
 	$(CC) -pie $(DK_LDFLAGS) -o $@ $< $(SUPPORT_OBJ) $(LIB_OBJ) $(DK_LIBS) -lcmocka
 
-$(OUT)/fuzz/%: $(OUT)/obj/tests/fuzz/%.o $(LIB_OBJ)
+# Of the CLI only the pure part that is fuzzed.
+$(OUT)/fuzz/%: $(OUT)/obj/tests/fuzz/%.o $(OUT)/obj/src/cli/csv_row.o $(LIB_OBJ)
 	@mkdir -p $(@D)
-	$(CC) -fsanitize=fuzzer $(DK_LDFLAGS) -o $@ $< $(LIB_OBJ) $(DK_LIBS)
+	$(CC) -fsanitize=fuzzer $(DK_LDFLAGS) -o $@ $^ $(DK_LIBS)
 
 tests: $(TEST_BIN)
 fuzzers: $(FUZZ_BIN)
