@@ -1,8 +1,11 @@
 """The command line program from outside: a state directory of its own, a clean environment."""
 
+import base64
 import json
 import os
+import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import jsonschema
@@ -67,6 +70,17 @@ class Cli:
         assert done.returncode == code, told(done)
         assert done.stdout == b"", told(done)
         return done.stderr.decode()
+
+    def export(self, tenant, version):
+        """The data key."""
+        found = self.json("keys", "export", "--tenant", tenant, "--version", version,
+                          "--allow-key-export", schema="keys-export")
+        return base64.b64decode(found["dataKey"], validate=True)
+
+    def query(self, sql):
+        """Rows of the registry, read as an operator would."""
+        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as registry:
+            return registry.execute(sql).fetchall()
 
 
 def _argument(arg):
