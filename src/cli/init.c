@@ -1,4 +1,6 @@
 /* dekhand init: the local master key and the registry, where they are missing. */
+#include <unistd.h>
+
 #include "cli/cli.h"
 
 static void print_json(const struct dekhand_init_result *r, struct cli_out *out)
@@ -44,6 +46,10 @@ int cli_init(struct cli *cli)
     int code = cli_out_open(&out, NULL);
     if (code != CLI_OK) {
         return code;
+    }
+    if (geteuid() == 0) {
+        cli_say("dekhand: warning: running as root: the keys belong to root now; an ordinary user "
+                "for the application is safer");
     }
     if (cli->json) {
         print_json(&result, &out);
