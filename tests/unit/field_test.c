@@ -320,7 +320,7 @@ static void F60_versions_outside_1_to_2147483647_are_E_FORMAT(void **state)
     }
 }
 
-static void R09_a_value_tells_its_form_version_and_size_without_a_key(void **state)
+static void R9_a_value_tells_its_form_version_and_size_without_a_key(void **state)
 {
     (void)state;
     struct place place = {.tenant = "acme", .version = 31};
@@ -885,7 +885,7 @@ int main(void)
         cmocka_unit_test(a_value_cut_anywhere_is_refused),
         cmocka_unit_test(F57_a_claim_of_4_GiB_is_E_FORMAT),
         cmocka_unit_test(F60_versions_outside_1_to_2147483647_are_E_FORMAT),
-        cmocka_unit_test(R09_a_value_tells_its_form_version_and_size_without_a_key),
+        cmocka_unit_test(R9_a_value_tells_its_form_version_and_size_without_a_key),
         cmocka_unit_test(what_does_not_begin_as_a_dk1_value_is_E_FORMAT),
         cmocka_unit_test(F58_R26_each_flipped_bit_is_refused),
         cmocka_unit_test(F58_any_other_byte_anywhere_in_a_text_is_refused),
