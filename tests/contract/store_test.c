@@ -1,0 +1,1064 @@
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <cmocka.h>
+
+#include <sqlite3.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "keys/states.h"
+#include "support/world.h"
+
+static struct dk_err err;
+
+/* ---- the stores, each in a folder of its own
+ * ----------------------------------------------------- */
+
+/* Every store there is runs the suite; raw SQL and rights are those of the first. */
+static const char *const schemes[] = {"sqlite"};
+#define STORES (sizeof schemes / sizeof schemes[0])
+
+struct shop {
+    struct dk_place place;
+    struct dk_store store;
+    char url[160];
+    unsigned made; /* keys so far: ids and check values differ */
+};
+
+static void shop_new(struct shop *shop, size_t which)
+{
+    memset(shop, 0, sizeof *shop);
+    dk_place_bare(&shop->place, false);
+    snprintf(shop->url, sizeof shop->url, "%s:%s", schemes[which], shop->place.database);
+    DK_TEST_OK(err, dk_store_open(&shop->place.w.world, shop->url, &shop->store, &err));
+}
+
+static void shop_open(struct shop *shop, size_t which)
+{
+    shop_new(shop, which);
+    DK_TEST_OK(err, shop->store.ops->migrate(shop->store.self, &err));
+}
+
+static void shop_close(struct shop *shop)
+{
+    dk_store_close(&shop->store);
+    dk_place_free(&shop->place);
+    assert_int_equal(shop->place.w.live, 0);
+}
+
+static struct dk_txn begin(struct shop *shop, enum dk_txn_mode mode)
+{
+    struct dk_txn txn;
+    DK_TEST_OK(err, dk_store_begin(&shop->store, mode, &txn, &err));
+    return txn;
+}
+
+static void commit(struct dk_txn *txn)
+{
+    DK_TEST_OK(err, dk_store_commit(txn, &err));
+    dk_store_rollback(txn); /* allowed, does nothing */
+}
+
+static struct dk_tenant tenant_of(const char *name)
+{
+    struct dk_tenant tenant;
+    DK_TEST_OK(err, dk_tenant_parse(dk_view_str(name), &tenant, &err));
+    return tenant;
+}
+
+static struct dk_tenant_row tenant_row(const char *name)
+{
+    return (struct dk_tenant_row){.tenant = tenant_of(name),
+                                  .next_version = 2,
+                                  .epoch = 1,
+                                  .row_mac = "a MAC the store does not look at"};
+}
+
+static struct dk_key_row key_row(struct shop *shop, const char *name, uint32_t version,
+                                 enum dk_state state)
+{
+    struct dk_key_row row = {
+        .tenant = tenant_of(name),
+        .version = version,
+        .state = state,
+        .wrap = {"local", "local:1", "d3JhcA==", "2026-01-01T00:00:00.000000Z"},
+        .created_at = shop->place.w.wall_us,
+        .expires_at = shop->place.w.wall_us + 90 * DK_DAY_US,
+        .rotated_at = DK_TIME_NONE,
+        .compromised_at = DK_TIME_NONE,
+        .disabled_at = DK_TIME_NONE,
+        .purged_at = DK_TIME_NONE,
+        .row_mac = "another MAC"};
+    unsigned n = ++shop->made;
+    snprintf(row.id, sizeof row.id, "00000000-0000-4000-8000-%012u", n);
+    dk_put_u32(row.check_value, n);
+    if (state == DK_PURGED) {
+        row.purged_at = shop->place.w.wall_us;
+        row.wrap.encrypted_data_key[0] = '\0';
+    }
+    return row;
+}
+
+/* Stores a key as if it had lived to that state. */
+static struct dk_key_row put_key(struct shop *shop, const char *name, uint32_t version,
+                                 enum dk_state state)
+{
+    struct dk_key_row row = key_row(shop, name, version, state);
+    struct dk_txn txn = begin(shop, DK_TXN_WRITE);
+    bool inserted = false;
+    DK_TEST_OK(err, txn.ops->key_insert(txn.self, &row, &inserted, &err));
+    assert_true(inserted);
+    commit(&txn);
+    return row;
+}
+
+static void put_tenant(struct shop *shop, const char *name)
+{
+    struct dk_tenant_row row = tenant_row(name);
+    struct dk_txn txn = begin(shop, DK_TXN_WRITE);
+    bool inserted = false;
+    DK_TEST_OK(err, txn.ops->tenant_insert(txn.self, &row, &inserted, &err));
+    assert_true(inserted);
+    commit(&txn);
+}
+
+static struct dk_key_row get_key(struct shop *shop, const char *name, uint32_t version)
+{
+    struct dk_tenant tenant = tenant_of(name);
+    struct dk_key_row row;
+    struct dk_txn txn = begin(shop, DK_TXN_READ);
+    DK_TEST_OK(err, txn.ops->key_read(txn.self, &tenant, version, &row, &err));
+    dk_store_rollback(&txn);
+    return row;
+}
+
+/* ---- the registry row
+ * ---------------------------------------------------------------------------- */
+
+static void a_new_store_exists_once_it_is_migrated(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        bool exists = true;
+        struct dk_txn txn;
+        shop_new(&shop, i);
+        DK_TEST_OK(err, shop.store.ops->exists(shop.store.self, &exists, &err));
+        assert_false(exists);
+        DK_TEST_FAILS(err, CONFIG, dk_store_begin(&shop.store, DK_TXN_READ, &txn, &err));
+        DK_TEST_SAYS(err, "dekhand init");
+        for (int k = 0; k < 3; k++) { /* repeatable */
+            DK_TEST_OK(err, shop.store.ops->migrate(shop.store.self, &err));
+        }
+        DK_TEST_OK(err, shop.store.ops->exists(shop.store.self, &exists, &err));
+        assert_true(exists);
+        txn = begin(&shop, DK_TXN_READ);
+        dk_store_rollback(&txn);
+        shop_close(&shop);
+    }
+}
+
+static void the_registry_key_is_filled_once(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        struct dk_registry_row row;
+        struct dk_wrap_columns wrap = {"local", "local:1",
+                                       "Zmlyc3Q=", "2026-01-01T00:00:00.000000Z"};
+        struct dk_wrap_columns other = {"local", "local:2", "c2Vjb25k",
+                                        "2026-01-02T00:00:00.000000Z"};
+        bool filled = false;
+        shop_open(&shop, i);
+        struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
+        DK_TEST_OK(err, txn.ops->registry_read(txn.self, &row, &err));
+        assert_int_equal(strlen(row.uuid), 36);
+        assert_int_equal(row.created_at, shop.place.w.wall_us);
+        assert_string_equal(row.wrap.provider, "");
+        DK_TEST_OK(err, txn.ops->registry_fill(txn.self, &wrap, &filled, &err));
+        assert_true(filled);
+        DK_TEST_OK(err, txn.ops->registry_fill(txn.self, &other, &filled, &err));
+        assert_false(filled);
+        commit(&txn);
+        txn = begin(&shop, DK_TXN_WRITE);
+        DK_TEST_OK(err, txn.ops->registry_fill(txn.self, &other, &filled, &err));
+        assert_false(filled);
+        DK_TEST_OK(err, txn.ops->registry_read(txn.self, &row, &err));
+        assert_string_equal(row.wrap.encrypted_data_key, "Zmlyc3Q=");
+        assert_string_equal(row.wrap.kms_key_id, "local:1");
+        assert_string_equal(row.wrap.context_timestamp, wrap.context_timestamp);
+        commit(&txn);
+        shop_close(&shop);
+    }
+}
+
+/* ---- tenants
+ * ------------------------------------------------------------------------------------- */
+
+static void a_tenant_is_inserted_where_it_is_absent(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        struct dk_tenant_row row = tenant_row("acme"), again, got, untouched;
+        struct dk_tenant other = tenant_of("Acme");
+        bool inserted = false;
+        shop_open(&shop, i);
+        row.rotation_days = 30;
+        struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
+        DK_TEST_OK(err, txn.ops->tenant_insert(txn.self, &row, &inserted, &err));
+        assert_true(inserted);
+        again = row;
+        again.next_version = 9;
+        DK_TEST_OK(err, txn.ops->tenant_insert(txn.self, &again, &inserted, &err));
+        assert_false(inserted);
+        commit(&txn);
+        txn = begin(&shop, DK_TXN_READ);
+        DK_TEST_OK(err, txn.ops->tenant_read(txn.self, &row.tenant, &got, &err));
+        assert_int_equal(got.next_version, 2);
+        assert_int_equal(got.epoch, 1);
+        assert_int_equal(got.rotation_days, 30);
+        assert_string_equal(got.row_mac, row.row_mac);
+        memset(&got, 0x5A, sizeof got);
+        untouched = got;
+        DK_TEST_FAILS(err, NOT_FOUND, txn.ops->tenant_read(txn.self, &other, &got, &err));
+        assert_memory_equal(&got, &untouched, sizeof got);
+        dk_store_rollback(&txn);
+        shop_close(&shop);
+    }
+}
+
+static void I05_a_tenant_changes_only_from_the_epoch_that_was_read(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        struct dk_tenant_row row = tenant_row("acme"), got;
+        bool changed = false;
+        shop_open(&shop, i);
+        put_tenant(&shop, "acme");
+        row.next_version = 3;
+        row.epoch = 2;
+        for (int k = 0; k < 2; k++) { /* the second one comes too late */
+            struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
+            DK_TEST_OK(err, txn.ops->tenant_update(txn.self, &row, 1, &changed, &err));
+            assert_int_equal(changed, k == 0);
+            commit(&txn);
+        }
+        struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
+        row.next_version = 2; /* versions and epochs only grow */
+        row.epoch = 3;
+        DK_TEST_FAILS(err, STORE, txn.ops->tenant_update(txn.self, &row, 2, &changed, &err));
+        dk_store_rollback(&txn);
+        txn = begin(&shop, DK_TXN_READ);
+        DK_TEST_OK(err, txn.ops->tenant_read(txn.self, &row.tenant, &got, &err));
+        assert_int_equal(got.next_version, 3);
+        assert_int_equal(got.epoch, 2);
+        dk_store_rollback(&txn);
+        shop_close(&shop);
+    }
+}
+
+static void what_is_rolled_back_is_not_there(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        struct dk_tenant_row row = tenant_row("acme");
+        struct dk_key_row key;
+        bool inserted = false;
+        shop_open(&shop, i);
+        key = key_row(&shop, "acme", 1, DK_ACTIVE);
+        char *before = dk_place_dump(&shop.place, NULL);
+        struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
+        DK_TEST_OK(err, txn.ops->tenant_insert(txn.self, &row, &inserted, &err));
+        DK_TEST_OK(err, txn.ops->key_insert(txn.self, &key, &inserted, &err));
+        dk_store_rollback(&txn);
+        dk_store_rollback(&txn);
+        assert_true(dk_place_unchanged(&shop.place, NULL, before));
+        shop_close(&shop);
+    }
+}
+
+/* ---- keys
+ * ---------------------------------------------------------------------------------------- */
+
+static void assert_same_row(const struct dk_key_row *a, const struct dk_key_row *b)
+{
+    assert_string_equal(a->id, b->id);
+    assert_string_equal(a->tenant.s, b->tenant.s);
+    assert_int_equal(a->version, b->version);
+    assert_int_equal(a->state, b->state);
+    assert_string_equal(a->wrap.provider, b->wrap.provider);
+    assert_string_equal(a->wrap.kms_key_id, b->wrap.kms_key_id);
+    assert_string_equal(a->wrap.encrypted_data_key, b->wrap.encrypted_data_key);
+    assert_string_equal(a->wrap.context_timestamp, b->wrap.context_timestamp);
+    assert_memory_equal(a->check_value, b->check_value, sizeof a->check_value);
+    assert_int_equal(a->created_at, b->created_at);
+    assert_int_equal(a->expires_at, b->expires_at);
+    assert_int_equal(a->rotated_at, b->rotated_at);
+    assert_int_equal(a->compromised_at, b->compromised_at);
+    assert_int_equal(a->disabled_at, b->disabled_at);
+    assert_int_equal(a->purged_at, b->purged_at);
+    assert_int_equal(a->messages, b->messages);
+    assert_string_equal(a->row_mac, b->row_mac);
+}
+
+static void a_key_row_comes_back_as_it_was_stored(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        shop_open(&shop, i);
+        for (int s = 0; s < DK_STATE_COUNT; s++) {
+            struct dk_key_row row = key_row(&shop, "acme", (uint32_t)s + 1, (enum dk_state)s);
+            struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
+            bool inserted = false;
+            row.rotated_at = s == 0 ? DK_TIME_NONE : 1;
+            row.compromised_at = s == 1 ? -1 : DK_TIME_NONE;
+            row.disabled_at = s == 2 ? INT64_C(4102444800000000) : DK_TIME_NONE;
+            row.messages = s * INT64_C(1000000000000);
+            memset(row.wrap.kms_key_id, 'k', sizeof row.wrap.kms_key_id - 1);
+            if (s != DK_PURGED) {
+                memset(row.wrap.encrypted_data_key, 'A', sizeof row.wrap.encrypted_data_key - 1);
+            }
+            DK_TEST_OK(err, txn.ops->key_insert(txn.self, &row, &inserted, &err));
+            assert_true(inserted);
+            commit(&txn);
+            struct dk_key_row got = get_key(&shop, "acme", (uint32_t)s + 1);
+            assert_same_row(&got, &row);
+        }
+        struct dk_tenant acme = tenant_of("acme"), none = tenant_of("globex");
+        struct dk_key_row got;
+        struct dk_txn txn = begin(&shop, DK_TXN_READ);
+        DK_TEST_OK(err, txn.ops->key_read_active(txn.self, &acme, &got, &err));
+        assert_int_equal(got.version, 1);
+        DK_TEST_FAILS(err, NOT_FOUND, txn.ops->key_read_active(txn.self, &none, &got, &err));
+        DK_TEST_FAILS(err, NOT_FOUND, txn.ops->key_read(txn.self, &acme, 5, &got, &err));
+        dk_store_rollback(&txn);
+        shop_close(&shop);
+    }
+}
+
+static void I05_a_second_active_key_or_a_version_twice_is_not_inserted(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        bool inserted = true;
+        shop_open(&shop, i);
+        put_key(&shop, "acme", 1, DK_ACTIVE);
+        struct dk_key_row second = key_row(&shop, "acme", 2, DK_ACTIVE);
+        struct dk_key_row twice = key_row(&shop, "acme", 1, DK_RETIRED);
+        struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
+        DK_TEST_OK(err, txn.ops->key_insert(txn.self, &second, &inserted, &err));
+        assert_false(inserted);
+        inserted = true;
+        DK_TEST_OK(err, txn.ops->key_insert(txn.self, &twice, &inserted, &err));
+        assert_false(inserted);
+        commit(&txn);
+        put_key(&shop, "globex", 1, DK_ACTIVE); /* another tenant's is no hindrance */
+        assert_int_equal(dk_place_number(&shop.place, "SELECT count(*) FROM encryption_keys"), 2);
+        shop_close(&shop);
+    }
+}
+
+static void I05_F32_a_data_key_in_use_already_is_refused(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        bool inserted = false;
+        shop_open(&shop, i);
+        struct dk_key_row first = put_key(&shop, "acme", 1, DK_ACTIVE);
+        struct dk_key_row row = key_row(&shop, "globex", 1, DK_ACTIVE);
+        memcpy(row.check_value, first.check_value, sizeof row.check_value);
+        struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
+        DK_TEST_FAILS(err, PROVIDER, txn.ops->key_insert(txn.self, &row, &inserted, &err));
+        assert_false(inserted);
+        dk_store_rollback(&txn);
+        shop_close(&shop);
+    }
+}
+
+/* ---- I09: states
+ * --------------------------------------------------------------------------------- */
+
+/* `row` as it is after a change to `to` by the rules above. */
+static struct dk_key_row changed_to(const struct dk_key_row *row, enum dk_state to, int64_t now)
+{
+    struct dk_key_row next = *row;
+    next.state = to;
+    if (to == DK_PURGED) {
+        next.purged_at = now;
+        next.wrap.encrypted_data_key[0] = '\0';
+    } else if (row->state == DK_PURGED) {
+        next.purged_at = DK_TIME_NONE;
+        snprintf(next.wrap.encrypted_data_key, sizeof next.wrap.encrypted_data_key, "d3JhcA==");
+    }
+    return next;
+}
+
+static void I09_only_changes_of_the_state_table_are_stored(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        shop_open(&shop, i);
+        uint32_t version = 0;
+        for (int from = 0; from < DK_STATE_COUNT; from++) {
+            for (int to = 0; to < DK_STATE_COUNT; to++) {
+                char name[32];
+                bool changed = false;
+                snprintf(name, sizeof name, "tenant-%d-%d", from, to);
+                struct dk_key_row row = put_key(&shop, name, ++version, (enum dk_state)from);
+                struct dk_key_row next = changed_to(&row, (enum dk_state)to, row.created_at);
+                struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
+                dk_err_clear(&err);
+                dk_rc rc = txn.ops->key_update(txn.self, &next, row.state, &changed, &err);
+                if (from == to || dk_state_may_become(row.state, next.state)) {
+                    assert_int_equal(rc, DK_OK);
+                    assert_true(changed);
+                    commit(&txn);
+                } else {
+                    assert_int_equal(rc, DK_E_STORE);
+                    dk_store_rollback(&txn);
+                }
+                struct dk_key_row got = get_key(&shop, name, version);
+                assert_same_row(&got, rc == DK_OK ? &next : &row);
+            }
+        }
+        shop_close(&shop);
+    }
+}
+
+/* The same by any program that can write to the database. */
+static void I09_raw_sql_passes_the_same_table(void **state)
+{
+    (void)state;
+    struct shop shop;
+    uint32_t version = 0;
+    shop_open(&shop, 0);
+    for (int from = 0; from < DK_STATE_COUNT; from++) {
+        for (int to = 0; to < DK_STATE_COUNT; to++) {
+            char name[32], sql[320];
+            snprintf(name, sizeof name, "tenant-%d-%d", from, to);
+            put_key(&shop, name, ++version, (enum dk_state)from);
+            snprintf(sql, sizeof sql,
+                     "UPDATE encryption_keys SET state = '%s', purged_at = %s, encrypted_data_key "
+                     "= '%s' WHERE tenant_id = '%s'",
+                     dk_state_name((enum dk_state)to),
+                     to == DK_PURGED ? "'2026-01-01T00:00:00.000000Z'" : "NULL",
+                     to == DK_PURGED ? "" : "d3JhcA==", name);
+            bool allowed =
+                from == to || dk_state_may_become((enum dk_state)from, (enum dk_state)to);
+            assert_int_equal(dk_place_sql(&shop.place, sql) == SQLITE_OK, allowed);
+        }
+    }
+    shop_close(&shop);
+}
+
+static void a_key_changes_only_from_the_state_that_was_read(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        bool changed = true;
+        shop_open(&shop, i);
+        struct dk_key_row row = put_key(&shop, "acme", 1, DK_RETIRED);
+        struct dk_key_row next = changed_to(&row, DK_DISABLED, 0);
+        struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
+        DK_TEST_OK(err, txn.ops->key_update(txn.self, &next, DK_ACTIVE, &changed, &err));
+        assert_false(changed);
+        struct dk_key_row other = next;
+        other.check_value[0] ^= 1;
+        DK_TEST_OK(err, txn.ops->key_update(txn.self, &other, DK_RETIRED, &changed, &err));
+        assert_false(changed);
+        DK_TEST_OK(err, txn.ops->key_update(txn.self, &next, DK_RETIRED, &changed, &err));
+        assert_true(changed);
+        commit(&txn);
+        shop_close(&shop);
+    }
+}
+
+static void F55_a_purged_row_keeps_no_blob(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        bool changed = false;
+        shop_open(&shop, i);
+        struct dk_key_row row = put_key(&shop, "acme", 1, DK_DISABLED);
+        struct dk_key_row next = row;
+        next.state = DK_PURGED; /* neither date nor an erased blob */
+        struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
+        DK_TEST_FAILS(err, STORE,
+                      txn.ops->key_update(txn.self, &next, DK_DISABLED, &changed, &err));
+        dk_store_rollback(&txn);
+        next = changed_to(&row, DK_PURGED, row.created_at);
+        txn = begin(&shop, DK_TXN_WRITE);
+        DK_TEST_OK(err, txn.ops->key_update(txn.self, &next, DK_DISABLED, &changed, &err));
+        commit(&txn);
+        struct dk_key_row got = get_key(&shop, "acme", 1);
+        assert_same_row(&got, &next);
+        shop_close(&shop);
+    }
+}
+
+/* What raw SQL must not do to the rows of one key, one tenant, the registry and the log. */
+static const char *const forbidden[] = {
+    "DELETE FROM encryption_keys",
+    "DELETE FROM tenants",
+    "DELETE FROM registry",
+    "DELETE FROM key_rotation_log",
+    "UPDATE key_rotation_log SET success = 0",
+    "UPDATE key_rotation_log SET performed_by = 'another'",
+    "UPDATE encryption_keys SET compromised_at = NULL",
+    "UPDATE encryption_keys SET compromised_at = '2027-01-01T00:00:00.000000Z'",
+    "UPDATE encryption_keys SET rotated_at = NULL",
+    "UPDATE encryption_keys SET version = version + 1",
+    "UPDATE encryption_keys SET tenant_id = 'globex'",
+    "UPDATE encryption_keys SET id = 'x'",
+    "UPDATE encryption_keys SET check_value = zeroblob(32)",
+    "UPDATE encryption_keys SET created_at = '2027-01-01T00:00:00.000000Z'",
+    "UPDATE encryption_keys SET messages = messages - 1",
+    "UPDATE encryption_keys SET state = 'active'",
+    "UPDATE encryption_keys SET state = 'unheard'",
+    "UPDATE encryption_keys SET encrypted_data_key = ''",
+    "UPDATE tenants SET tenant_id = 'globex'",
+    "UPDATE tenants SET next_version = next_version - 1",
+    "UPDATE tenants SET epoch = epoch - 1",
+    "UPDATE tenants SET changed_xid = changed_xid - 1",
+    "UPDATE registry SET encrypted_data_key = 'x'",
+    "UPDATE registry SET encrypted_data_key = NULL, provider = NULL, kms_key_id = NULL, "
+    "context_timestamp = NULL",
+    "UPDATE registry SET registry_uuid = 'x'",
+    "INSERT INTO registry SELECT 2, registry_uuid, schema_version, created_at, NULL, NULL, NULL, "
+    "NULL FROM registry",
+};
+
+static void I09_what_may_not_change_is_refused_to_raw_sql(void **state)
+{
+    (void)state;
+    struct shop shop;
+    shop_open(&shop, 0);
+    assert_int_equal(dk_place_sql(&shop.place,
+                                  "UPDATE registry SET provider = 'local', kms_key_id = 'k', "
+                                  "encrypted_data_key = 'd', context_timestamp = 't'; "
+                                  "INSERT INTO tenants VALUES ('acme', 2, 2, NULL, 2, 'm'); "
+                                  "INSERT INTO key_rotation_log (id, tenant_id, operation, "
+                                  "performed_at) VALUES ('1', 'acme', 'create', 't')"),
+                     SQLITE_OK);
+    struct dk_key_row row = key_row(&shop, "acme", 1, DK_RETIRED);
+    row.compromised_at = row.rotated_at = row.created_at;
+    row.messages = 5;
+    struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
+    bool inserted = false;
+    DK_TEST_OK(err, txn.ops->key_insert(txn.self, &row, &inserted, &err));
+    commit(&txn);
+    for (size_t i = 0; i < sizeof forbidden / sizeof forbidden[0]; i++) {
+        char *before = dk_place_dump(&shop.place, NULL);
+        if (dk_place_sql(&shop.place, forbidden[i]) == SQLITE_OK) {
+            fail_msg("not refused: %s", forbidden[i]);
+        }
+        assert_true(dk_place_unchanged(&shop.place, NULL, before));
+    }
+    shop_close(&shop);
+}
+
+static void I09_compromised_at_is_never_cleared(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        bool changed = false;
+        shop_open(&shop, i);
+        struct dk_key_row row = put_key(&shop, "acme", 1, DK_ACTIVE), next = row;
+        next.compromised_at = row.created_at;
+        struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
+        DK_TEST_OK(err, txn.ops->key_update(txn.self, &next, DK_ACTIVE, &changed, &err));
+        commit(&txn);
+        for (int k = 0; k < 2; k++) {
+            struct dk_key_row back = next;
+            back.compromised_at = k == 0 ? DK_TIME_NONE : next.compromised_at + 1;
+            txn = begin(&shop, DK_TXN_WRITE);
+            DK_TEST_FAILS(err, STORE,
+                          txn.ops->key_update(txn.self, &back, DK_ACTIVE, &changed, &err));
+            dk_store_rollback(&txn);
+        }
+        shop_close(&shop);
+    }
+}
+
+/* ---- counts, lists, log, changes
+ * ----------------------------------------------------------------- */
+
+static void R25_messages_add_up(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        struct dk_tenant acme = tenant_of("acme");
+        int64_t sum = 0;
+        shop_open(&shop, i);
+        put_key(&shop, "acme", 1, DK_ACTIVE);
+        struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
+        DK_TEST_OK(err, txn.ops->key_add_messages(txn.self, &acme, 1, 5, &sum, &err));
+        assert_int_equal(sum, 5);
+        DK_TEST_OK(err,
+                   txn.ops->key_add_messages(txn.self, &acme, 1, INT64_C(1) << 32, &sum, &err));
+        assert_int_equal(sum, 5 + (INT64_C(1) << 32));
+        commit(&txn);
+        txn = begin(&shop, DK_TXN_WRITE);
+        DK_TEST_FAILS(err, NOT_FOUND, txn.ops->key_add_messages(txn.self, &acme, 2, 5, &sum, &err));
+        dk_store_rollback(&txn);
+        assert_int_equal(get_key(&shop, "acme", 1).messages, 5 + (INT64_C(1) << 32));
+        shop_close(&shop);
+    }
+}
+
+static void keys_are_listed_in_pages_by_tenant_and_version(void **state)
+{
+    (void)state;
+    enum { TENANTS = 7, VERSIONS = 5 };
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        struct dk_key_row rows[4];
+        shop_open(&shop, i);
+        for (int t = TENANTS; t-- > 0;) { /* not in their order */
+            for (uint32_t v = VERSIONS; v > 0; v--) {
+                char name[16];
+                snprintf(name, sizeof name, "tenant-%c", 'a' + t);
+                put_key(&shop, name, v, v == VERSIONS ? DK_ACTIVE : DK_RETIRED);
+            }
+        }
+        for (int filter = 0; filter < 3; filter++) {
+            struct dk_key_cursor at = {0};
+            struct dk_tenant one = tenant_of("tenant-c");
+            size_t count = 4, seen = 0;
+            struct dk_txn txn = begin(&shop, DK_TXN_READ);
+            while (count > 0) {
+                DK_TEST_OK(err, txn.ops->key_list(txn.self, filter == 2 ? &one : NULL,
+                                                  filter == 1 ? DK_KEYS_ACTIVE : DK_KEYS_ALL, &at,
+                                                  4, rows, &count, &err));
+                for (size_t k = 0; k < count; k++, seen++) {
+                    size_t t = filter == 0 ? seen / VERSIONS : filter == 1 ? seen : 2;
+                    size_t v = filter == 1 ? VERSIONS : seen % VERSIONS + 1;
+                    assert_int_equal(rows[k].tenant.s[7], 'a' + (int)t);
+                    assert_int_equal(rows[k].version, v);
+                    at = (struct dk_key_cursor){rows[k].tenant, rows[k].version};
+                }
+            }
+            assert_int_equal(seen, filter == 0   ? TENANTS * VERSIONS
+                                   : filter == 1 ? TENANTS
+                                                 : VERSIONS);
+            dk_store_rollback(&txn);
+        }
+        shop_close(&shop);
+    }
+}
+
+static void key_counts_tell_active_expired_and_near(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        struct dk_key_counts counts;
+        shop_open(&shop, i);
+        int64_t now = shop.place.w.wall_us;
+        struct dk_txn txn = begin(&shop, DK_TXN_READ);
+        DK_TEST_OK(err, txn.ops->key_counts(txn.self, now, now, &counts, &err));
+        assert_int_equal(counts.total, 0);
+        assert_int_equal(counts.active + counts.expired + counts.near_expiry, 0);
+        dk_store_rollback(&txn);
+        put_key(&shop, "acme", 1, DK_RETIRED);
+        put_key(&shop, "acme", 2, DK_ACTIVE);
+        put_key(&shop, "globex", 1, DK_ACTIVE);
+        put_key(&shop, "globex", 2, DK_PURGED);
+        int64_t end = now + 90 * DK_DAY_US;
+        static const struct {
+            int64_t from_end_us, warn_us, expired, near;
+        } at[] = {{-8 * DK_DAY_US, 7 * DK_DAY_US, 0, 0},
+                  {-7 * DK_DAY_US, 7 * DK_DAY_US, 0, 2},
+                  {-1, 7 * DK_DAY_US, 0, 2},
+                  {0, 7 * DK_DAY_US, 2, 0},
+                  {1, 0, 2, 0}};
+        for (size_t k = 0; k < sizeof at / sizeof at[0]; k++) {
+            int64_t then = end + at[k].from_end_us;
+            txn = begin(&shop, DK_TXN_READ);
+            DK_TEST_OK(err,
+                       txn.ops->key_counts(txn.self, then, then + at[k].warn_us, &counts, &err));
+            dk_store_rollback(&txn);
+            assert_int_equal(counts.total, 4);
+            assert_int_equal(counts.active, 2);
+            assert_int_equal(counts.expired, at[k].expired);
+            assert_int_equal(counts.near_expiry, at[k].near);
+        }
+        shop_close(&shop);
+    }
+}
+
+static void put_log(struct shop *shop, const char *name, unsigned n, int64_t at)
+{
+    struct dk_log_row row = {.tenant = tenant_of(name),
+                             .operation = "rotate",
+                             .from_version = n,
+                             .to_version = n + 1,
+                             .success = n % 2 == 0,
+                             .performed_at = at};
+    snprintf(row.id, sizeof row.id, "00000000-0000-4000-8000-%012u", n);
+    snprintf(row.error_message, sizeof row.error_message, "%s", n % 2 ? "E_BUSY: \"'\n" : "");
+    snprintf(row.performed_by, sizeof row.performed_by, "%s", "test");
+    struct dk_txn txn = begin(shop, DK_TXN_WRITE);
+    DK_TEST_OK(err, txn.ops->log_append(txn.self, &row, &err));
+    commit(&txn);
+}
+
+static void the_log_is_listed_newest_first(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        struct dk_log_row rows[16];
+        struct dk_tenant acme = tenant_of("acme");
+        size_t count = 0;
+        shop_open(&shop, i);
+        for (unsigned n = 1; n <= 10; n++) { /* some at the same moment */
+            put_log(&shop, n % 2 ? "acme" : "globex", n, shop.place.w.wall_us + n / 4);
+        }
+        struct dk_txn txn = begin(&shop, DK_TXN_READ);
+        DK_TEST_OK(err, txn.ops->log_list(txn.self, NULL, 16, rows, &count, &err));
+        assert_int_equal(count, 10);
+        for (unsigned k = 0; k < count; k++) {
+            unsigned n = 10 - k;
+            assert_int_equal(rows[k].from_version, n);
+            assert_int_equal(rows[k].to_version, n + 1);
+            assert_int_equal(rows[k].success, n % 2 == 0);
+            assert_string_equal(rows[k].error_message, n % 2 ? "E_BUSY: \"'\n" : "");
+            assert_string_equal(rows[k].performed_by, "test");
+            assert_string_equal(rows[k].node, "");
+        }
+        DK_TEST_OK(err, txn.ops->log_list(txn.self, NULL, 3, rows, &count, &err));
+        assert_int_equal(count, 3);
+        assert_int_equal(rows[2].from_version, 8);
+        DK_TEST_OK(err, txn.ops->log_list(txn.self, &acme, 16, rows, &count, &err));
+        assert_int_equal(count, 5);
+        assert_int_equal(rows[0].from_version, 9);
+        dk_store_rollback(&txn);
+        struct dk_log_row twice = rows[0];
+        txn = begin(&shop, DK_TXN_WRITE);
+        DK_TEST_FAILS(err, STORE, txn.ops->log_append(txn.self, &twice, &err));
+        dk_store_rollback(&txn);
+        shop_close(&shop);
+    }
+}
+
+struct seen {
+    size_t count;
+    char names[8][16];
+};
+
+static void see(void *arg, const struct dk_tenant *tenant)
+{
+    struct seen *seen = arg;
+    if (seen->count < 8) {
+        snprintf(seen->names[seen->count], sizeof seen->names[0], "%.15s", tenant->s);
+    }
+    seen->count++;
+}
+
+static size_t changes(struct shop *shop, int64_t *mark, struct seen *seen)
+{
+    struct dk_txn txn = begin(shop, DK_TXN_READ);
+    seen->count = 0;
+    DK_TEST_OK(err, txn.ops->changes(txn.self, mark, see, seen, &err));
+    dk_store_rollback(&txn);
+    return seen->count;
+}
+
+static void R13_changes_since_a_mark_are_told_once(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        struct seen seen;
+        int64_t mark = 0, late = 0;
+        shop_open(&shop, i);
+        assert_int_equal(changes(&shop, &mark, &seen), 0);
+        put_tenant(&shop, "acme");
+        put_tenant(&shop, "globex");
+        assert_int_equal(changes(&shop, &mark, &seen), 2);
+        assert_int_equal(changes(&shop, &mark, &seen), 0);
+        struct dk_tenant_row row = tenant_row("acme");
+        bool changed = false;
+        row.epoch = 2;
+        struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
+        DK_TEST_OK(err, txn.ops->tenant_update(txn.self, &row, 1, &changed, &err));
+        commit(&txn);
+        assert_int_equal(changes(&shop, &mark, &seen), 1);
+        assert_string_equal(seen.names[0], "acme");
+        assert_int_equal(changes(&shop, &late, &seen), 2); /* who never looked gets all */
+        assert_int_equal(late, mark);
+        shop_close(&shop);
+    }
+}
+
+static void rows_that_dekhand_cannot_have_written_are_tampered(void **state)
+{
+    (void)state;
+    static const char *const edits[] = {
+        "UPDATE encryption_keys SET expires_at = 'tomorrow'",
+        "UPDATE encryption_keys SET expires_at = 5",
+        "UPDATE encryption_keys SET compromised_at = ''",
+        "UPDATE encryption_keys SET kms_key_id = x'6B'",
+        "UPDATE encryption_keys SET kms_key_id = 'a' || char(0) || 'b'",
+        "UPDATE encryption_keys SET encrypted_data_key = hex(zeroblob(4096))",
+        "UPDATE encryption_keys SET provider = hex(zeroblob(64))",
+        "UPDATE encryption_keys SET messages = 1.5",
+        "UPDATE encryption_keys SET messages = 'many'",
+        "UPDATE encryption_keys SET row_mac = hex(zeroblob(64))",
+    };
+    for (size_t i = 0; i < sizeof edits / sizeof edits[0]; i++) {
+        struct shop shop;
+        struct dk_tenant acme = tenant_of("acme");
+        struct dk_key_row row, untouched;
+        struct dk_key_cursor start = {0};
+        size_t count = 0;
+        shop_open(&shop, 0);
+        put_key(&shop, "acme", 1, DK_ACTIVE);
+        assert_int_equal(dk_place_sql(&shop.place, edits[i]), SQLITE_OK);
+        memset(&row, 0x5A, sizeof row);
+        untouched = row;
+        struct dk_txn txn = begin(&shop, DK_TXN_READ);
+        DK_TEST_FAILS(err, TAMPERED, txn.ops->key_read(txn.self, &acme, 1, &row, &err));
+        DK_TEST_FAILS(err, TAMPERED, txn.ops->key_read_active(txn.self, &acme, &row, &err));
+        assert_memory_equal(&row, &untouched, sizeof row);
+        DK_TEST_FAILS(
+            err, TAMPERED,
+            txn.ops->key_list(txn.self, NULL, DK_KEYS_ALL, &start, 1, &row, &count, &err));
+        dk_store_rollback(&txn);
+        shop_close(&shop);
+    }
+}
+
+/* ---- schema
+ * -------------------------------------------------------------------------------------- */
+
+static void F80_a_newer_schema_is_refused(void **state)
+{
+    (void)state;
+    struct shop shop;
+    struct dk_txn txn;
+    shop_open(&shop, 0);
+    assert_int_equal(dk_place_sql(&shop.place, "PRAGMA user_version = 999"), SQLITE_OK);
+    DK_TEST_FAILS(err, SCHEMA, dk_store_begin(&shop.store, DK_TXN_READ, &txn, &err));
+    DK_TEST_SAYS(err, "newer");
+    DK_TEST_FAILS(err, SCHEMA, dk_store_begin(&shop.store, DK_TXN_WRITE, &txn, &err));
+    DK_TEST_FAILS(err, SCHEMA, shop.store.ops->migrate(shop.store.self, &err));
+    shop_close(&shop);
+}
+
+static void F23_the_database_of_another_program_is_left_alone(void **state)
+{
+    (void)state;
+    static const char *const others[] = {
+        "CREATE TABLE customers (name)",
+        "PRAGMA user_version = 1",
+        "PRAGMA application_id = 77; CREATE TABLE x (y)",
+    };
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        struct shop shop;
+        struct dk_txn txn;
+        shop_new(&shop, 0);
+        dk_test_file_write(shop.place.database, "", 0, 0600);
+        assert_int_equal(dk_place_sql(&shop.place, others[i]), SQLITE_OK);
+        char *before = dk_place_dump(&shop.place, NULL);
+        DK_TEST_FAILS(err, SCHEMA, shop.store.ops->migrate(shop.store.self, &err));
+        dk_err_clear(&err);
+        assert_int_not_equal(dk_store_begin(&shop.store, DK_TXN_WRITE, &txn, &err), DK_OK);
+        assert_true(dk_place_unchanged(&shop.place, NULL, before));
+        shop_close(&shop);
+    }
+}
+
+static void a_file_that_is_no_database_is_refused(void **state)
+{
+    (void)state;
+    struct shop shop;
+    struct dk_txn txn;
+    char junk[4096];
+    memset(junk, 'j', sizeof junk);
+    shop_new(&shop, 0);
+    dk_test_file_write(shop.place.database, junk, sizeof junk, 0600);
+    DK_TEST_FAILS(err, SCHEMA, dk_store_begin(&shop.store, DK_TXN_READ, &txn, &err));
+    DK_TEST_FAILS(err, SCHEMA, shop.store.ops->migrate(shop.store.self, &err));
+    shop_close(&shop);
+}
+
+static void an_unknown_scheme_names_those_there_are(void **state)
+{
+    (void)state;
+    struct dk_store store;
+    DK_TEST_FAILS(err, CONFIG, dk_store_open(&dk_world_default, "postgres://x", &store, &err));
+    DK_TEST_SAYS(err, "sqlite:");
+    DK_TEST_FAILS(err, CONFIG, dk_store_open(&dk_world_default, "sqlite:", &store, &err));
+}
+
+static int migrate_in_process(void *arg, size_t index)
+{
+    struct shop *shop = arg;
+    (void)index;
+    dk_err_clear(&err);
+    if (shop->store.ops->migrate(shop->store.self, &err) != DK_OK) {
+        fprintf(stderr, "migrating: %s\n", err.text);
+        return 1;
+    }
+    return 0;
+}
+
+static void processes_that_migrate_at_once_make_one_registry(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < STORES; i++) {
+        for (int round = 0; round < 5; round++) {
+            struct shop shop;
+            shop_new(&shop, i);
+            assert_true(dk_test_processes(4, migrate_in_process, &shop));
+            assert_int_equal(dk_place_number(&shop.place, "SELECT count(*) FROM registry"), 1);
+            struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
+            dk_store_rollback(&txn);
+            shop_close(&shop);
+        }
+    }
+}
+
+/* ---- locks and rights
+ * ---------------------------------------------------------------------------- */
+
+static void F15_a_locked_store_is_busy_and_can_be_tried_again(void **state)
+{
+    (void)state;
+    struct shop shop;
+    struct dk_txn txn;
+    sqlite3 *other = NULL;
+    shop_open(&shop, 0);
+    put_key(&shop, "acme", 1, DK_ACTIVE);
+    assert_int_equal(sqlite3_open(shop.place.database, &other), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+    DK_TEST_FAILS(err, BUSY, dk_store_begin(&shop.store, DK_TXN_WRITE, &txn, &err));
+    assert_true(dk_error_info(DK_E_BUSY)->retryable);
+    txn = begin(&shop, DK_TXN_READ); /* readers are not held up */
+    dk_store_rollback(&txn);
+    assert_int_equal(sqlite3_exec(other, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(other);
+    txn = begin(&shop, DK_TXN_WRITE);
+    dk_store_rollback(&txn);
+    shop_close(&shop);
+}
+
+static int read_and_fail_to_write(void *arg)
+{
+    struct shop *shop = arg;
+    struct dk_tenant acme;
+    struct dk_key_row row;
+    struct dk_txn txn;
+    dk_err_clear(&err);
+    DK_TEST_CHILD(dk_tenant_parse(dk_view_str("acme"), &acme, &err) == DK_OK);
+    dk_rc rc = dk_store_begin(&shop->store, DK_TXN_READ, &txn, &err);
+    if (rc != DK_OK) {
+        fprintf(stderr, "reading: %s\n", err.text);
+        return 1;
+    }
+    DK_TEST_CHILD(txn.ops->key_read(txn.self, &acme, 1, &row, &err) == DK_OK);
+    DK_TEST_CHILD(row.version == 1);
+    dk_store_rollback(&txn);
+    DK_TEST_CHILD(dk_store_begin(&shop->store, DK_TXN_WRITE, &txn, &err) == DK_E_READ_ONLY);
+    DK_TEST_CHILD(err.rc == DK_E_READ_ONLY && err.text[0] != '\0');
+    return 0;
+}
+
+static void F16_where_nothing_can_be_written_reading_goes_on(void **state)
+{
+    (void)state;
+    static const struct {
+        unsigned folder, file;
+    } modes[] = {{0755, 0444}, {0555, 0644}, {0555, 0444}};
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
+        struct shop shop;
+        shop_open(&shop, 0);
+        put_key(&shop, "acme", 1, DK_ACTIVE);
+        assert_int_equal(chmod(shop.place.database, modes[i].file), 0);
+        assert_int_equal(chmod(shop.place.folder, modes[i].folder), 0);
+        if (geteuid() == 0) {
+            assert_int_equal(chown(shop.place.database, 65534, 65534), 0);
+        }
+        print_message("folder %o, file %o\n", modes[i].folder, modes[i].file);
+        assert_true(dk_test_in_child(true, read_and_fail_to_write, &shop));
+        assert_int_equal(chmod(shop.place.folder, 0755), 0);
+        shop_close(&shop);
+    }
+}
+
+/* The -wal file of a writer that is at work, or that was killed, holds rows that count. */
+static void F16_a_reader_without_rights_sees_what_a_writer_has_committed(void **state)
+{
+    (void)state;
+    struct shop shop;
+    sqlite3 *writer = NULL;
+    shop_open(&shop, 0);
+    assert_int_equal(sqlite3_open(shop.place.database, &writer), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(writer, "PRAGMA wal_autocheckpoint = 0; SELECT * FROM registry",
+                                  NULL, NULL, NULL),
+                     SQLITE_OK);
+    put_key(&shop, "acme", 1, DK_ACTIVE); /* stays in the -wal file */
+    char path[128];
+    static const char *const suffixes[] = {"", "-wal", "-shm"};
+    for (size_t i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s%s", shop.place.database, suffixes[i]);
+        assert_int_equal(chmod(path, 0444), 0);
+    }
+    assert_int_equal(chmod(shop.place.folder, 0555), 0);
+    assert_true(dk_test_in_child(true, read_and_fail_to_write, &shop));
+    assert_int_equal(chmod(shop.place.folder, 0755), 0);
+    sqlite3_close(writer);
+    shop_close(&shop);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_new_store_exists_once_it_is_migrated),
+        cmocka_unit_test(the_registry_key_is_filled_once),
+        cmocka_unit_test(a_tenant_is_inserted_where_it_is_absent),
+        cmocka_unit_test(I05_a_tenant_changes_only_from_the_epoch_that_was_read),
+        cmocka_unit_test(what_is_rolled_back_is_not_there),
+        cmocka_unit_test(a_key_row_comes_back_as_it_was_stored),
+        cmocka_unit_test(I05_a_second_active_key_or_a_version_twice_is_not_inserted),
+        cmocka_unit_test(I05_F32_a_data_key_in_use_already_is_refused),
+        cmocka_unit_test(I09_only_changes_of_the_state_table_are_stored),
+        cmocka_unit_test(I09_raw_sql_passes_the_same_table),
+        cmocka_unit_test(a_key_changes_only_from_the_state_that_was_read),
+        cmocka_unit_test(F55_a_purged_row_keeps_no_blob),
+        cmocka_unit_test(I09_what_may_not_change_is_refused_to_raw_sql),
+        cmocka_unit_test(I09_compromised_at_is_never_cleared),
+        cmocka_unit_test(R25_messages_add_up),
+        cmocka_unit_test(keys_are_listed_in_pages_by_tenant_and_version),
+        cmocka_unit_test(key_counts_tell_active_expired_and_near),
+        cmocka_unit_test(the_log_is_listed_newest_first),
+        cmocka_unit_test(R13_changes_since_a_mark_are_told_once),
+        cmocka_unit_test(rows_that_dekhand_cannot_have_written_are_tampered),
+        cmocka_unit_test(F80_a_newer_schema_is_refused),
+        cmocka_unit_test(F23_the_database_of_another_program_is_left_alone),
+        cmocka_unit_test(a_file_that_is_no_database_is_refused),
+        cmocka_unit_test(an_unknown_scheme_names_those_there_are),
+        cmocka_unit_test(processes_that_migrate_at_once_make_one_registry),
+        cmocka_unit_test(F15_a_locked_store_is_busy_and_can_be_tried_again),
+        cmocka_unit_test(F16_where_nothing_can_be_written_reading_goes_on),
+        cmocka_unit_test(F16_a_reader_without_rights_sees_what_a_writer_has_committed),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
