@@ -1,9 +1,11 @@
 /* The table of subcommands, and the way from argv to one of them. */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 
@@ -102,6 +104,21 @@ static void print_commands(FILE *to)
     fprintf(to, "\n`dekhand <command> --help` tells more. `dekhand demo` shows it at work.\n");
 }
 
+/*
+ * A stream that the caller closed would leave its number to the next file, and that file would get
+ * what was meant for the stream. Its place is taken; using it the way it is meant still fails.
+ */
+static bool keep_streams(void)
+{
+    static const int other_way[] = {O_WRONLY, O_RDONLY, O_RDWR};
+    for (int fd = 0; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", other_way[fd]) != fd) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* M2: no core file with keys in it, files for the owner alone. */
 static void harden(void)
 {
@@ -138,6 +155,9 @@ int main(int argc, char **argv)
     struct cli cli = {0};
     int words = 0;
     harden();
+    if (!keep_streams()) {
+        return CLI_FAILED;
+    }
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
         strcmp(argv[1], "help") == 0) {
         print_commands(argc < 2 ? stderr : stdout);
