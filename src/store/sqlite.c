@@ -12,6 +12,7 @@
 #include "store/sqlite_txn.h"
 
 #define BUSY_MS 5000
+#define WAL_RETRY_MS 10
 /* "dekh": tells our file from any other SQLite database. */
 #define APPLICATION_ID 0x64656b68
 
@@ -235,13 +236,29 @@ static dk_rc make_file(const struct dk_sqlite *store, struct dk_err *err)
     return dk_dir_sync(store->path, err);
 }
 
+/* SQLite does not wait when two switch to WAL at once: one is refused, and comes again. */
+static dk_rc set_wal(sqlite3 *db, struct dk_err *err)
+{
+    int code;
+    sqlite3_busy_timeout(db, 0);
+    for (int waited_ms = 0;; waited_ms += WAL_RETRY_MS) {
+        code = sqlite3_exec(db, "PRAGMA journal_mode = WAL", NULL, NULL, NULL);
+        if ((code & 0xFF) != SQLITE_BUSY || waited_ms >= BUSY_MS) {
+            break;
+        }
+        sqlite3_sleep(WAL_RETRY_MS);
+    }
+    sqlite3_busy_timeout(db, BUSY_MS);
+    return code == SQLITE_OK ? DK_OK : dk_sqlite_fail(db, code, "setting WAL mode", err);
+}
+
 static dk_rc sqlite_migrate(void *self, struct dk_err *err)
 {
     struct dk_sqlite *store = self;
     sqlite3 *db = NULL;
     DK_TRY(make_file(store, err));
     DK_TRY(connect_to(store->path, SQLITE_OPEN_READWRITE, &db, err));
-    dk_rc rc = exec(db, "PRAGMA journal_mode = WAL", "setting WAL mode", err);
+    dk_rc rc = set_wal(db, err);
     if (rc == DK_OK) {
         rc = exec(db, "BEGIN IMMEDIATE", "starting the migration", err);
     }

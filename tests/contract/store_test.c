@@ -924,10 +924,10 @@ static void processes_that_migrate_at_once_make_one_registry(void **state)
 {
     (void)state;
     for (size_t i = 0; i < STORES; i++) {
-        for (int round = 0; round < 5; round++) {
+        for (int round = 0; round < 10; round++) {
             struct shop shop;
             shop_new(&shop, i);
-            assert_true(dk_test_processes(4, migrate_in_process, &shop));
+            assert_true(dk_test_processes(8, migrate_in_process, &shop));
             assert_int_equal(dk_place_number(&shop.place, "SELECT count(*) FROM registry"), 1);
             struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
             dk_store_rollback(&txn);
