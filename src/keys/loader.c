@@ -161,37 +161,53 @@ static dk_rc read_many(struct dk_core *core, const struct dk_key_name *names, si
     return DK_OK;
 }
 
-/* First use of those whose answer is E_NOT_FOUND; then they are read back (I06). */
-static dk_rc create_missing(struct dk_core *core, const struct dk_key_name *names, size_t count,
-                            struct dk_key_row *rows, dk_rc *rc, struct dk_err *err)
+/* First use of the `n` names whose answer is E_NOT_FOUND; then they are read back (I06). */
+static dk_rc create_and_read(struct dk_core *core, const struct dk_key_name *names, size_t count,
+                             const struct dk_tenant **missing, dk_rc *created,
+                             struct dk_key_row *rows, dk_rc *rc, struct dk_err *err)
 {
-    const struct dk_mem *mem = &core->world->mem;
-    const struct dk_tenant **missing = dk_mem_alloc(mem, count * sizeof(*missing));
-    dk_rc *created = dk_mem_alloc(mem, count * sizeof *created);
     size_t n = 0;
-    dk_rc all = DK_OK;
-    if (missing == NULL || created == NULL) {
-        all = DK_FAIL(err, NOMEM, "no memory for %zu new tenants", count);
-    }
-    for (size_t i = 0; i < count && all == DK_OK; i++) {
+    for (size_t i = 0; i < count; i++) {
         if (rc[i] == DK_E_NOT_FOUND) {
             missing[n++] = &names[i].tenant;
         }
     }
-    if (all == DK_OK && n > 0) {
-        dk_err_clear(err);
-        all = dk_create_first(core, missing, n, created, err);
-    }
-    size_t k = 0;
-    for (size_t i = 0; i < count && n > 0 && all == DK_OK; i++) {
+    DK_TRY(dk_create_first(core, missing, n, created, err));
+    n = 0;
+    for (size_t i = 0; i < count; i++) {
         if (rc[i] == DK_E_NOT_FOUND) {
-            rc[i] = created[k++] == DK_OK ? DK_E_CONFLICT : created[k - 1];
+            rc[i] = created[n] == DK_OK ? DK_E_CONFLICT : created[n]; /* E_CONFLICT: read it now */
+            n++;
         }
     }
-    if (all == DK_OK && n > 0) {
-        all = read_many(core, names, count, rows, rc, DK_E_CONFLICT, err);
-        dk_trace(core->world, "first_use.read_back");
+    DK_TRY(read_many(core, names, count, rows, rc, DK_E_CONFLICT, err));
+    dk_trace(core->world, "first_use.read_back");
+    return DK_OK;
+}
+
+static bool any_missing(const dk_rc *rc, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (rc[i] == DK_E_NOT_FOUND) {
+            return true;
+        }
     }
+    return false;
+}
+
+static dk_rc create_missing(struct dk_core *core, const struct dk_key_name *names, size_t count,
+                            struct dk_key_row *rows, dk_rc *rc, struct dk_err *err)
+{
+    const struct dk_mem *mem = &core->world->mem;
+    if (!any_missing(rc, count)) {
+        return DK_OK;
+    }
+    dk_err_clear(err); /* that they are not there is no error now */
+    const struct dk_tenant **missing = dk_mem_alloc(mem, count * sizeof(*missing));
+    dk_rc *created = dk_mem_alloc(mem, count * sizeof *created);
+    dk_rc all = missing == NULL || created == NULL
+                    ? DK_FAIL(err, NOMEM, "no memory for %zu new tenants", count)
+                    : create_and_read(core, names, count, missing, created, rows, rc, err);
     dk_mem_free(mem, missing);
     dk_mem_free(mem, created);
     return all;
