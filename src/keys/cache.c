@@ -393,7 +393,8 @@ static dk_rc fly_locked(struct dk_cache *cache, const struct dk_key_name *name,
         if (i != NONE && is_outage(rc) && now < slot_at(cache, i)->hard_ms) {
             DK_LOG(&cache->core->log, WARN, "key_not_refreshed", DK_LOG_S(TENANT, name->tenant.s),
                    DK_LOG_S(CODE, dk_error_info(rc)->name));
-            slot_at(cache, i)->soft_ms = now + RETRY_MS;
+            int64_t hard_ms = slot_at(cache, i)->hard_ms;
+            slot_at(cache, i)->soft_ms = now + RETRY_MS < hard_ms ? now + RETRY_MS : hard_ms;
             rc = DK_OK;
         } else if (i != NONE) {
             drop_locked(cache, i); /* what the registry refuses now is not served from memory */

@@ -1,0 +1,607 @@
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <cmocka.h>
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+
+#include "crypto/siphash.h"
+#include "keys/cache.h"
+#include "support/world.h"
+
+static struct dk_err err;
+
+/* ---- a source of keys under the test's control
+ * --------------------------------------------------- */
+
+struct spring {
+    struct dk_core *core;
+    atomic_int calls;
+    atomic_int fail; /* a dk_rc */
+    atomic_int seed; /* another seed, other keys */
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool shut;
+    int inside;
+};
+
+/* What the key of a name begins with: 16 bytes that no other name has. */
+static struct dk_hash128 pattern(const struct dk_key_name *name, int seed)
+{
+    uint8_t key[16] = "a spring of keys", text[DK_TENANT_MAX + 8];
+    memcpy(text, name->tenant.s, name->tenant.n);
+    uint8_t *end = dk_put_u32(dk_put_u32(text + name->tenant.n, name->version), (uint32_t)seed);
+    return dk_siphash128(key, text, (size_t)(end - text));
+}
+
+static void pass_gate(struct spring *spring)
+{
+    pthread_mutex_lock(&spring->lock);
+    spring->inside++;
+    pthread_cond_broadcast(&spring->changed);
+    while (spring->shut) {
+        pthread_cond_wait(&spring->changed, &spring->lock);
+    }
+    spring->inside--;
+    pthread_mutex_unlock(&spring->lock);
+}
+
+static void set_gate(struct spring *spring, bool shut)
+{
+    pthread_mutex_lock(&spring->lock);
+    spring->shut = shut;
+    pthread_cond_broadcast(&spring->changed);
+    pthread_mutex_unlock(&spring->lock);
+}
+
+static void await_inside(struct spring *spring, int n)
+{
+    pthread_mutex_lock(&spring->lock);
+    while (spring->inside < n) {
+        pthread_cond_wait(&spring->changed, &spring->lock);
+    }
+    pthread_mutex_unlock(&spring->lock);
+}
+
+static dk_rc spring_get(void *self, const struct dk_key_name *name, struct dk_live_key *out,
+                        struct dk_err *e)
+{
+    struct spring *spring = self;
+    atomic_fetch_add(&spring->calls, 1);
+    pass_gate(spring);
+    dk_rc rc = (dk_rc)atomic_load(&spring->fail);
+    if (rc != DK_OK) {
+        return dk_err_set(e, rc, __FILE__, __LINE__, "the spring is dry");
+    }
+    *out = (struct dk_live_key){.version = name->version == 0 ? 1 : name->version, .messages = 7};
+    DK_TRY(dk_secret_new(spring->core->arena, DK_FIELD_SECRET, &out->okm, e));
+    struct dk_hash128 mark = pattern(name, atomic_load(&spring->seed));
+    memcpy(dk_secret_expose_for_crypto(&out->okm), &mark, sizeof mark);
+    memset(dk_secret_expose_for_crypto(&out->okm) + 16, 0xC0, DK_FIELD_SECRET - 16);
+    return DK_OK;
+}
+
+/* Names whose tenant begins with 'x' are not there. */
+static dk_rc spring_get_many(void *self, const struct dk_key_name *names, size_t count,
+                             struct dk_live_key *keys, dk_rc *rc, struct dk_err *e)
+{
+    for (size_t i = 0; i < count; i++) {
+        rc[i] = names[i].tenant.s[0] == 'x' ? DK_FAIL(e, NOT_FOUND, "no such tenant")
+                                            : spring_get(self, &names[i], &keys[i], e);
+    }
+    return DK_OK;
+}
+
+/* ---- a cache over it
+ * ------------------------------------------------------------------------------- */
+
+struct bench {
+    struct dk_test_world w;
+    struct dk_core core;
+    struct dk_fake *fake;
+    struct spring spring;
+    struct dk_cache *cache;
+    struct dk_key_source keys;
+};
+
+static void bench_open(struct bench *bench, size_t max_keys)
+{
+    struct dk_core *core = &bench->core;
+    struct dk_arena_report report;
+    memset(bench, 0, sizeof *bench);
+    dk_test_world_init(&bench->w);
+    core->world = &bench->w.world;
+    core->limits = dk_limits_default;
+    core->limits.max_keys = max_keys;
+    bench->fake = dk_fake_new();
+    DK_TEST_OK(err, dk_suite_open(core->world, &core->suite, &err));
+    DK_TEST_OK(err, dk_arena_open(core->world, max_keys + 512, &core->arena, &report, &err));
+    struct dk_provider_setup setup = {.world = core->world,
+                                      .suite = &core->suite,
+                                      .arena = core->arena,
+                                      .log = &core->log,
+                                      .test_arg = bench->fake};
+    DK_TEST_OK(err, dk_provider_open(&dk_fake_provider, &setup, &core->provider, &err));
+    bench->spring.core = core;
+    pthread_mutex_init(&bench->spring.lock, NULL);
+    pthread_cond_init(&bench->spring.changed, NULL);
+    struct dk_key_source below = {&bench->spring, spring_get, spring_get_many};
+    DK_TEST_OK(err, dk_cache_open(core, &below, &bench->cache, &err));
+    bench->keys = dk_cache_source(bench->cache);
+}
+
+static void bench_close(struct bench *bench)
+{
+    dk_cache_close(bench->cache);
+    dk_provider_close(bench->core.provider);
+    dk_arena_close(bench->core.arena);
+    dk_suite_close(&bench->core.suite);
+    dk_fake_free(bench->fake);
+    pthread_cond_destroy(&bench->spring.changed);
+    pthread_mutex_destroy(&bench->spring.lock);
+    assert_int_equal(bench->w.live, 0);
+}
+
+static struct dk_key_name name_of(const char *tenant, uint32_t version)
+{
+    struct dk_key_name name = {.version = version};
+    name.tenant.n = (uint8_t)strlen(tenant);
+    memcpy(name.tenant.s, tenant, name.tenant.n);
+    return name;
+}
+
+static struct dk_key_name nth_name(unsigned i)
+{
+    char tenant[32];
+    snprintf(tenant, sizeof tenant, "tenant-%u", i);
+    return name_of(tenant, 0);
+}
+
+static bool is_right(const struct dk_live_key *key, const struct dk_key_name *name, int seed)
+{
+    struct dk_hash128 mark = pattern(name, seed);
+    return key->okm.n == DK_FIELD_SECRET &&
+           memcmp(dk_secret_expose_for_crypto(&key->okm), &mark, sizeof mark) == 0;
+}
+
+/* Gets a key, checks that it is the name's, gives it back; `out` (may be NULL) keeps the rest. */
+static dk_rc get(struct bench *bench, struct dk_key_name name, struct dk_live_key *out)
+{
+    struct dk_live_key key = {0};
+    struct dk_err mine;
+    dk_err_clear(&mine);
+    dk_rc rc = bench->keys.get(bench->keys.self, &name, &key, &mine);
+    if (rc == DK_OK && !is_right(&key, &name, atomic_load(&bench->spring.seed))) {
+        rc = DK_E_INTERNAL;
+    }
+    dk_secret_free(bench->core.arena, &key.okm);
+    if (out != NULL) {
+        *out = key;
+    }
+    return rc;
+}
+
+static int calls(struct bench *bench)
+{
+    return atomic_load(&bench->spring.calls);
+}
+
+/* True when the pattern of a name's key is anywhere in the locked memory. */
+static bool in_arena(struct bench *bench, struct dk_key_name name)
+{
+    size_t n;
+    struct dk_hash128 mark = pattern(&name, atomic_load(&bench->spring.seed));
+    const uint8_t *all = dk_arena_expose_whole_for_file(bench->core.arena, &n);
+    for (size_t i = 0; i + sizeof mark <= n; i += 8) {
+        if (memcmp(all + i, &mark, sizeof mark) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- one flight a key
+ * ------------------------------------------------------------------------------ */
+
+enum { CROWD = 200 };
+
+struct crowd {
+    struct bench bench;
+    bool same;
+    atomic_int arrived, good, failed;
+};
+
+static void get_in_crowd(void *arg, size_t index)
+{
+    struct crowd *crowd = arg;
+    atomic_fetch_add(&crowd->arrived, 1);
+    dk_rc rc =
+        get(&crowd->bench, crowd->same ? name_of("acme", 0) : nth_name((unsigned)index), NULL);
+    atomic_fetch_add(rc == DK_OK ? &crowd->good : &crowd->failed, 1);
+}
+
+/* Index CROWD opens the gate once all others are there. */
+static void get_or_open_gate(void *arg, size_t index)
+{
+    struct crowd *crowd = arg;
+    if (index < CROWD) {
+        get_in_crowd(arg, index);
+        return;
+    }
+    while (atomic_load(&crowd->arrived) < CROWD) {
+        sched_yield();
+    }
+    await_inside(&crowd->bench.spring, crowd->same ? 1 : 64);
+    set_gate(&crowd->bench.spring, false);
+}
+
+static void F47_R12_200_threads_and_one_cold_key_make_one_call(void **state)
+{
+    (void)state;
+    static struct crowd crowd;
+    memset(&crowd, 0, sizeof crowd);
+    crowd.same = true;
+    bench_open(&crowd.bench, 64);
+    set_gate(&crowd.bench.spring, true);
+    dk_test_threads(CROWD + 1, get_or_open_gate, &crowd);
+    assert_int_equal(crowd.good, CROWD);
+    assert_int_equal(calls(&crowd.bench), 1);
+    bench_close(&crowd.bench);
+}
+
+static void F47_a_failure_is_told_to_all_who_wait_and_is_not_kept(void **state)
+{
+    (void)state;
+    static struct crowd crowd;
+    memset(&crowd, 0, sizeof crowd);
+    crowd.same = true;
+    bench_open(&crowd.bench, 64);
+    set_gate(&crowd.bench.spring, true);
+    atomic_store(&crowd.bench.spring.fail, DK_E_UNREACHABLE);
+    dk_test_threads(CROWD + 1, get_or_open_gate, &crowd);
+    assert_int_equal(crowd.failed, CROWD);
+    int failed_calls = calls(&crowd.bench);
+    assert_int_equal(dk_cache_stats(crowd.bench.cache).failures, failed_calls);
+    atomic_store(&crowd.bench.spring.fail, DK_OK);
+    assert_int_equal(get(&crowd.bench, name_of("acme", 0), NULL), DK_OK);
+    assert_int_equal(calls(&crowd.bench), failed_calls + 1);
+    bench_close(&crowd.bench);
+}
+
+static void many_keys_fly_at_once_and_more_wait_for_a_place(void **state)
+{
+    (void)state;
+    static struct crowd crowd;
+    memset(&crowd, 0, sizeof crowd);
+    bench_open(&crowd.bench, 1024);
+    set_gate(&crowd.bench.spring, true);
+    dk_test_threads(CROWD + 1, get_or_open_gate, &crowd);
+    assert_int_equal(crowd.good, CROWD);
+    assert_int_equal(calls(&crowd.bench), CROWD);
+    bench_close(&crowd.bench);
+}
+
+static void *get_acme(void *arg)
+{
+    struct bench *bench = arg;
+    return get(bench, name_of("acme", 0), NULL) == DK_OK ? bench : NULL;
+}
+
+static void R13_what_is_forgotten_during_its_flight_is_not_kept(void **state)
+{
+    (void)state;
+    struct bench bench;
+    pthread_t thread;
+    void *good = NULL;
+    struct dk_tenant acme = name_of("acme", 0).tenant;
+    bench_open(&bench, 64);
+    set_gate(&bench.spring, true);
+    assert_int_equal(pthread_create(&thread, NULL, get_acme, &bench), 0);
+    await_inside(&bench.spring, 1);
+    dk_cache_forget(bench.cache, &acme, 1);
+    set_gate(&bench.spring, false);
+    pthread_join(thread, &good);
+    assert_non_null(good); /* who asked before is served */
+    struct dk_key_name name = name_of("acme", 0);
+    assert_false(dk_cache_has(bench.cache, &name));
+    assert_int_equal(get(&bench, name, NULL), DK_OK);
+    assert_int_equal(calls(&bench), 2);
+    assert_true(dk_cache_has(bench.cache, &name));
+    bench_close(&bench);
+}
+
+/* ---- time
+ * ------------------------------------------------------------------------------------------ */
+
+static void R13_a_key_is_fresh_for_its_ttl_counted_from_the_fetch(void **state)
+{
+    (void)state;
+    struct bench bench;
+    struct dk_live_key first, again;
+    bench_open(&bench, 64);
+    int64_t ttl = bench.core.limits.ttl_ms, born = bench.w.mono_ms;
+    assert_int_equal(get(&bench, name_of("acme", 0), &first), DK_OK);
+    assert_int_equal(first.fresh_until_ms, born + ttl);
+    for (int i = 1; i <= 4; i++) { /* use does not keep it young */
+        bench.w.mono_ms = born + i * ttl / 4 - 1;
+        assert_int_equal(get(&bench, name_of("acme", 0), &again), DK_OK);
+        assert_int_equal(again.fresh_until_ms, born + ttl);
+    }
+    assert_int_equal(calls(&bench), 1);
+    bench.w.mono_ms = born + ttl;
+    assert_int_equal(get(&bench, name_of("acme", 0), &again), DK_OK);
+    assert_int_equal(calls(&bench), 2);
+    assert_int_equal(again.fresh_until_ms, born + 2 * ttl);
+    assert_int_equal(again.slot, first.slot); /* the same key: contexts made of it stay good */
+    assert_int_equal(again.generation, first.generation);
+    bench_close(&bench);
+}
+
+static void another_key_at_the_refresh_ends_the_generation(void **state)
+{
+    (void)state;
+    struct bench bench;
+    struct dk_live_key first, again;
+    bench_open(&bench, 64);
+    assert_int_equal(get(&bench, name_of("acme", 0), &first), DK_OK);
+    const _Atomic uint32_t *generation = dk_cache_generation(bench.cache, first.slot);
+    assert_int_equal(atomic_load(generation), first.generation);
+    bench.w.mono_ms += bench.core.limits.ttl_ms;
+    atomic_store(&bench.spring.seed, 2);
+    assert_int_equal(get(&bench, name_of("acme", 0), &again), DK_OK);
+    assert_int_not_equal(again.generation, first.generation);
+    assert_int_equal(dk_cache_add_messages(bench.cache, first.slot, first.generation, 5), 0);
+    assert_int_equal(dk_cache_add_messages(bench.cache, again.slot, again.generation, 5), 12);
+    bench_close(&bench);
+}
+
+static void R17_an_outage_is_bridged_up_to_the_hard_ttl(void **state)
+{
+    (void)state;
+    static const dk_rc outages[] = {DK_E_UNREACHABLE, DK_E_BUSY, DK_E_STORE, DK_E_IO, DK_E_NOMEM};
+    for (size_t i = 0; i < sizeof outages / sizeof outages[0]; i++) {
+        struct bench bench;
+        bench_open(&bench, 64);
+        int64_t born = bench.w.mono_ms;
+        assert_int_equal(get(&bench, name_of("acme", 0), NULL), DK_OK);
+        atomic_store(&bench.spring.fail, (int)outages[i]);
+        bench.w.mono_ms = born + bench.core.limits.ttl_ms;
+        assert_int_equal(get(&bench, name_of("acme", 0), NULL), DK_OK);
+        assert_int_equal(calls(&bench), 2);
+        assert_int_equal(get(&bench, name_of("acme", 0), NULL), DK_OK); /* no storm of retries */
+        assert_int_equal(calls(&bench), 2);
+        assert_int_equal(get(&bench, name_of("globex", 0), NULL), outages[i]); /* a cold one */
+        bench.w.mono_ms = born + bench.core.limits.hard_ttl_ms - 1;
+        assert_int_equal(get(&bench, name_of("acme", 0), NULL), DK_OK);
+        bench.w.mono_ms = born + bench.core.limits.hard_ttl_ms + 1000;
+        assert_int_equal(get(&bench, name_of("acme", 0), NULL), outages[i]);
+        assert_false(in_arena(&bench, name_of("acme", 0)));
+        atomic_store(&bench.spring.fail, DK_OK);
+        assert_int_equal(get(&bench, name_of("acme", 0), NULL), DK_OK);
+        bench_close(&bench);
+    }
+}
+
+/* The hard TTL ends at its time, also when a retry was planned for later. */
+static void R17_a_planned_retry_does_not_outlast_the_hard_ttl(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_open(&bench, 64);
+    int64_t born = bench.w.mono_ms;
+    assert_int_equal(get(&bench, name_of("acme", 0), NULL), DK_OK);
+    atomic_store(&bench.spring.fail, DK_E_UNREACHABLE);
+    bench.w.mono_ms = born + bench.core.limits.hard_ttl_ms - 1;
+    struct dk_live_key last;
+    assert_int_equal(get(&bench, name_of("acme", 0), &last), DK_OK);
+    assert_true(last.fresh_until_ms <= born + bench.core.limits.hard_ttl_ms);
+    bench.w.mono_ms = born + bench.core.limits.hard_ttl_ms;
+    assert_int_equal(get(&bench, name_of("acme", 0), NULL), DK_E_UNREACHABLE);
+    bench_close(&bench);
+}
+
+static void what_the_registry_refuses_is_not_served_from_memory(void **state)
+{
+    (void)state;
+    static const dk_rc refusals[] = {DK_E_DISABLED, DK_E_PURGED, DK_E_COMPROMISED, DK_E_TAMPERED,
+                                     DK_E_PROVIDER};
+    for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
+        struct bench bench;
+        bench_open(&bench, 64);
+        assert_int_equal(get(&bench, name_of("acme", 0), NULL), DK_OK);
+        atomic_store(&bench.spring.fail, (int)refusals[i]);
+        bench.w.mono_ms += bench.core.limits.ttl_ms;
+        assert_int_equal(get(&bench, name_of("acme", 0), NULL), refusals[i]);
+        assert_false(in_arena(&bench, name_of("acme", 0)));
+        assert_int_equal(dk_cache_stats(bench.cache).keys, 0);
+        bench_close(&bench);
+    }
+}
+
+/* ---- bounds
+ * ---------------------------------------------------------------------------------------- */
+
+static void R14_a_full_cache_evicts_and_what_goes_is_wiped(void **state)
+{
+    (void)state;
+    enum { MAX = 16, ALL = 100 };
+    struct bench bench;
+    bench_open(&bench, MAX);
+    for (unsigned i = 0; i < ALL; i++) {
+        assert_int_equal(get(&bench, nth_name(i), NULL), DK_OK);
+        assert_true(dk_cache_stats(bench.cache).keys <= MAX);
+    }
+    struct dk_cache_stats stats = dk_cache_stats(bench.cache);
+    assert_int_equal(stats.keys, MAX);
+    assert_int_equal(stats.evictions, ALL - MAX);
+    assert_int_equal(stats.loads, ALL);
+    int held = 0;
+    for (unsigned i = 0; i < ALL; i++) {
+        struct dk_key_name name = nth_name(i);
+        bool has = dk_cache_has(bench.cache, &name);
+        assert_int_equal(in_arena(&bench, name), has);
+        held += has;
+    }
+    assert_int_equal(held, MAX);
+    bench_close(&bench);
+}
+
+static void F48_what_is_used_stays_while_others_churn(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_open(&bench, 16);
+    for (unsigned i = 0; i < 500; i++) {
+        assert_int_equal(get(&bench, name_of("acme", 0), NULL), DK_OK);
+        assert_int_equal(get(&bench, nth_name(i), NULL), DK_OK);
+    }
+    assert_true(calls(&bench) < 505); /* of 500 uses nearly all find it */
+    bench_close(&bench);
+}
+
+static void R13_forgetting_a_tenant_drops_all_its_versions_and_no_other(void **state)
+{
+    (void)state;
+    struct bench bench;
+    struct dk_tenant acme = name_of("acme", 0).tenant;
+    bench_open(&bench, 64);
+    for (uint32_t v = 0; v < 5; v++) {
+        assert_int_equal(get(&bench, name_of("acme", v), NULL), DK_OK);
+        assert_int_equal(get(&bench, name_of("globex", v), NULL), DK_OK);
+    }
+    dk_cache_forget(bench.cache, &acme, 1);
+    for (uint32_t v = 0; v < 5; v++) {
+        struct dk_key_name name = name_of("globex", v);
+        assert_true(dk_cache_has(bench.cache, &name));
+        assert_false(in_arena(&bench, name_of("acme", v)));
+    }
+    assert_int_equal(dk_cache_stats(bench.cache).keys, 5);
+    bench_close(&bench);
+}
+
+static void I21_100000_tenants_never_get_another_ones_key(void **state)
+{
+    (void)state;
+    enum { ALL = 100000 };
+    struct bench bench;
+    uint64_t seed = 21;
+    bench_open(&bench, ALL);
+    for (unsigned i = 0; i < ALL; i++) {
+        assert_int_equal(get(&bench, nth_name(i), NULL), DK_OK);
+    }
+    assert_int_equal(dk_cache_stats(bench.cache).keys, ALL);
+    for (unsigned i = 0; i < ALL; i++) {
+        unsigned which = (unsigned)(dk_test_random(&seed) % ALL);
+        assert_int_equal(get(&bench, nth_name(which), NULL), DK_OK);
+    }
+    assert_int_equal(calls(&bench), ALL);
+    bench_close(&bench);
+}
+
+static void I21_in_a_small_cache_slots_change_hands_and_keys_do_not(void **state)
+{
+    (void)state;
+    struct bench bench;
+    uint64_t seed = 22;
+    bench_open(&bench, 1500); /* two chunks, many names a bucket */
+    for (unsigned i = 0; i < 50000; i++) {
+        struct dk_key_name name = nth_name((unsigned)(dk_test_random(&seed) % 5000));
+        name.version = (uint32_t)(dk_test_random(&seed) % 3);
+        assert_int_equal(get(&bench, name, NULL), DK_OK);
+    }
+    assert_int_equal(dk_cache_stats(bench.cache).keys, 1500);
+    bench_close(&bench);
+}
+
+/* ---- batches, memory, fork
+ * -------------------------------------------------------------------------- */
+
+static void R27_of_many_each_has_its_own_answer(void **state)
+{
+    (void)state;
+    struct bench bench;
+    struct dk_key_name names[] = {name_of("acme", 0), name_of("xenon", 0), name_of("globex", 3)};
+    struct dk_live_key keys[3] = {0};
+    dk_rc rc[3];
+    bench_open(&bench, 64);
+    DK_TEST_OK(err, bench.keys.get_many(bench.keys.self, names, 3, keys, rc, &err));
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(rc[i], i == 1 ? DK_E_NOT_FOUND : DK_OK);
+        assert_int_equal(dk_cache_has(bench.cache, &names[i]), i != 1);
+        assert_true(i == 1 || is_right(&keys[i], &names[i], 0));
+        dk_secret_free(bench.core.arena, &keys[i].okm);
+    }
+    bench_close(&bench);
+}
+
+static void F01_without_memory_a_key_is_not_kept_and_not_leaked(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_open(&bench, 64);
+    bench.w.fail_alloc_all = bench.w.allocs + 1;
+    for (int i = 0; i < 1000; i++) { /* more often than there are cells */
+        assert_int_equal(get(&bench, name_of("acme", 0), NULL), DK_E_NOMEM);
+    }
+    bench.w.fail_alloc_all = 0;
+    assert_int_equal(get(&bench, name_of("acme", 0), NULL), DK_OK);
+    bench_close(&bench);
+}
+
+static int use_in_child(void *arg)
+{
+    struct bench *bench = arg;
+    struct dk_key_name name = name_of("acme", 0);
+    dk_arena_reset(bench->core.arena);
+    dk_arena_revive(bench->core.arena);
+    dk_cache_after_fork(bench->cache);
+    DK_TEST_CHILD(!dk_cache_has(bench->cache, &name));
+    DK_TEST_CHILD(get(bench, name, NULL) == DK_OK);
+    DK_TEST_CHILD(calls(bench) == 2);
+    for (unsigned i = 0; i < 100; i++) {
+        DK_TEST_CHILD(get(bench, nth_name(i), NULL) == DK_OK);
+    }
+    DK_TEST_CHILD(dk_cache_stats(bench->cache).keys == 64);
+    return 0;
+}
+
+static void a_child_process_fetches_its_keys_again(void **state)
+{
+    (void)state;
+    struct bench bench;
+    struct dk_live_key key;
+    bench_open(&bench, 64);
+    assert_int_equal(get(&bench, name_of("acme", 0), &key), DK_OK);
+    assert_true(dk_test_in_child(false, use_in_child, &bench));
+    assert_int_equal(get(&bench, name_of("acme", 0), NULL), DK_OK);
+    assert_int_equal(calls(&bench), 1);
+    bench_close(&bench);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(F47_R12_200_threads_and_one_cold_key_make_one_call),
+        cmocka_unit_test(F47_a_failure_is_told_to_all_who_wait_and_is_not_kept),
+        cmocka_unit_test(many_keys_fly_at_once_and_more_wait_for_a_place),
+        cmocka_unit_test(R13_what_is_forgotten_during_its_flight_is_not_kept),
+        cmocka_unit_test(R13_a_key_is_fresh_for_its_ttl_counted_from_the_fetch),
+        cmocka_unit_test(another_key_at_the_refresh_ends_the_generation),
+        cmocka_unit_test(R17_an_outage_is_bridged_up_to_the_hard_ttl),
+        cmocka_unit_test(R17_a_planned_retry_does_not_outlast_the_hard_ttl),
+        cmocka_unit_test(what_the_registry_refuses_is_not_served_from_memory),
+        cmocka_unit_test(R14_a_full_cache_evicts_and_what_goes_is_wiped),
+        cmocka_unit_test(F48_what_is_used_stays_while_others_churn),
+        cmocka_unit_test(R13_forgetting_a_tenant_drops_all_its_versions_and_no_other),
+        cmocka_unit_test(I21_100000_tenants_never_get_another_ones_key),
+        cmocka_unit_test(I21_in_a_small_cache_slots_change_hands_and_keys_do_not),
+        cmocka_unit_test(R27_of_many_each_has_its_own_answer),
+        cmocka_unit_test(F01_without_memory_a_key_is_not_kept_and_not_leaked),
+        cmocka_unit_test(a_child_process_fetches_its_keys_again),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
