@@ -196,7 +196,7 @@ static unsigned next_round(const struct sweep *s, bool and_all_after)
         return s->n + 1;
     }
 #ifdef DK_SANITIZED
-    return s->n + (s->n < 40 ? 1 : 97);
+    return s->n + (s->n < 40 ? 1 : and_all_after ? 197 : 97);
 #else
     return s->n + (s->n < 200 ? 1 : and_all_after ? 31 : 7);
 #endif
