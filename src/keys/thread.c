@@ -353,10 +353,12 @@ dk_rc dk_thread_key(struct dk_thread *thread, const struct dk_key_name *name,
         hot = replace_locked(thread, hot, name, key, aead, generation);
         pthread_mutex_unlock(&threads->lock);
     }
-    int64_t pending = name->version == DK_VERSION_ACTIVE
-                          ? dk_counts_pending(threads->core->counts, &name->tenant, key->version)
-                          : 0;
-    DK_TRY(check_budget(threads->core, hot, (struct folded){key->messages, pending}, err));
+    struct folded known = {0, 0}; /* what opens has no budget */
+    if (name->version == DK_VERSION_ACTIVE) {
+        known.sum = key->messages;
+        known.pending = dk_counts_pending(threads->core->counts, &name->tenant, key->version);
+    }
+    DK_TRY(check_budget(threads->core, hot, known, err));
     hot->fresh_until_ms = key->fresh_until_ms;
     *out = hot;
     return DK_OK;
