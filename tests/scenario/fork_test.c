@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <cmocka.h>
 
+#include <pthread.h>
+#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -224,6 +226,194 @@ static void I18_forks_under_load_give_right_bytes_or_a_clear_no(void **state)
     dk_place_free(&place);
 }
 
+/* ---- a family: children by the half dozen, what they seal, whom they wait for ------------------
+ */
+
+enum { CHILDREN = 4, EACH = 300, HEAD = 5 + 16, NONCE = 12 };
+
+/* What children hand back: lives in shared memory. */
+struct shared {
+    uint8_t nonces[(CHILDREN + 1) * EACH][NONCE];
+    struct dk_test_value values[CHILDREN + 1];
+};
+
+struct family {
+    struct dk_place place;
+    struct dekhand *d;
+    struct dk_test_value before;
+    struct shared *shared;
+};
+
+static void family_new(struct family *family, bool fake)
+{
+    memset(family, 0, sizeof *family);
+    dk_place_new(&family->place, fake);
+    family->d = dk_place_open(&family->place);
+    family->shared = dk_test_shared(sizeof *family->shared);
+    ASSERT_CODE(dk_test_encrypt(family->d, "acme", "before", &family->before), OK);
+}
+
+static void family_free(struct family *family)
+{
+    dk_place_close(family->d);
+    dk_place_free(&family->place);
+}
+
+/* Seals EACH values of one byte; their nonces go to the family's table. */
+static int seal_some(struct family *family, size_t who)
+{
+    for (size_t i = 0; i < EACH; i++) {
+        uint8_t out[64];
+        struct dekhand_item item = {.tenant = "acme",
+                                    .format = DEKHAND_BINARY,
+                                    .in = "x",
+                                    .in_size = 1,
+                                    .out = out,
+                                    .capacity = sizeof out};
+        DK_TEST_CHILD(dekhand_encrypt(family->d, &item, NULL) == DEKHAND_OK);
+        memcpy(family->shared->nonces[who * EACH + i], out + HEAD, NONCE);
+    }
+    return 0;
+}
+
+static int live_on(void *arg, size_t index)
+{
+    struct family *family = arg;
+    DK_TEST_CHILD(dk_test_decrypt(family->d, "acme", &family->before, "before") == DEKHAND_OK);
+    DK_TEST_CHILD(seal_some(family, index) == 0);
+    DK_TEST_CHILD(dk_test_encrypt(family->d, "acme", "of a child",
+                                  &family->shared->values[index]) == DEKHAND_OK);
+    DK_TEST_CHILD(dekhand_close(family->d, NULL) == DEKHAND_OK);
+    return 0;
+}
+
+static int compare_nonces(const void *a, const void *b)
+{
+    return memcmp(a, b, NONCE);
+}
+
+static void I18_R25_children_go_on_and_no_nonce_comes_twice(void **state)
+{
+    (void)state;
+    struct family family;
+    family_new(&family, false); /* a warm cache, a nonce pool in its middle */
+    assert_true(dk_test_processes(CHILDREN, live_on, &family));
+    assert_int_equal(seal_some(&family, CHILDREN), 0);
+    uint8_t *all = family.shared->nonces[0];
+    qsort(all, (CHILDREN + 1) * EACH, NONCE, compare_nonces);
+    for (size_t i = 1; i < (CHILDREN + 1) * EACH; i++) {
+        assert_memory_not_equal(all + (i - 1) * NONCE, all + i * NONCE, NONCE);
+    }
+    for (size_t i = 0; i < CHILDREN; i++) {
+        ASSERT_CODE(dk_test_decrypt(family.d, "acme", &family.shared->values[i], "of a child"), OK);
+        assert_true(dk_place_reads(&family.place, "acme", &family.shared->values[i], "of a child"));
+    }
+    family_free(&family);
+}
+
+static int fails_then_works(void *arg)
+{
+    struct family *family = arg;
+    struct dk_test_value value;
+    dk_fake_down(family->place.fake);
+    DK_TEST_CHILD(dk_test_encrypt(family->d, "acme", "x", &value) == DEKHAND_E_UNREACHABLE);
+    DK_TEST_CHILD(dk_test_decrypt(family->d, "acme", &family->before, "before") ==
+                  DEKHAND_E_UNREACHABLE);
+    dk_fake_up(family->place.fake);
+    DK_TEST_CHILD(dk_test_encrypt(family->d, "acme", "x", &value) == DEKHAND_OK);
+    DK_TEST_CHILD(dk_test_decrypt(family->d, "acme", &value, "x") == DEKHAND_OK);
+    DK_TEST_CHILD(dekhand_close(family->d, NULL) == DEKHAND_OK);
+    return 0;
+}
+
+static void R4_a_child_without_provider_gets_errors_and_recovers(void **state)
+{
+    (void)state;
+    struct family family;
+    family_new(&family, true);
+    assert_true(dk_test_in_child(false, fails_then_works, &family));
+    ASSERT_CODE(dk_test_decrypt(family.d, "acme", &family.before, "before"), OK);
+    assert_int_equal(atomic_load(&family.place.fake->calls[DK_FAKE_AFTER_FORK]) >= 1, 1);
+    family_free(&family);
+}
+
+/* Another thread is in the middle of a fetch: its flight does not exist in the child. */
+static void *fetch(void *arg)
+{
+    struct family *family = arg;
+    struct dk_test_value value;
+    return dk_test_encrypt(family->d, "globex", "x", &value) == DEKHAND_OK ? arg : NULL;
+}
+
+static int use_beside_flight(void *arg)
+{
+    struct family *family = arg;
+    struct dk_test_value value;
+    pthread_mutex_init(&family->place.fake->lock, NULL); /* the fake's, not the library's */
+    DK_TEST_CHILD(dk_test_decrypt(family->d, "acme", &family->before, "before") == DEKHAND_OK);
+    DK_TEST_CHILD(dk_test_encrypt(family->d, "globex", "y", &value) == DEKHAND_OK);
+    DK_TEST_CHILD(dk_test_decrypt(family->d, "globex", &value, "y") == DEKHAND_OK);
+    return 0;
+}
+
+static void a_child_does_not_wait_for_a_flight_of_its_parent(void **state)
+{
+    (void)state;
+    struct family family;
+    pthread_t thread;
+    void *good = NULL;
+    family_new(&family, true);
+    dk_fake_shut_gate(family.place.fake);
+    assert_int_equal(pthread_create(&thread, NULL, fetch, &family), 0);
+    dk_fake_await(family.place.fake, 1); /* it is at the provider: in no transaction */
+    int child = dk_test_child_start(false, use_beside_flight, &family);
+    dk_fake_open_gate(family.place.fake);
+    bool child_good = dk_test_child_end(child);
+    pthread_join(thread, &good);
+    assert_true(child_good);
+    assert_non_null(good);
+    assert_int_equal(dk_place_number(&family.place, "SELECT count(*) FROM encryption_keys"), 2);
+    family_free(&family);
+}
+
+/* ---- threads of a child
+ * ---------------------------------------------------------------------------------- */
+
+struct crowd {
+    struct family *family;
+    atomic_int bad;
+};
+
+static void use(void *arg, size_t index)
+{
+    struct crowd *crowd = arg;
+    struct dk_test_value value;
+    (void)index;
+    int opened = dk_test_decrypt(crowd->family->d, "acme", &crowd->family->before, "before");
+    int sealed = dk_test_encrypt(crowd->family->d, "acme", "x", &value);
+    atomic_fetch_add(&crowd->bad, opened != DEKHAND_OK || sealed != DEKHAND_OK);
+}
+
+static int use_with_threads(void *arg)
+{
+    struct crowd crowd = {.family = arg};
+    dk_test_threads(16, use, &crowd); /* one recovers, the others wait for it */
+    DK_TEST_CHILD(crowd.bad == 0);
+    DK_TEST_CHILD(dekhand_close(crowd.family->d, NULL) == DEKHAND_OK);
+    return 0;
+}
+
+static void threads_of_a_child_come_at_once(void **state)
+{
+    (void)state;
+    struct family family;
+    family_new(&family, false);
+    for (int i = 0; i < 5; i++) {
+        assert_true(dk_test_in_child(false, use_with_threads, &family));
+    }
+    family_free(&family);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -233,6 +423,10 @@ int main(void)
         cmocka_unit_test(a_child_without_the_master_key_file_says_so),
         cmocka_unit_test(a_child_of_a_fork_inside_a_transaction_is_told),
         cmocka_unit_test(I18_forks_under_load_give_right_bytes_or_a_clear_no),
+        cmocka_unit_test(I18_R25_children_go_on_and_no_nonce_comes_twice),
+        cmocka_unit_test(R4_a_child_without_provider_gets_errors_and_recovers),
+        cmocka_unit_test(a_child_does_not_wait_for_a_flight_of_its_parent),
+        cmocka_unit_test(threads_of_a_child_come_at_once),
     };
     return cmocka_run_group_tests_name("fork", tests, NULL, NULL);
 }
