@@ -3,6 +3,7 @@
 
 #include <sched.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "door.h"
 #include "keys/inspect.h"
@@ -47,12 +48,23 @@ int dk_door_leave(dk_rc rc, const struct dk_err *err, struct dekhand_error *erro
 
 /* ---- open, close, fork ---------------------------------------------------------------------- */
 
+/* Before the provider is asked: without a registry a missing master key is no loss. */
+static dk_rc check_initialised(struct dekhand *d, struct dk_err *err)
+{
+    bool exists = false;
+    DK_TRY(d->core.store.ops->exists(d->core.store.self, &exists, err));
+    return exists ? DK_OK
+                  : DK_FAIL(err, CONFIG, "there is no registry at %s yet: run `dekhand init`",
+                            d->places.database_url);
+}
+
 static dk_rc open_all(struct dekhand *d, const struct dekhand_config *config,
                       const struct dk_parts *parts, struct dk_settings *settings,
                       struct dk_err *err)
 {
     DK_TRY(dk_wire_settings(config, settings, &d->core.log, err));
     DK_TRY(dk_wire_core(d, config, settings, parts, err));
+    DK_TRY(check_initialised(d, err));
     DK_TRY(dk_wire_provider(d, settings, parts, err));
     DK_TRY(dk_registry_open(&d->core, err));
     return dk_manager_open(&d->core, &d->manager, err);
@@ -138,10 +150,14 @@ static dk_rc recover(struct dekhand *d, struct dk_err *err)
 static dk_rc enter_forked(struct dekhand *d, struct dk_err *err)
 {
     dk_rc rc = DK_OK;
-    int idle = 0;
-    while (!atomic_compare_exchange_weak(&d->recovering, &idle, 1)) {
-        idle = 0;
-        sched_yield();
+    int self = (int)getpid();
+    int who = 0;
+    /* A pid that is not ours was copied by a fork in the midst of a recovery: nobody is at it. */
+    while (!atomic_compare_exchange_weak(&d->recovering, &who, self)) {
+        if (who == self) {
+            sched_yield();
+            who = 0;
+        }
     }
     if (dk_arena_forked(d->core.arena)) {
         rc = recover(d, err);
@@ -192,7 +208,8 @@ int dekhand_decrypted_size(const void *value, size_t size, size_t *out, struct d
     struct dk_err err;
     struct dk_field_parts parts;
     dk_err_clear(&err);
-    dk_rc rc = parse_value(value, size, &parts, &err);
+    dk_rc rc = out == NULL ? DK_FAIL(&err, USAGE, "no place for the result")
+                           : parse_value(value, size, &parts, &err);
     if (rc == DK_OK) {
         *out = parts.plain_size;
     }
@@ -205,7 +222,8 @@ int dekhand_value_version(const void *value, size_t size, uint32_t *out,
     struct dk_err err;
     struct dk_field_parts parts;
     dk_err_clear(&err);
-    dk_rc rc = parse_value(value, size, &parts, &err);
+    dk_rc rc = out == NULL ? DK_FAIL(&err, USAGE, "no place for the result")
+                           : parse_value(value, size, &parts, &err);
     if (rc == DK_OK) {
         *out = parts.version;
     }
@@ -348,20 +366,25 @@ static size_t collect_names(struct dekhand *d, enum way way, const struct dekhan
     return n;
 }
 
-/* One look-up for all keys of the batch that memory lacks. */
-static dk_rc prefetch(struct dekhand *d, enum way way, const struct dekhand_item *items,
-                      size_t count, struct dk_err *err)
+/* One look-up for all keys of the batch that memory lacks. Best effort: each item asks again. */
+static void prefetch(struct dekhand *d, enum way way, const struct dekhand_item *items,
+                     size_t count)
 {
     struct dk_key_name *names = dk_mem_alloc(&d->world.mem, count * sizeof *names);
-    if (names == NULL) {
-        return DK_FAIL(err, NOMEM, "no memory for a batch of %zu", count);
-    }
-    size_t n = collect_names(d, way, items, count, names);
+    size_t n = names == NULL ? 0 : collect_names(d, way, items, count, names);
     if (n > 0) {
         dk_manager_prefetch(d->manager, names, n);
     }
     dk_mem_free(&d->world.mem, names);
-    return DK_OK;
+}
+
+/* A batch that could not begin: no item may look as if it had gone well. */
+static void fail_items(struct dekhand_item *items, size_t count, dk_rc rc)
+{
+    for (size_t i = 0; i < count; i++) {
+        items[i].code = (int)rc;
+        items[i].size = 0;
+    }
 }
 
 static dk_rc run_items(struct dekhand *d, enum way way, struct dekhand_item *items, size_t count,
@@ -384,17 +407,19 @@ static int run_batch(struct dekhand *d, enum way way, struct dekhand_item *items
 {
     struct dk_err err;
     dk_err_clear(&err);
+    if (count == 0) {
+        return dk_door_leave(dk_door_enter(d, &err), &err, error);
+    }
+    if (items == NULL) {
+        return dk_door_leave(DK_FAIL(&err, USAGE, "a batch of NULL with a count"), &err, error);
+    }
     dk_rc rc = dk_door_enter(d, &err);
-    if (rc == DK_OK && items == NULL && count > 0) {
-        rc = DK_FAIL(&err, USAGE, "a batch of NULL with a count");
+    if (rc != DK_OK) {
+        fail_items(items, count, rc);
+        return dk_door_leave(rc, &err, error);
     }
-    if (rc == DK_OK && count > 0) {
-        rc = prefetch(d, way, items, count, &err);
-    }
-    if (rc == DK_OK) {
-        rc = run_items(d, way, items, count, &err);
-    }
-    return dk_door_leave(rc, &err, error);
+    prefetch(d, way, items, count);
+    return dk_door_leave(run_items(d, way, items, count, &err), &err, error);
 }
 
 int dekhand_encrypt_batch(struct dekhand *d, struct dekhand_item *items, size_t count,
@@ -502,6 +527,9 @@ int dekhand_keys(struct dekhand *d, const char *tenant,
     struct keys_call call = {d, each, arg};
     dk_err_clear(&err);
     dk_rc rc = dk_door_enter(d, &err);
+    if (rc == DK_OK && each == NULL) {
+        rc = DK_FAIL(&err, USAGE, "nobody is there to be told the keys");
+    }
     if (rc == DK_OK && tenant != NULL) {
         rc = dk_tenant_parse(dk_view_str(tenant), &parsed, &err);
     }

@@ -44,6 +44,9 @@ static dk_rc make_master_key(struct dekhand *d, bool *made, struct dk_err *err)
         dk_rc rc = dk_inspect_keys(&d->core, NULL, found_key, missing, &exists);
         (void)rc;
     }
+    if (dk_file_exists(d->places.master_key)) {
+        return DK_OK; /* another init made it, and the registry's key, since the first look */
+    }
     if (missing[0] != '\0') {
         return DK_FAIL(err, NO_MASTER_KEY,
                        "the registry is wrapped under master key %s, which is not here: copy "
@@ -146,7 +149,7 @@ static dk_rc export_key(struct dekhand *d, const char *tenant, uint32_t version,
                        "a key leaves only when it is asked for by name: "
                        "--allow-key-export, or allow = true");
     }
-    if (tenant == NULL || version == 0 || version > DK_FIELD_VERSION_MAX) {
+    if (out == NULL || tenant == NULL || version == 0 || version > DK_FIELD_VERSION_MAX) {
         return DK_FAIL(err, USAGE, "a tenant and a version from 1 on are needed");
     }
     DK_TRY(dk_tenant_parse(dk_view_str(tenant), &name.tenant, err));
@@ -193,6 +196,9 @@ int dekhand_history(struct dekhand *d, const char *tenant, size_t limit,
     struct history_call call = {each, arg};
     dk_err_clear(&err);
     dk_rc rc = dk_door_enter(d, &err);
+    if (rc == DK_OK && each == NULL) {
+        rc = DK_FAIL(&err, USAGE, "nobody is there to be told the history");
+    }
     if (rc == DK_OK && tenant != NULL) {
         rc = dk_tenant_parse(dk_view_str(tenant), &parsed, &err);
     }

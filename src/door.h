@@ -34,7 +34,7 @@ struct dekhand {
     struct dk_manager *manager;
     void (*log)(void *arg, enum dekhand_log_level level, const char *line, size_t length);
     void *log_arg;
-    atomic_int recovering; /* 1 while one thread of a child process opens everything again */
+    atomic_int recovering; /* the pid of a child whose thread opens everything again; 0 = none */
 };
 
 /* dekhand_open() and dekhand_init() with parts. */

@@ -43,6 +43,9 @@ dk_rc dk_wire_settings(const struct dekhand_config *config, struct dk_settings *
     if (!config->ignore_environment) {
         DK_TRY(dk_settings_read_environment(out, environ, warn_unknown, log, err));
     }
+    if (config->settings == NULL && config->setting_count > 0) {
+        return DK_FAIL(err, USAGE, "settings of NULL with a count");
+    }
     for (size_t i = 0; i < config->setting_count; i++) {
         const struct dekhand_setting *setting = &config->settings[i];
         if (setting->name == NULL || setting->value == NULL) {

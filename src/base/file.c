@@ -138,24 +138,26 @@ static dk_rc write_synced(int fd, const char *path, const void *p, size_t n, str
 
 dk_rc dk_file_create(const char *path, const void *p, size_t n, struct dk_err *err)
 {
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    char temporary[DK_PATH_MAX];
+    if (snprintf(temporary, sizeof temporary, "%s.XXXXXX", path) >= (int)sizeof temporary) {
+        return DK_FAIL(err, CONFIG, "the path %.80s.. is too long", path);
+    }
+    int fd = mkostemp(temporary, O_CLOEXEC); /* 0600 */
     if (fd < 0) {
-        if (errno == EEXIST) {
-            return DK_FAIL_BACKEND(err, CONFLICT, errno, "%s exists already", path);
-        }
         return DK_FAIL_BACKEND(err, IO, errno, "%s cannot be made: %s", path, strerror(errno));
     }
     dk_rc rc = write_synced(fd, path, p, n, err);
     if (close(fd) != 0 && rc == DK_OK) {
         rc = DK_FAIL_BACKEND(err, IO, errno, "%s cannot be closed: %s", path, strerror(errno));
     }
-    if (rc == DK_OK) {
-        rc = dk_dir_sync(path, err);
+    /* Whole or not at all, and never over another: link() refuses a name that is taken. */
+    if (rc == DK_OK && link(temporary, path) != 0) {
+        rc = errno == EEXIST
+                 ? DK_FAIL_BACKEND(err, CONFLICT, errno, "%s exists already", path)
+                 : DK_FAIL_BACKEND(err, IO, errno, "%s cannot be made: %s", path, strerror(errno));
     }
-    if (rc != DK_OK) {
-        unlink(path); /* ours: O_EXCL made it */
-    }
-    return rc;
+    unlink(temporary);
+    return rc == DK_OK ? dk_dir_sync(path, err) : rc;
 }
 
 dk_rc dk_new_file_open(struct dk_new_file *file, const char *path, struct dk_err *err)

@@ -503,6 +503,14 @@ const _Atomic uint64_t *dk_cache_changes(struct dk_cache *cache)
     return &cache->changes;
 }
 
+void dk_cache_forget_all(struct dk_cache *cache)
+{
+    pthread_mutex_lock(&cache->lock);
+    cache->forgets++;
+    forget_all_locked(cache);
+    pthread_mutex_unlock(&cache->lock);
+}
+
 void dk_cache_forget(struct dk_cache *cache, const struct dk_tenant *tenants, size_t count)
 {
     pthread_mutex_lock(&cache->lock);

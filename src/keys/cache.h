@@ -31,6 +31,7 @@ const _Atomic uint32_t *dk_cache_generation(struct dk_cache *cache, uint32_t slo
 /* Grows whenever any generation does: while it stands still, none needs to be looked at. */
 const _Atomic uint64_t *dk_cache_changes(struct dk_cache *cache);
 
+void dk_cache_forget_all(struct dk_cache *cache);
 /* Forgets every version of these tenants, at once. */
 void dk_cache_forget(struct dk_cache *cache, const struct dk_tenant *tenants, size_t count);
 

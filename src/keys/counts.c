@@ -158,6 +158,21 @@ static void give_back(struct dk_counts *counts, const struct table *all)
     pthread_mutex_unlock(&counts->lock);
 }
 
+/* A version whose row is gone has nothing to count for; it must not stop the others. */
+static dk_rc write_one(struct dk_core *core, struct dk_txn *txn, const struct entry *entry,
+                       int64_t *sum, struct dk_err *err)
+{
+    dk_rc rc = txn->ops->key_add_messages(txn->self, &entry->tenant, entry->version, entry->count,
+                                          sum, err);
+    if (rc != DK_E_NOT_FOUND) {
+        return rc;
+    }
+    dk_err_clear(err);
+    DK_LOG(&core->log, ERROR, "counted_version_is_gone", DK_LOG_S(TENANT, entry->tenant.s),
+           DK_LOG_I(VERSION, entry->version), DK_LOG_I(COUNT, entry->count));
+    return DK_OK;
+}
+
 /* `count` of each entry becomes the version's sum, for the look at rotate_messages. */
 static dk_rc write_all(struct dk_core *core, const struct table *all, int64_t *sums,
                        struct dk_err *err)
@@ -168,8 +183,7 @@ static dk_rc write_all(struct dk_core *core, const struct table *all, int64_t *s
     for (size_t i = 0; i < all->cap && rc == DK_OK; i++) {
         const struct entry *entry = &all->entries[i];
         if (entry->tenant.n > 0) {
-            rc = txn.ops->key_add_messages(txn.self, &entry->tenant, entry->version, entry->count,
-                                           &sums[i], err);
+            rc = write_one(core, &txn, entry, &sums[i], err);
         }
     }
     if (rc == DK_OK) {

@@ -16,6 +16,11 @@ static dk_rc explain_missing(struct dk_core *core, struct dk_txn *txn,
     struct dk_err none;
     dk_err_clear(&none);
     dk_rc rc = txn->ops->tenant_read(txn->self, &name->tenant, &tenant, &none);
+    if (name->version != DK_VERSION_ACTIVE && rc == DK_E_NOT_FOUND) {
+        return DK_FAIL(err, UNKNOWN_VERSION,
+                       "tenant %s has no key: is it the right tenant? (unknown key version %u)",
+                       name->tenant.s, name->version);
+    }
     if (name->version != DK_VERSION_ACTIVE) {
         return DK_FAIL(err, UNKNOWN_VERSION, "unknown key version %u of tenant %s", name->version,
                        name->tenant.s);

@@ -28,7 +28,8 @@ static dk_rc first_mark(struct dk_manager *manager, struct dk_err *err)
 {
     struct dk_txn txn;
     DK_TRY(dk_store_begin(&manager->core->store, DK_TXN_READ, &txn, err));
-    dk_rc rc = txn.ops->changes(txn.self, &manager->mark, NULL, NULL, err);
+    bool went_back;
+    dk_rc rc = txn.ops->changes(txn.self, &manager->mark, &went_back, NULL, NULL, err);
     dk_store_rollback(&txn);
     return rc;
 }
@@ -135,6 +136,23 @@ static void note_changed(void *arg, const struct dk_tenant *tenant)
     }
 }
 
+/* Another registry, or an older copy of this one: no key in memory counts any more. */
+static dk_rc look_for_changes(struct dk_manager *manager, struct dk_txn *txn,
+                              struct changed *changed, struct dk_err *err)
+{
+    struct dk_registry_row row;
+    bool went_back = false;
+    DK_TRY(txn->ops->registry_read(txn->self, &row, err));
+    DK_TRY(txn->ops->changes(txn->self, &manager->mark, &went_back, note_changed, changed, err));
+    if (went_back || strcmp(row.uuid, manager->core->registry.uuid) != 0) {
+        DK_LOG(&manager->core->log, ERROR, "registry_went_back",
+               DK_LOG_S(REASON, "an older copy of the registry, or another one, was put in its "
+                                "place while it was in use: values sealed since may be lost"));
+        dk_cache_forget_all(manager->cache);
+    }
+    return DK_OK;
+}
+
 static dk_rc poll_changes(struct dk_manager *manager, struct dk_err *err)
 {
     struct changed *changed = dk_mem_alloc(&manager->core->world->mem, sizeof *changed);
@@ -147,7 +165,7 @@ static dk_rc poll_changes(struct dk_manager *manager, struct dk_err *err)
     pthread_mutex_lock(&manager->poll_lock);
     dk_rc rc = dk_store_begin(&manager->core->store, DK_TXN_READ, &txn, err);
     if (rc == DK_OK) {
-        rc = txn.ops->changes(txn.self, &manager->mark, note_changed, changed, err);
+        rc = look_for_changes(manager, &txn, changed, err);
         dk_store_rollback(&txn);
     }
     forget_changed(changed);
@@ -246,6 +264,9 @@ static dk_rc get_hot(struct dk_manager *manager, struct dk_view tenant, uint32_t
     *out = dk_thread_find(*thread, tenant, asked, now);
     if (*out == NULL) {
         DK_TRY(fetch_hot(manager, *thread, tenant, asked, now, out, err));
+        if (*out == NULL) {
+            return DK_FAIL(err, INTERNAL, "a key was fetched and is not there");
+        }
     }
     return dk_hot_use(*thread, *out, err);
 }

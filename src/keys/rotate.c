@@ -162,8 +162,9 @@ static dk_rc mark_compromised(struct dk_core *core, struct work *work, struct dk
     struct dk_txn txn;
     struct dk_err err;
     dk_err_clear(&err);
-    dk_rc rc = dk_store_begin(&core->store, DK_TXN_WRITE, &txn, &err);
-    if (rc == DK_OK) {
+    bool marked = work->old.compromised_at != DK_TIME_NONE;
+    dk_rc rc = marked ? DK_OK : dk_store_begin(&core->store, DK_TXN_WRITE, &txn, &err);
+    if (rc == DK_OK && !marked) {
         rc = mark_compromised_in(core, &txn, work, &err);
         dk_store_rollback(&txn);
     }
@@ -204,22 +205,20 @@ static void log_failure(struct dk_core *core, const struct dk_tenant *tenant, ui
 static dk_rc make_next(struct dk_core *core, struct work *work, bool compromised,
                        struct dk_err *err)
 {
+    dk_trace(core->world, "rotate.begin");
     if (work->tenant.next_version > DK_FIELD_VERSION_MAX) {
         return DK_FAIL(err, LIMIT, "tenant %s has used up its versions", work->tenant.tenant.s);
     }
-    dk_rc rc = dk_create_row(core, &work->tenant.tenant, (uint32_t)work->tenant.next_version,
-                             work->tenant.rotation_days, &work->fresh, err);
-    if (rc != DK_OK && compromised) {
-        return mark_compromised(core, work, err);
-    }
-    return rc;
+    DK_TRY(dk_create_row(core, &work->tenant.tenant, (uint32_t)work->tenant.next_version,
+                         work->tenant.rotation_days, &work->fresh, err));
+    dk_trace(core->world, "rotate.generated");
+    return flip(core, work, compromised, err);
 }
 
 static dk_rc rotate_work(struct dk_core *core, const struct dk_rotate_args *args,
                          const struct dk_tenant *tenant, struct work *work, struct dk_rotation *out,
                          struct dk_err *err)
 {
-    dk_trace(core->world, "rotate.begin");
     DK_TRY(read_both(core, tenant, work, err));
     out->from_version = work->old.version;
     if (args->if_version != 0 && args->if_version != work->old.version) {
@@ -230,9 +229,10 @@ static dk_rc rotate_work(struct dk_core *core, const struct dk_rotate_args *args
         out->to_version = (uint32_t)work->tenant.next_version;
         return DK_OK;
     }
-    DK_TRY(make_next(core, work, args->compromised, err));
-    dk_trace(core->world, "rotate.generated");
-    DK_TRY(flip(core, work, args->compromised, err));
+    dk_rc rc = make_next(core, work, args->compromised, err);
+    if (rc != DK_OK) {
+        return args->compromised ? mark_compromised(core, work, err) : rc;
+    }
     out->to_version = work->fresh.version;
     return read_back(core, work, err);
 }
@@ -255,7 +255,8 @@ static dk_rc rotate_one(struct dk_core *core, struct dk_cache *cache,
     if (rc == DK_OK) {
         DK_LOG(&core->log, INFO, "key_rotated", DK_LOG_S(TENANT, tenant->s),
                DK_LOG_I(FROM_VERSION, out->from_version), DK_LOG_I(VERSION, out->to_version));
-    } else {
+    } else if (out->to_version == 0 && rc != DK_E_CONFLICT && rc != DK_E_NOT_FOUND) {
+        /* Neither a race that another won, nor a tenant that is none, is a failed rotation. */
         log_failure(core, tenant, out->from_version, err);
     }
     return rc;
@@ -304,7 +305,9 @@ static dk_rc rotate_pages(struct dk_core *core, struct dk_cache *cache,
             struct dk_rotate_args mine = *args;
             mine.if_version = rows[i].version; /* rotated by another meanwhile: not again */
             dk_rc rc = rotate_one(core, cache, &mine, &rows[i].tenant, &rotation, &one);
-            tell(each, arg, &rotation, rc, &one);
+            if (rc != DK_E_CONFLICT) { /* else another has just rotated it */
+                tell(each, arg, &rotation, rc, &one);
+            }
         }
         if (count == 0) {
             return DK_OK;

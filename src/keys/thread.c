@@ -271,8 +271,9 @@ static void empty_locked(struct dk_thread *thread, struct dk_hot *hot)
     struct dk_threads *threads = thread->all;
     uint8_t i = (uint8_t)(hot - thread->hot);
     (void)fold_locked(threads, hot);
-    threads->core->suite.aead->key_free(hot->key);
-    hot->key = NULL;
+    struct dk_aead_key *key = hot->key;
+    hot->key = NULL; /* first: a fork here must not leave a freed pointer to the child */
+    threads->core->suite.aead->key_free(key);
     uint8_t *link = &thread->buckets[hot->hash % DK_HOT_BUCKETS];
     while (*link != i) {
         link = &thread->hot[*link].next;

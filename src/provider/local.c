@@ -68,8 +68,8 @@ static dk_rc load(struct local *local, struct dk_err *err)
     dk_rc rc = dk_file_open_private(local->path, &fd, &cause);
     if (rc == DK_E_NOT_FOUND) {
         return DK_FAIL(err, NO_MASTER_KEY,
-                       "the master key file %s is not there: run `dekhand init`, or copy "
-                       "master.key here if this registry exists already",
+                       "the master key file %s is not there, and the registry is: copy "
+                       "master.key here",
                        local->path);
     }
     if (rc != DK_OK) {

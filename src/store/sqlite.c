@@ -20,6 +20,7 @@ struct dk_sqlite {
     const struct dk_world *world;
     char path[DK_PATH_MAX];
     atomic_int open_txns; /* of this process; seen by the child of a fork */
+    atomic_bool seen;     /* a transaction has begun: the file was there */
     atomic_bool broken;   /* forked inside a transaction: SQLite's state here cannot be trusted */
 };
 
@@ -140,6 +141,9 @@ static bool folder_is_writable(const struct dk_sqlite *store)
 static dk_rc connect(const struct dk_sqlite *store, enum dk_txn_mode mode, sqlite3 **out,
                      struct dk_err *err)
 {
+    if (!dk_file_exists(store->path) && atomic_load(&store->seen)) {
+        return DK_FAIL(err, STORE, "%s has vanished: is its disk mounted?", store->path);
+    }
     if (!dk_file_exists(store->path)) {
         return DK_FAIL(err, CONFIG, "there is no registry at %s: run `dekhand init`", store->path);
     }
@@ -321,6 +325,7 @@ static dk_rc sqlite_begin(void *self, enum dk_txn_mode mode, void **out, struct 
         end(txn);
         return rc;
     }
+    atomic_store(&store->seen, true);
     *out = txn;
     return DK_OK;
 }

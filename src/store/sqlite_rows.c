@@ -538,7 +538,7 @@ dk_rc dk_sqlite_log_list(void *self, const struct dk_tenant *tenant, size_t limi
     return rc;
 }
 
-dk_rc dk_sqlite_changes(void *self, int64_t *mark,
+dk_rc dk_sqlite_changes(void *self, int64_t *mark, bool *went_back,
                         void (*each)(void *arg, const struct dk_tenant *tenant), void *arg,
                         struct dk_err *err)
 {
@@ -548,7 +548,8 @@ dk_rc dk_sqlite_changes(void *self, int64_t *mark,
     DK_TRY(step_one(txn, stmt, SQLITE_OK, "tenants", err));
     int64_t newest = sqlite3_column_int64(stmt, 0);
     sqlite3_reset(stmt);
-    if (each != NULL && newest != *mark) {
+    *went_back = newest < *mark;
+    if (each != NULL && newest > *mark) {
         DK_TRY(prepare(txn, DK_SQL_CHANGES, &stmt, err));
         int bound = sqlite3_bind_int64(stmt, 1, *mark) | sqlite3_bind_int64(stmt, 2, newest);
         int code = bound == SQLITE_OK ? SQLITE_ROW : SQLITE_NOMEM;

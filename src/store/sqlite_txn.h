@@ -76,7 +76,7 @@ dk_rc dk_sqlite_key_counts(void *txn, int64_t now_us, int64_t warn_until_us,
 dk_rc dk_sqlite_log_append(void *txn, const struct dk_log_row *row, struct dk_err *err);
 dk_rc dk_sqlite_log_list(void *txn, const struct dk_tenant *tenant, size_t limit,
                          struct dk_log_row *out, size_t *count, struct dk_err *err);
-dk_rc dk_sqlite_changes(void *txn, int64_t *mark,
+dk_rc dk_sqlite_changes(void *txn, int64_t *mark, bool *went_back,
                         void (*each)(void *arg, const struct dk_tenant *tenant), void *arg,
                         struct dk_err *err);
 

@@ -161,8 +161,12 @@ struct dk_store_ops {
     dk_rc (*log_list)(void *txn, const struct dk_tenant *tenant, size_t limit,
                       struct dk_log_row *out, size_t *count, struct dk_err *err);
 
-    /* Tenants whose keys changed after *mark, given to `each`; *mark moves on. */
-    dk_rc (*changes)(void *txn, int64_t *mark,
+    /*
+     * Tenants whose keys changed after *mark, given to `each`; *mark moves on. *went_back: the
+     * store is older than it was (an old copy was put back), and nothing known of it counts any
+     * more.
+     */
+    dk_rc (*changes)(void *txn, int64_t *mark, bool *went_back,
                      void (*each)(void *arg, const struct dk_tenant *tenant), void *arg,
                      struct dk_err *err);
 };

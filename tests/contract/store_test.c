@@ -774,9 +774,12 @@ static void see(void *arg, const struct dk_tenant *tenant)
 static size_t changes(struct shop *shop, int64_t *mark, struct seen *seen)
 {
     struct dk_txn txn = begin(shop, DK_TXN_READ);
+    bool went_back = true;
+    int64_t before = *mark;
     seen->count = 0;
-    DK_TEST_OK(err, txn.ops->changes(txn.self, mark, see, seen, &err));
+    DK_TEST_OK(err, txn.ops->changes(txn.self, mark, &went_back, see, seen, &err));
     dk_store_rollback(&txn);
+    assert_int_equal(went_back, *mark < before);
     return seen->count;
 }
 
@@ -802,6 +805,9 @@ static void R13_changes_since_a_mark_are_told_once(void **state)
         assert_int_equal(changes(&shop, &mark, &seen), 1);
         assert_string_equal(seen.names[0], "acme");
         assert_int_equal(changes(&shop, &late, &seen), 2); /* who never looked gets all */
+        assert_int_equal(late, mark);
+        late = mark + 5; /* the store as it stands is older than what was seen: an old copy */
+        assert_int_equal(changes(&shop, &late, &seen), 0);
         assert_int_equal(late, mark);
         shop_close(&shop);
     }
