@@ -27,7 +27,7 @@ static void make_printable(char *text)
     }
 }
 
-static void say_v(const char *prefix, const char *format, va_list args)
+static void DK_PRINTF(2, 0) say_v(const char *prefix, const char *format, va_list args)
 {
     char text[2048];
     int n = snprintf(text, sizeof text - 1, "%s", prefix);
