@@ -301,8 +301,8 @@ static void F53_a_changed_registry_row_does_not_open(void **state)
     static const char *const edits[] = {
         "UPDATE registry SET registry_uuid = '00000000-0000-4000-8000-000000000000'",
         "UPDATE registry SET context_timestamp = '2026-01-01T00:00:00.000001Z'",
-        "UPDATE registry SET encrypted_data_key = replace(encrypted_data_key, "
-        "substr(encrypted_data_key, 40, 4), 'AAAA')",
+        "UPDATE registry SET encrypted_data_key = 'AAAA' || substr(encrypted_data_key, 5)",
+        "UPDATE registry SET encrypted_data_key = substr(encrypted_data_key, 1, 84) || 'AAA='",
         "UPDATE registry SET encrypted_data_key = 'x'",
     };
     for (size_t i = 0; i < sizeof edits / sizeof edits[0]; i++) {
