@@ -46,6 +46,8 @@ struct dk_cache {
     uint32_t hand;    /* of the clock that finds a victim */
     uint32_t forgets; /* grows with every dk_cache_forget: a fetch older than it is not kept */
     struct flight flights[FLIGHTS];
+    const struct dk_hash128 *batch; /* of the one batch in the air; NULL = none */
+    size_t batch_count;
     struct dk_cache_stats stats;
 };
 
@@ -153,6 +155,8 @@ void dk_cache_after_fork(struct dk_cache *cache)
     pthread_mutex_init(&cache->lock, NULL); /* a thread that is gone may have held them */
     pthread_cond_init(&cache->landed, NULL);
     memset(cache->flights, 0, sizeof cache->flights);
+    cache->batch = NULL;
+    cache->batch_count = 0;
     memset(cache->buckets, 0xFF, (cache->bucket_mask + 1u) * sizeof *cache->buckets);
     cache->free_slot = NONE;
     cache->stats.keys = 0;
@@ -330,6 +334,17 @@ static struct flight *find_flight_locked(struct dk_cache *cache, struct dk_hash1
     return NULL;
 }
 
+/* True when the batch in the air brings this key. */
+static bool is_in_batch_locked(const struct dk_cache *cache, struct dk_hash128 id)
+{
+    for (size_t k = 0; k < cache->batch_count; k++) {
+        if (same_id(cache->batch[k], id)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static struct flight *start_flight_locked(struct dk_cache *cache, struct dk_hash128 id)
 {
     for (size_t k = 0; k < FLIGHTS; k++) {
@@ -430,6 +445,10 @@ static dk_rc get_locked(struct dk_cache *cache, const struct dk_key_name *name,
             DK_TRY(wait_locked(cache, flight, err));
             continue;
         }
+        if (is_in_batch_locked(cache, id)) {
+            pthread_cond_wait(&cache->landed, &cache->lock);
+            continue;
+        }
         flight = start_flight_locked(cache, id);
         if (flight != NULL) {
             return fly_locked(cache, name, flight, now, out, err);
@@ -448,37 +467,97 @@ static dk_rc cache_get(void *self, const struct dk_key_name *name, struct dk_liv
     return rc;
 }
 
-/* Straight through: a batch asks only for what it knows to be missing. */
-static dk_rc cache_get_many(void *self, const struct dk_key_name *names, size_t count,
-                            struct dk_live_key *keys, dk_rc *rc, struct dk_err *err)
+/* ---- batches -------------------------------------------------------------------------------- */
+
+/* What a batch needs while it is in the air. */
+struct batch {
+    struct dk_key_name *names;
+    struct dk_hash128 *ids;
+    struct dk_live_key *keys;
+    dk_rc *rc;
+    size_t count;
+};
+
+static bool alloc_batch(const struct dk_mem *mem, size_t count, struct batch *batch)
 {
-    struct dk_cache *cache = self;
+    batch->names = dk_mem_alloc(mem, count * sizeof *batch->names);
+    batch->ids = dk_mem_alloc(mem, count * sizeof *batch->ids);
+    batch->keys = dk_mem_zalloc(mem, count * sizeof *batch->keys);
+    batch->rc = dk_mem_alloc(mem, count * sizeof *batch->rc);
+    return batch->names != NULL && batch->ids != NULL && batch->keys != NULL && batch->rc != NULL;
+}
+
+static void free_batch(const struct dk_mem *mem, struct batch *batch)
+{
+    dk_mem_free(mem, batch->names);
+    dk_mem_free(mem, batch->ids);
+    dk_mem_free(mem, batch->keys);
+    dk_mem_free(mem, batch->rc);
+}
+
+/* Those of the names that neither memory has nor a flight is fetching. */
+static void choose_locked(struct dk_cache *cache, const struct dk_key_name *names, size_t count,
+                          struct batch *batch)
+{
     int64_t now = dk_mono_ms(cache->core->world);
-    pthread_mutex_lock(&cache->lock);
-    uint32_t forgets = cache->forgets;
-    pthread_mutex_unlock(&cache->lock);
-    DK_TRY(cache->below.get_many(cache->below.self, names, count, keys, rc, err));
-    pthread_mutex_lock(&cache->lock);
-    now = forgets == cache->forgets ? now : LONG_AGO;
     for (size_t k = 0; k < count; k++) {
-        if (rc[k] != DK_OK) {
-            cache->stats.failures++;
-            continue;
-        }
-        cache->stats.loads++;
-        uint32_t i = keep_locked(cache, &names[k], hash_name(cache, &names[k]), &keys[k], now);
-        dk_secret_free(cache->core->arena, &keys[k].okm);
-        if (i == NONE || !copy_out_locked(cache, i, &keys[k], err)) {
-            rc[k] = DK_E_NOMEM;
+        struct dk_hash128 id = hash_name(cache, &names[k]);
+        uint32_t i = find_locked(cache, id);
+        bool fresh = i != NONE && now < slot_at(cache, i)->soft_ms;
+        if (!fresh && find_flight_locked(cache, id) == NULL) {
+            batch->ids[batch->count] = id;
+            batch->names[batch->count++] = names[k];
         }
     }
+}
+
+static void fly_batch_locked(struct dk_cache *cache, struct batch *batch)
+{
+    struct dk_err err;
+    int64_t now = dk_mono_ms(cache->core->world);
+    uint32_t forgets = cache->forgets;
+    dk_err_clear(&err);
+    cache->batch = batch->ids;
+    cache->batch_count = batch->count;
     pthread_mutex_unlock(&cache->lock);
-    return DK_OK;
+    dk_rc all = cache->below.get_many(cache->below.self, batch->names, batch->count, batch->keys,
+                                      batch->rc, &err);
+    pthread_mutex_lock(&cache->lock);
+    now = forgets == cache->forgets ? now : LONG_AGO;
+    for (size_t k = 0; k < batch->count && all == DK_OK; k++) {
+        cache->stats.loads += batch->rc[k] == DK_OK;
+        cache->stats.failures += batch->rc[k] != DK_OK;
+        if (batch->rc[k] == DK_OK) {
+            (void)keep_locked(cache, &batch->names[k], batch->ids[k], &batch->keys[k], now);
+            dk_secret_free(cache->core->arena, &batch->keys[k].okm);
+        }
+    }
+    cache->batch = NULL;
+    cache->batch_count = 0;
+    pthread_cond_broadcast(&cache->landed);
+}
+
+void dk_cache_prefetch(struct dk_cache *cache, const struct dk_key_name *names, size_t count)
+{
+    const struct dk_mem *mem = &cache->core->world->mem;
+    struct batch batch = {.count = 0};
+    if (alloc_batch(mem, count, &batch)) {
+        pthread_mutex_lock(&cache->lock);
+        while (cache->batch != NULL) { /* it may bring what this one wants */
+            pthread_cond_wait(&cache->landed, &cache->lock);
+        }
+        choose_locked(cache, names, count, &batch);
+        if (batch.count > 0) {
+            fly_batch_locked(cache, &batch);
+        }
+        pthread_mutex_unlock(&cache->lock);
+    }
+    free_batch(mem, &batch);
 }
 
 struct dk_key_source dk_cache_source(struct dk_cache *cache)
 {
-    return (struct dk_key_source){.self = cache, .get = cache_get, .get_many = cache_get_many};
+    return (struct dk_key_source){.self = cache, .get = cache_get};
 }
 
 bool dk_cache_has(struct dk_cache *cache, const struct dk_key_name *name)

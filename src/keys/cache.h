@@ -21,6 +21,12 @@ DK_MUST_USE dk_rc dk_cache_open(struct dk_core *core, const struct dk_key_source
 void dk_cache_close(struct dk_cache *cache); /* NULL is allowed */
 struct dk_key_source dk_cache_source(struct dk_cache *cache);
 
+/*
+ * Fetches those of the names (no name twice) that are neither fresh nor on their way, all at once,
+ * one batch at a time. What cannot be had is told by the call that asks for it.
+ */
+void dk_cache_prefetch(struct dk_cache *cache, const struct dk_key_name *names, size_t count);
+
 /* In a child process, alone: everything is forgotten, every generation moves on. */
 void dk_cache_after_fork(struct dk_cache *cache);
 

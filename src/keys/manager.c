@@ -402,43 +402,25 @@ static int compare_names(const void *pa, const void *pb)
     return c != 0 ? c : a->version < b->version ? -1 : a->version > b->version;
 }
 
-/* Sorted, without doubles and without those that memory has. */
-static size_t keep_missing(struct dk_manager *manager, struct dk_key_name *names, size_t count)
+/* Sorts, and takes doubles out. */
+static size_t keep_distinct(struct dk_key_name *names, size_t count)
 {
     size_t kept = 0;
     qsort(names, count, sizeof *names, compare_names);
     for (size_t i = 0; i < count; i++) {
-        if ((kept == 0 || compare_names(&names[kept - 1], &names[i]) != 0) &&
-            !dk_cache_has(manager->cache, &names[i])) {
+        if (kept == 0 || compare_names(&names[kept - 1], &names[i]) != 0) {
             names[kept++] = names[i];
         }
     }
     return kept;
 }
 
-static void fetch_many(struct dk_manager *manager, const struct dk_key_name *names, size_t count)
-{
-    const struct dk_mem *mem = &manager->core->world->mem;
-    struct dk_live_key *keys = dk_mem_zalloc(mem, count * sizeof *keys);
-    dk_rc *rc = dk_mem_alloc(mem, count * sizeof *rc);
-    struct dk_err err;
-    dk_err_clear(&err);
-    if (keys != NULL && rc != NULL &&
-        manager->keys.get_many(manager->keys.self, names, count, keys, rc, &err) == DK_OK) {
-        for (size_t i = 0; i < count; i++) {
-            dk_secret_free(manager->core->arena, &keys[i].okm);
-        }
-    }
-    dk_mem_free(mem, keys);
-    dk_mem_free(mem, rc);
-}
-
 void dk_manager_prefetch(struct dk_manager *manager, struct dk_key_name *names, size_t count)
 {
-    count = keep_missing(manager, names, count);
+    count = keep_distinct(names, count);
     for (size_t at = 0; at < count; at += PREFETCH_MAX) {
         size_t n = count - at < PREFETCH_MAX ? count - at : PREFETCH_MAX;
-        fetch_many(manager, names + at, n);
+        dk_cache_prefetch(manager->cache, names + at, n);
     }
 }
 

@@ -32,9 +32,9 @@ struct dk_key_source {
     dk_rc (*get)(void *self, const struct dk_key_name *name, struct dk_live_key *out,
                  struct dk_err *err);
     /*
-     * The same for many at once: one transaction for reading, one for all that are created. Each
-     * gets its own answer: rc[i], and keys[i] where it is DK_OK. The call itself fails only when
-     * no item could be worked on.
+     * The same for many at once (the cache has dk_cache_prefetch instead, which keeps them): one
+     * transaction for reading, one for all that are created. Each gets its own answer: rc[i], and
+     * keys[i] where it is DK_OK. The call itself fails only when no item could be worked on.
      */
     dk_rc (*get_many)(void *self, const struct dk_key_name *names, size_t count,
                       struct dk_live_key *keys, dk_rc *rc, struct dk_err *err);
