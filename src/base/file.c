@@ -160,6 +160,24 @@ dk_rc dk_file_create(const char *path, const void *p, size_t n, struct dk_err *e
     return rc == DK_OK ? dk_dir_sync(path, err) : rc;
 }
 
+/* What rename() would replace for good: a link, a pipe or a device that somebody meant to write to.
+ */
+static dk_rc check_replaceable(const char *path, struct dk_err *err)
+{
+    struct stat st;
+    if (lstat(path, &st) != 0 || S_ISREG(st.st_mode)) {
+        return DK_OK; /* making the file beside it tells what else is wrong */
+    }
+    if (S_ISDIR(st.st_mode)) {
+        return DK_FAIL(err, USAGE, "%s is a folder: name a file in it", path);
+    }
+    return DK_FAIL(err, USAGE, "%s is %s: redirect standard output instead", path,
+                   S_ISLNK(st.st_mode)    ? "a symbolic link"
+                   : S_ISFIFO(st.st_mode) ? "a pipe, not a regular file"
+                   : S_ISSOCK(st.st_mode) ? "a socket, not a regular file"
+                                          : "a device, not a regular file");
+}
+
 dk_rc dk_new_file_open(struct dk_new_file *file, const char *path, struct dk_err *err)
 {
     file->fd = -1;
@@ -168,6 +186,7 @@ dk_rc dk_new_file_open(struct dk_new_file *file, const char *path, struct dk_err
     if (n < 0 || m < 0 || (size_t)m >= sizeof file->temporary) {
         return DK_FAIL(err, USAGE, "the path %.80s.. is too long", path);
     }
+    DK_TRY(check_replaceable(path, err));
     file->fd = mkostemp(file->temporary, O_CLOEXEC); /* 0600 */
     if (file->fd < 0) {
         return DK_FAIL_BACKEND(err, IO, errno, "%s cannot be made: %s", path, strerror(errno));

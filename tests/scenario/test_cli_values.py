@@ -289,8 +289,21 @@ def test_I20_failed_run_leaves_no_file_and_keeps_the_old_one(cli, tmp_path):
 def test_output_into_a_folder_that_is_not_there_is_an_error(cli, tmp_path):
     assert "nowhere/out" in cli.fails(1, "encrypt", *ACME, "-o", "nowhere/out", stdin=b"x")
     (tmp_path / "folder").mkdir()
-    cli.fails(1, "encrypt", *ACME, "-o", "folder", stdin=b"x")
+    assert "folder is a folder" in cli.fails(2, "encrypt", *ACME, "-o", "folder", stdin=b"x")
     assert not list(tmp_path.glob("folder.*"))
+
+
+@pytest.mark.parametrize("make, what", [(lambda path: path.symlink_to("target"), "symbolic link"),
+                                        (os.mkfifo, "not a regular file"),
+                                        (lambda path: path.symlink_to("/dev/null"), "symbolic")])
+def test_output_replaces_nothing_but_a_file(cli, tmp_path, make, what):
+    make(tmp_path / "out")
+    before = sorted(tmp_path.iterdir())
+    said = cli.fails(2, "encrypt", *ACME, "-o", "out", stdin=b"x")
+    assert what in said and "redirect standard output instead" in said
+    assert sorted(tmp_path.iterdir()) == before
+    assert what in cli.fails(2, "encrypt", "--csv", "--columns=v", *ACME, "-o", "out",
+                             stdin=b"v\nx\n")
 
 
 def test_F11_output_onto_a_full_disk_is_an_error(cli):

@@ -452,25 +452,32 @@ static void an_abandoned_file_leaves_the_old_one(void **state)
     assert_int_equal(entries(), 1);
 }
 
-static void a_new_file_replaces_a_link_and_not_its_target(void **state)
+static void a_new_file_replaces_regular_files_only(void **state)
 {
     (void)state;
     struct dk_new_file file;
     dk_test_file_write(in("target"), "old", 3, 0600);
     assert_int_equal(symlink("target", in("out")), 0);
-    DK_TEST_OK(err, dk_new_file_open(&file, in("out"), &err));
-    DK_TEST_OK(err, dk_fd_write(file.fd, "new", 3, &err));
-    DK_TEST_OK(err, dk_new_file_commit(&file, &err));
+    DK_TEST_FAILS(err, USAGE, dk_new_file_open(&file, in("out"), &err));
+    DK_TEST_SAYS(err, "out is a symbolic link: redirect standard output instead");
+    assert_int_equal(file.fd, -1);
     holds(in("target"), "old");
-    holds(in("out"), "new");
+    assert_int_equal(mkfifo(in("fifo"), 0600), 0);
+    DK_TEST_FAILS(err, USAGE, dk_new_file_open(&file, in("fifo"), &err));
+    DK_TEST_SAYS(err, "fifo is a pipe, not a regular file");
+    DK_TEST_FAILS(err, USAGE, dk_new_file_open(&file, "/dev/null", &err));
+    DK_TEST_SAYS(err, "/dev/null is a device, not a regular file");
+    DK_TEST_FAILS(err, USAGE, dk_new_file_open(&file, folder, &err));
+    DK_TEST_SAYS(err, "is a folder");
+    assert_int_equal(entries(), 3);
 }
 
 static void a_new_file_that_cannot_be_put_in_place_is_removed(void **state)
 {
     (void)state;
     struct dk_new_file file;
-    assert_int_equal(mkdir(in("out"), 0700), 0);
     DK_TEST_OK(err, dk_new_file_open(&file, in("out"), &err));
+    assert_int_equal(mkdir(in("out"), 0700), 0);
     DK_TEST_FAILS(err, IO, dk_new_file_commit(&file, &err));
     DK_TEST_SAYS(err, "put in place");
     assert_int_equal(entries(), 1);
@@ -544,7 +551,7 @@ int main(void)
         TEST(a_folder_is_synced_or_the_failure_told),
         TEST(a_new_file_appears_whole_or_not_at_all),
         TEST(an_abandoned_file_leaves_the_old_one),
-        TEST(a_new_file_replaces_a_link_and_not_its_target),
+        TEST(a_new_file_replaces_regular_files_only),
         TEST(a_new_file_that_cannot_be_put_in_place_is_removed),
         TEST(F12_a_new_file_whose_sync_fails_is_not_put_in_place),
         TEST(what_has_no_sync_is_put_in_place_without),
