@@ -331,20 +331,6 @@ static int judge_item(struct job *job, struct row *row, size_t k)
     return CLI_OK;
 }
 
-static void put_quoted(struct cli_out *out, const uint8_t *p, size_t n)
-{
-    while (n > 0) {
-        const uint8_t *quote = memchr(p, '"', n);
-        size_t part = quote != NULL ? (size_t)(quote - p) + 1 : n;
-        cli_out_write(out, p, part);
-        if (quote != NULL) {
-            cli_out_write(out, "\"", 1);
-        }
-        p += part;
-        n -= part;
-    }
-}
-
 /* Values keep their quoting; one that could not stand without quotes gets them. */
 static void put_value(struct job *job, const struct row *row, const struct csv_cell *cell,
                       const struct dekhand_item *item)
@@ -353,10 +339,10 @@ static void put_value(struct job *job, const struct row *row, const struct csv_c
     if (job->encrypt) {
         cli_out_write(job->out, item->out, item->size);
     } else if (cell->quoted) {
-        put_quoted(job->out, item->out, item->size);
+        cli_out_quoted(job->out, item->out, item->size);
     } else if (csv_needs_quotes(item->out, item->size, last && row->shape.line_end == 1)) {
         cli_out_write(job->out, "\"", 1);
-        put_quoted(job->out, item->out, item->size);
+        cli_out_quoted(job->out, item->out, item->size);
         cli_out_write(job->out, "\"", 1);
     } else {
         cli_out_write(job->out, item->out, item->size);
@@ -582,6 +568,9 @@ int cli_csv(struct cli *cli, bool encrypt)
     static struct job job;
     if (!encrypt && cli_has(cli, "rejects")) {
         return cli_usage("--rejects goes with encrypt: decrypt keeps a bad row as it is");
+    }
+    if (csv_check_rejects(cli) != CLI_OK) {
+        return CLI_USAGE;
     }
     job = (struct job){.cli = cli, .encrypt = encrypt, .out = &out};
     job.rejects.fd = -1;

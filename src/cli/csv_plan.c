@@ -2,6 +2,8 @@
 
 #include <openssl/crypto.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 /* ---- pool ----------------------------------------------------------------------------------- */
 
@@ -269,6 +271,60 @@ const char *csv_plan_fill(const struct csv_plan *plan, struct csv_pool *pool, si
         out[n] = '\0';
     }
     return out;
+}
+
+/* ---- rejects -------------------------------------------------------------------------------- */
+
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+static const char *base_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash != NULL ? slash + 1 : path;
+}
+
+static bool folder_stat(const char *path, struct stat *st)
+{
+    char folder[DK_PATH_MAX];
+    const char *base = base_of(path);
+    int n = snprintf(folder, sizeof folder, "%.*s.", (int)(base - path), path);
+    return n > 0 && n < (int)sizeof folder && stat(folder, st) == 0;
+}
+
+/* Two spellings of one name, whether or not there is such a file yet. */
+static bool same_name(const char *a, const char *b)
+{
+    struct stat x, y;
+    if (strcmp(a, b) == 0) {
+        return true;
+    }
+    if (lstat(a, &x) == 0 && lstat(b, &y) == 0) {
+        return same_file(&x, &y);
+    }
+    return strcmp(base_of(a), base_of(b)) == 0 && folder_stat(a, &x) && folder_stat(b, &y) &&
+           same_file(&x, &y);
+}
+
+int csv_check_rejects(const struct cli *cli)
+{
+    const char *rejects = cli_get(cli, "rejects"), *output = cli_get(cli, "output");
+    struct stat st, in;
+    if (rejects == NULL) {
+        return CLI_OK;
+    }
+    if (output != NULL && same_name(rejects, output)) {
+        return cli_usage("--rejects and --output name the same file: %s", rejects);
+    }
+    if (lstat(rejects, &st) != 0) {
+        return CLI_OK;
+    }
+    if (fstat(STDIN_FILENO, &in) == 0 && same_file(&in, &st)) {
+        return cli_usage("--rejects %s is the file on standard input", rejects);
+    }
+    return cli_usage("--rejects %s exists already: move it away, its rows would be lost", rejects);
 }
 
 int csv_plan_make(const struct cli *cli, const struct csv_cell *header, size_t count,

@@ -43,6 +43,8 @@ struct csv_plan {
 int csv_plan_make(const struct cli *cli, const struct csv_cell *header, size_t count,
                   struct csv_plan *out);
 void csv_plan_clear(struct csv_plan *plan);
+/* Refuses --rejects where its file would take the place of another; before anything is read. */
+int csv_check_rejects(const struct cli *cli);
 /* Value of pair i for a row; NULL: a NUL in a cell, too long, or no memory. */
 const char *csv_plan_fill(const struct csv_plan *plan, struct csv_pool *pool, size_t i,
                           const struct csv_cell *cells);

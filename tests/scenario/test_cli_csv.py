@@ -1,5 +1,6 @@
 """`dekhand encrypt --csv` and `decrypt --csv`: columns of a file, every other byte as it was."""
 
+import os
 import random
 
 import pytest
@@ -184,6 +185,38 @@ def test_decrypt_keeps_a_bad_row_as_it_is(cli, row, why):
 def test_good_run_leaves_an_empty_rejects_file(cli, tmp_path):
     encrypt(cli, HEADER + GOOD, "--rejects", tmp_path / "bad.csv")
     assert (tmp_path / "bad.csv").read_bytes() == b""
+
+
+def refuses_rejects(cli, rejects, *more, **stdin):
+    before = {path.name: path.read_bytes() for path in cli.folder.glob("*.csv")}
+    said = cli.fails(2, "encrypt", *BY_COLUMN, "--rejects", rejects, *more, **stdin)
+    assert {path.name: path.read_bytes() for path in cli.folder.glob("*.csv")} == before
+    return said
+
+
+@pytest.mark.parametrize("output", ["bad.csv", "./bad.csv", "home/../bad.csv"])
+def test_rejects_and_output_are_two_files(cli, tmp_path, output):
+    data = HEADER + GOOD + b"x\n"
+    assert "the same file" in refuses_rejects(cli, "bad.csv", "-o", output, stdin=data)
+    assert "the same file" in refuses_rejects(cli, tmp_path / "bad.csv", "-o", output, stdin=data)
+    (tmp_path / "bad.csv").write_bytes(b"old")
+    assert "the same file" in refuses_rejects(cli, "bad.csv", "-o", output, stdin=data)
+
+
+def test_rejects_are_not_the_input(cli, tmp_path):
+    (tmp_path / "in.csv").write_bytes(HEADER + GOOD + b"x\n")
+    with open(tmp_path / "in.csv", "rb") as source:
+        done = cli.run("encrypt", *BY_COLUMN, "--rejects", "in.csv", stdin=None,
+                       preexec_fn=lambda: os.dup2(source.fileno(), 0))
+    assert done.returncode == 2 and done.stdout == b""
+    assert b"standard input" in done.stderr
+    assert (tmp_path / "in.csv").read_bytes() == HEADER + GOOD + b"x\n"
+
+
+def test_rejects_of_an_earlier_run_are_kept(cli, tmp_path):
+    (tmp_path / "bad.csv").write_bytes(b"rows of yesterday\n")
+    said = refuses_rejects(cli, "bad.csv", stdin=HEADER + GOOD)
+    assert "bad.csv exists already: move it away, its rows would be lost" in said
 
 
 def test_lines_are_counted_through_quoted_line_feeds(cli):
@@ -418,6 +451,7 @@ class RandomFile:
 
 def check_random_file(cli, data, rejects):
     """Encrypts and decrypts it as the model says; the encrypted file and its plain text."""
+    rejects.unlink(missing_ok=True)
     good, bad = Table(data).split("tenant")
     done = cli.run("encrypt", *BY_COLUMN, "--rejects", rejects, stdin=data)
     assert done.returncode == (3 if bad else 0), data
