@@ -131,6 +131,10 @@ int dekhand_close(struct dekhand *d, struct dekhand_error *error)
 /* In a child: everything that lay in the arena is read again, in the order of open. */
 static dk_rc recover(struct dekhand *d, struct dk_err *err)
 {
+    if (atomic_load(&d->in_random) != 0) {
+        return DK_FAIL(err, FORKED,
+                       "this process was forked while another thread drew random bytes");
+    }
     dk_arena_reset(d->core.arena);
     d->core.registry.k_row = (struct dk_secret){0};
     dk_manager_after_fork(d->manager);

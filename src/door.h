@@ -30,6 +30,8 @@ struct dekhand {
     struct dk_core core;
     const _Atomic uint32_t *alive; /* of the arena: 0 in a child that has not recovered */
     struct dk_world world;
+    struct dk_random random; /* what the world's is made of */
+    atomic_int in_random;    /* calls of it under way; seen by the child of a fork */
     struct dk_places places;
     struct dk_manager *manager;
     void (*log)(void *arg, enum dekhand_log_level level, const char *line, size_t length);

@@ -174,13 +174,42 @@ static void read_identity(struct dk_core *core, const char *actor)
 
 /* ---- the core ------------------------------------------------------------------------------- */
 
+/*
+ * OpenSSL's generator has locks that a fork may copy while another thread holds them: a child
+ * would wait for ever. Calls under way are counted, so that it can be told instead.
+ */
+static int counted_fill(void *arg, uint8_t *p, size_t n)
+{
+    struct dekhand *d = arg;
+    atomic_fetch_add(&d->in_random, 1);
+    int ok = d->random.fill(d->random.arg, p, n);
+    atomic_fetch_sub(&d->in_random, 1);
+    return ok;
+}
+
+static int counted_fill_private(void *arg, uint8_t *p, size_t n)
+{
+    struct dekhand *d = arg;
+    atomic_fetch_add(&d->in_random, 1);
+    int ok = d->random.fill_private(d->random.arg, p, n);
+    atomic_fetch_sub(&d->in_random, 1);
+    return ok;
+}
+
+static void take_world(struct dekhand *d, const struct dk_parts *parts)
+{
+    d->world = parts->world != NULL ? *parts->world : dk_world_default;
+    d->random = d->world.random;
+    d->world.random = (struct dk_random){counted_fill, counted_fill_private, d};
+}
+
 dk_rc dk_wire_core(struct dekhand *d, const struct dekhand_config *config,
                    const struct dk_settings *settings, const struct dk_parts *parts,
                    struct dk_err *err)
 {
     struct dk_core *core = &d->core;
     struct dk_arena_report report;
-    d->world = parts->world != NULL ? *parts->world : dk_world_default;
+    take_world(d, parts);
     core->world = &d->world;
     core->limits = parts->limits != NULL ? *parts->limits : dk_limits_default;
     core->log.clock = &d->world.clock;

@@ -376,6 +376,76 @@ static void a_child_does_not_wait_for_a_flight_of_its_parent(void **state)
     family_free(&family);
 }
 
+/* A thread that stands in the random generator when the process forks. */
+struct slow_random {
+    struct dk_random real;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool shut, inside;
+};
+
+static int fill_slowly(void *arg, uint8_t *p, size_t n)
+{
+    struct slow_random *slow = arg;
+    pthread_mutex_lock(&slow->lock);
+    slow->inside = slow->shut;
+    pthread_cond_broadcast(&slow->changed);
+    while (slow->shut) {
+        pthread_cond_wait(&slow->changed, &slow->lock);
+    }
+    pthread_mutex_unlock(&slow->lock);
+    return slow->real.fill(slow->real.arg, p, n);
+}
+
+static int is_told(void *arg)
+{
+    struct family *family = arg;
+    struct dk_test_value value;
+    for (int i = 0; i < 2; i++) {
+        DK_TEST_CHILD(dk_test_decrypt(family->d, "acme", &family->before, "before") ==
+                      DEKHAND_E_FORKED);
+        DK_TEST_CHILD(dk_test_encrypt(family->d, "acme", "x", &value) == DEKHAND_E_FORKED);
+    }
+    DK_TEST_CHILD(dekhand_close(family->d, NULL) == DEKHAND_OK);
+    return 0;
+}
+
+/* Its locks may be held for ever in the child: whoever asked there would hang. */
+static void a_child_of_a_fork_while_random_bytes_are_drawn_is_told(void **state)
+{
+    (void)state;
+    struct family family;
+    struct slow_random slow = {.shut = false};
+    pthread_t thread;
+    void *good = NULL;
+    memset(&family, 0, sizeof family);
+    pthread_mutex_init(&slow.lock, NULL);
+    pthread_cond_init(&slow.changed, NULL);
+    dk_place_new(&family.place, false);
+    slow.real = family.place.w.world.random;
+    family.place.w.world.random = (struct dk_random){fill_slowly, fill_slowly, &slow};
+    family.d = dk_place_open(&family.place);
+    ASSERT_CODE(dk_test_encrypt(family.d, "acme", "before", &family.before), OK);
+    slow.shut = true;
+    assert_int_equal(pthread_create(&thread, NULL, fetch, &family), 0);
+    pthread_mutex_lock(&slow.lock);
+    while (!slow.inside) {
+        pthread_cond_wait(&slow.changed, &slow.lock);
+    }
+    pthread_mutex_unlock(&slow.lock);
+    assert_true(dk_test_in_child(false, is_told, &family));
+    pthread_mutex_lock(&slow.lock);
+    slow.shut = false;
+    pthread_cond_broadcast(&slow.changed);
+    pthread_mutex_unlock(&slow.lock);
+    pthread_join(thread, &good);
+    assert_non_null(good);
+    ASSERT_CODE(dk_test_decrypt(family.d, "acme", &family.before, "before"), OK);
+    family_free(&family);
+    pthread_cond_destroy(&slow.changed);
+    pthread_mutex_destroy(&slow.lock);
+}
+
 /* ---- threads of a child
  * ---------------------------------------------------------------------------------- */
 
@@ -426,6 +496,7 @@ int main(void)
         cmocka_unit_test(I18_R25_children_go_on_and_no_nonce_comes_twice),
         cmocka_unit_test(R4_a_child_without_provider_gets_errors_and_recovers),
         cmocka_unit_test(a_child_does_not_wait_for_a_flight_of_its_parent),
+        cmocka_unit_test(a_child_of_a_fork_while_random_bytes_are_drawn_is_told),
         cmocka_unit_test(threads_of_a_child_come_at_once),
     };
     return cmocka_run_group_tests_name("fork", tests, NULL, NULL);
