@@ -15,8 +15,7 @@
 
 static struct dk_err err;
 
-/* ---- a source of keys under the test's control
- * --------------------------------------------------- */
+/* ---- a source of keys under the test's control ----------------------------------------------- */
 
 struct spring {
     struct dk_core *core;
@@ -67,10 +66,14 @@ static void await_inside(struct spring *spring, int n)
     pthread_mutex_unlock(&spring->lock);
 }
 
+/* Names whose tenant begins with 'x' are not there. */
 static dk_rc spring_get(void *self, const struct dk_key_name *name, struct dk_live_key *out,
                         struct dk_err *e)
 {
     struct spring *spring = self;
+    if (name->tenant.s[0] == 'x') {
+        return DK_FAIL(e, NOT_FOUND, "no such tenant");
+    }
     atomic_fetch_add(&spring->calls, 1);
     pass_gate(spring);
     dk_rc rc = (dk_rc)atomic_load(&spring->fail);
@@ -85,19 +88,16 @@ static dk_rc spring_get(void *self, const struct dk_key_name *name, struct dk_li
     return DK_OK;
 }
 
-/* Names whose tenant begins with 'x' are not there. */
 static dk_rc spring_get_many(void *self, const struct dk_key_name *names, size_t count,
                              struct dk_live_key *keys, dk_rc *rc, struct dk_err *e)
 {
     for (size_t i = 0; i < count; i++) {
-        rc[i] = names[i].tenant.s[0] == 'x' ? DK_FAIL(e, NOT_FOUND, "no such tenant")
-                                            : spring_get(self, &names[i], &keys[i], e);
+        rc[i] = spring_get(self, &names[i], &keys[i], e);
     }
     return DK_OK;
 }
 
-/* ---- a cache over it
- * ------------------------------------------------------------------------------- */
+/* ---- a cache over it ------------------------------------------------------------------------ */
 
 struct bench {
     struct dk_test_world w;
@@ -204,8 +204,7 @@ static bool in_arena(struct bench *bench, struct dk_key_name name)
     return false;
 }
 
-/* ---- one flight a key
- * ------------------------------------------------------------------------------ */
+/* ---- one flight a key ------------------------------------------------------------------------ */
 
 enum { CROWD = 200 };
 
@@ -314,8 +313,7 @@ static void R13_what_is_forgotten_during_its_flight_is_not_kept(void **state)
     bench_close(&bench);
 }
 
-/* ---- time
- * ------------------------------------------------------------------------------------------ */
+/* ---- time ------------------------------------------------------------------------------------ */
 
 static void R13_a_key_is_fresh_for_its_ttl_counted_from_the_fetch(void **state)
 {
@@ -422,8 +420,7 @@ static void what_the_registry_refuses_is_not_served_from_memory(void **state)
     }
 }
 
-/* ---- bounds
- * ---------------------------------------------------------------------------------------- */
+/* ---- bounds ---------------------------------------------------------------------------------- */
 
 static void R14_a_full_cache_evicts_and_what_goes_is_wiped(void **state)
 {
@@ -517,8 +514,7 @@ static void I21_in_a_small_cache_slots_change_hands_and_keys_do_not(void **state
     bench_close(&bench);
 }
 
-/* ---- batches, memory, fork
- * -------------------------------------------------------------------------- */
+/* ---- batches, memory, fork ------------------------------------------------------------------- */
 
 static void R27_a_prefetch_keeps_what_can_be_had_and_the_rest_has_its_own_answer(void **state)
 {
@@ -532,6 +528,37 @@ static void R27_a_prefetch_keeps_what_can_be_had_and_the_rest_has_its_own_answer
         /* get() looks whether the key is the right one */
         assert_int_equal(get(&bench, names[i], NULL), i == 1 ? DK_E_NOT_FOUND : DK_OK);
     }
+    bench_close(&bench);
+}
+
+static void *prefetch_acme(void *arg)
+{
+    struct bench *bench = arg;
+    struct dk_key_name names[] = {name_of("acme", 0), name_of("globex", 0)};
+    dk_cache_prefetch(bench->cache, names, 2);
+    return bench;
+}
+
+static void F47_batches_and_single_calls_for_a_key_make_one_call(void **state)
+{
+    (void)state;
+    struct bench bench;
+    pthread_t threads[8];
+    void *good = NULL;
+    bench_open(&bench, 64);
+    set_gate(&bench.spring, true);
+    assert_int_equal(pthread_create(&threads[0], NULL, prefetch_acme, &bench), 0);
+    await_inside(&bench.spring, 1);
+    for (size_t i = 1; i < 8; i++) {
+        assert_int_equal(
+            pthread_create(&threads[i], NULL, i % 2 ? get_acme : prefetch_acme, &bench), 0);
+    }
+    set_gate(&bench.spring, false);
+    for (size_t i = 0; i < 8; i++) {
+        pthread_join(threads[i], &good);
+        assert_non_null(good);
+    }
+    assert_int_equal(calls(&bench), 2);
     bench_close(&bench);
 }
 
@@ -597,6 +624,7 @@ int main(void)
         cmocka_unit_test(I21_100000_tenants_never_get_another_ones_key),
         cmocka_unit_test(I21_in_a_small_cache_slots_change_hands_and_keys_do_not),
         cmocka_unit_test(R27_a_prefetch_keeps_what_can_be_had_and_the_rest_has_its_own_answer),
+        cmocka_unit_test(F47_batches_and_single_calls_for_a_key_make_one_call),
         cmocka_unit_test(F01_without_memory_a_key_is_not_kept_and_not_leaked),
         cmocka_unit_test(a_child_process_fetches_its_keys_again),
     };
