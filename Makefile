@@ -124,7 +124,7 @@ $(OUT)/obj/gen/migrations.o: $(OUT)/gen/migrations.c
 # Shared library, archive and program are made from it.
 ALL_OBJ := $(OUT)/obj/libdekhand_all.o
 $(ALL_OBJ): $(LIB_OBJ)
-	$(CC) $(DK_CFLAGS) $(MERGE_$(BUILD)) -r -nostdlib -o $@ $(LIB_OBJ)
+	$(CC) $(filter-out -pthread,$(DK_CFLAGS)) $(MERGE_$(BUILD)) -r -nostdlib -o $@ $(LIB_OBJ)
 
 $(SO): $(ALL_OBJ) src/libdekhand.map
 	$(CC) -shared $(DK_LDFLAGS) -Wl,-soname,$(@F) -Wl,--version-script=src/libdekhand.map \
