@@ -76,10 +76,11 @@ static int print_decrypted(struct cli *cli, struct cli_out *out, const struct de
     return CLI_OK;
 }
 
-/* decrypt takes one newline off: the one that encrypt put there, or an editor's. */
+/* decrypt takes one newline off: the one that encrypt put there, or an editor's. A binary value
+ * (FORMAT.md 4.3) begins with 0x01, and its last byte may be any. */
 static size_t without_newline(const uint8_t *p, size_t n)
 {
-    if (n > 0 && p[n - 1] == '\n') {
+    if (n > 0 && p[0] != 0x01 && p[n - 1] == '\n') {
         n--;
         n -= n > 0 && p[n - 1] == '\r';
     }

@@ -156,6 +156,16 @@ def test_F61_decrypt_takes_nothing_else_off(cli, around):
     assert "E_FORMAT" in cli.fails(1, "decrypt", *ACME, stdin=around[0] + value + around[1])
 
 
+@pytest.mark.parametrize("ending", [b"\n", b"\r\n"], ids=["lf", "cr_lf"])
+def test_binary_value_that_ends_like_a_line_is_whole(cli, ending):
+    encrypt(cli, b"x")
+    key = cli.export("acme", 1)
+    value = b""
+    while not value.endswith(ending):
+        value = dk1.encrypt(key, "acme", 1, b"hello", binary=True)
+    assert decrypt(cli, value) == b"hello"
+
+
 def test_two_encryptions_of_a_value_differ(cli):
     assert len({encrypt(cli, b"x") for _ in range(20)}) == 20
 
