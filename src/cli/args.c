@@ -34,10 +34,11 @@ static const struct dk_option *find_setting(const char *name, size_t n)
     return NULL;
 }
 
-static int add(struct cli *cli, const char *name, const char *value, bool many)
+/* `said`: how the user writes it; a setting is kept under its environment name. */
+static int add(struct cli *cli, const char *name, const char *said, const char *value, bool many)
 {
     if (!many && cli_has(cli, name)) {
-        return cli_usage("--%s is given twice", name);
+        return cli_usage("--%s is given twice", said);
     }
     if (cli->arg_count == CLI_ARGS_MAX) {
         return cli_usage("more than %d options", CLI_ARGS_MAX);
@@ -49,6 +50,7 @@ static int add(struct cli *cli, const char *name, const char *value, bool many)
 struct word {
     const char *name;
     size_t n;
+    const char *said;         /* the long name, as messages have it */
     const char *inline_value; /* after "=", or NULL */
 };
 
@@ -57,16 +59,16 @@ static int take(struct cli *cli, const char *canonical, bool wants_value, bool m
 {
     const char *value = word->inline_value;
     if (!wants_value) {
-        return value != NULL ? cli_usage("--%s takes no value", canonical)
-                             : add(cli, canonical, "", many);
+        return value != NULL ? cli_usage("--%s takes no value", word->said)
+                             : add(cli, canonical, word->said, "", many);
     }
     if (value == NULL) {
         if (*i + 1 >= argc) {
-            return cli_usage("--%s wants a value", canonical);
+            return cli_usage("--%s wants a value", word->said);
         }
         value = argv[++*i];
     }
-    return add(cli, canonical, value, many);
+    return add(cli, canonical, word->said, value, many);
 }
 
 static int parse_one(struct cli *cli, int argc, char **argv, int *i)
@@ -90,10 +92,12 @@ static int parse_one(struct cli *cli, int argc, char **argv, int *i)
         word.inline_value = text[2] != '\0' ? text + 2 : NULL;
     }
     if (option != NULL) {
+        word.said = option->name;
         return take(cli, option->name, option->arg != NULL, option->many, &word, argc, argv, i);
     }
     const struct dk_option *setting = word.name != NULL ? find_setting(word.name, word.n) : NULL;
     if (setting != NULL) {
+        word.said = setting->flag;
         return take(cli, setting->name, true, false, &word, argc, argv, i);
     }
     return cli_usage("`dekhand %s%s%s` has no option `%.*s`; --help lists them", cli->command->name,

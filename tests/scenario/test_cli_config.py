@@ -154,6 +154,12 @@ def test_F74_file_that_is_none_is_refused(fresh, text):
     assert ".env" in fresh.fails(2, "version")
 
 
+@pytest.mark.parametrize("args, why", [(("--state-dir",), "--state-dir wants a value"),
+                                       (("--log=text", "--log=json"), "--log is given twice")])
+def test_settings_as_flags_are_named_as_flags(fresh, args, why):
+    assert why in fresh.fails(2, "config", *args)
+
+
 # ---- F75: the master key file --------------------------------------------------------------------
 
 COMMANDS = pytest.mark.parametrize("command", [("init",), ("encrypt", *ACME), ("keys", "list"),
