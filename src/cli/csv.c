@@ -382,19 +382,29 @@ static int finish_row(struct job *job, struct row *row)
     return code;
 }
 
+/* Items carry their own codes; a batch that fails without any of them did no work at all. */
+static int run_batch(struct job *job)
+{
+    struct dekhand_error error;
+    int rc = job->encrypt
+                 ? dekhand_encrypt_batch(job->cli->library, job->items, job->item_count, &error)
+                 : dekhand_decrypt_batch(job->cli->library, job->items, job->item_count, &error);
+    for (size_t i = 0; i < job->item_count; i++) {
+        if (rc == DEKHAND_OK || job->items[i].code != DEKHAND_OK) {
+            return CLI_OK;
+        }
+    }
+    return rc == DEKHAND_OK ? CLI_OK : cli_fail(job->cli, &error);
+}
+
 static int finish_chunk(struct job *job)
 {
-    if (job->item_count > 0) {
-        int rc = job->encrypt
-                     ? dekhand_encrypt_batch(job->cli->library, job->items, job->item_count, NULL)
-                     : dekhand_decrypt_batch(job->cli->library, job->items, job->item_count, NULL);
-        (void)rc; /* each item has its own code */
+    int code = job->item_count > 0 ? run_batch(job) : CLI_OK;
+    for (size_t i = 0; i < job->row_count && code == CLI_OK; i++) {
+        code = finish_row(job, &job->rows[i]);
     }
-    for (size_t i = 0; i < job->row_count; i++) {
-        int code = finish_row(job, &job->rows[i]);
-        if (code != CLI_OK) {
-            return code;
-        }
+    if (code != CLI_OK) {
+        return code;
     }
     job->row_count = 0;
     job->item_count = 0;
