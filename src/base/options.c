@@ -201,28 +201,60 @@ static char *unquote(char *value)
     return value;
 }
 
-static dk_rc read_line(struct dk_settings *settings, char *line, struct dk_err *err)
+/* Cuts a line at its `=`: the value's first byte, or NULL when it is not NAME=value. */
+static char *cut_name(char *line)
+{
+    char *equals = strchr(line, '=');
+    size_t n = equals != NULL ? (size_t)(equals - line) : strlen(line);
+    while (n > 0 && (line[n - 1] == ' ' || line[n - 1] == '\t' || line[n - 1] == '\r')) {
+        n--;
+    }
+    line[n] = '\0';
+    return equals != NULL ? equals + 1 + strspn(equals + 1, " \t") : NULL;
+}
+
+/* The end of another program's value: that of the line, or of the quote if it closes further on. */
+static char *after_foreign(char *value, char *end, const char *text_end)
+{
+    char quote = value != NULL ? *value : '\0';
+    if (quote != '"' && quote != '\'') {
+        return end;
+    }
+    for (char *p = value + 1; p < text_end; p++) {
+        if (*p == '\\' && quote == '"') {
+            p++;
+        } else if (*p == quote) {
+            char *line_end = memchr(p, '\n', (size_t)(text_end - p));
+            return p < end ? end : line_end;
+        }
+    }
+    return end; /* never closed: nothing but the line is its own */
+}
+
+/*
+ * Reads the line at `line`, which ends at `end` (a LF made NUL, or NULL: the last one). What other
+ * programs keep in the file is passed over, whatever its form. *end moves on behind a value of
+ * theirs that goes over several lines.
+ */
+static dk_rc read_line(struct dk_settings *settings, char *line, char **end, const char *text_end,
+                       struct dk_err *err)
 {
     line += strspn(line, " \t");
     if (strncmp(line, "export ", 7) == 0) {
-        line += 7;
+        line += 7 + strspn(line + 7, " \t");
     }
     if (*line == '\0' || *line == '#' || *line == '\r') {
         return DK_OK;
     }
-    char *equals = strchr(line, '=');
-    if (equals == NULL) {
-        return DK_FAIL(err, CONFIG, "a line is NAME=value, a comment or empty");
-    }
-    *equals = '\0';
-    size_t n = strlen(line);
-    while (n > 0 && line[n - 1] == ' ') {
-        line[--n] = '\0';
-    }
+    char *value = cut_name(line);
     if (find(line) < 0 && !is_ours(line)) {
-        return DK_OK; /* the application's own */
+        *end = *end != NULL ? after_foreign(value, *end, text_end) : NULL;
+        return DK_OK;
     }
-    char *value = unquote(equals + 1 + strspn(equals + 1, " \t"));
+    if (value == NULL) {
+        return DK_FAIL(err, CONFIG, "a line of ours is NAME=value, this one has no `=`");
+    }
+    value = unquote(value);
     if (value == NULL) {
         return DK_FAIL(err, CONFIG, "%s: the quote is not closed", line);
     }
@@ -230,6 +262,15 @@ static dk_rc read_line(struct dk_settings *settings, char *line, struct dk_err *
         return DK_OK;
     }
     return dk_settings_set(settings, line, value, DK_FROM_FILE, err);
+}
+
+static unsigned count_lines(const char *p, const char *end)
+{
+    unsigned n = 0;
+    for (; p < end; p++) {
+        n += *p == '\n';
+    }
+    return n;
 }
 
 static dk_rc read_lines(struct dk_settings *settings, const char *path, FILE *file, char *text,
@@ -244,20 +285,20 @@ static dk_rc read_lines(struct dk_settings *settings, const char *path, FILE *fi
                        n == FILE_MAX_BYTES ? "it is larger than 256 KiB" : "it holds a NUL byte");
     }
     text[n] = '\0';
-    unsigned number = 0;
+    unsigned number = 1;
     for (char *line = text; line != NULL;) {
-        char *next = strchr(line, '\n');
-        if (next != NULL) {
-            *next++ = '\0';
+        char *first = strchr(line, '\n'), *end = first;
+        if (first != NULL) {
+            *first = '\0';
         }
-        number++;
         struct dk_err cause;
         dk_err_clear(&cause);
-        if (read_line(settings, line, &cause) != DK_OK) {
+        if (read_line(settings, line, &end, text + n, &cause) != DK_OK) {
             return dk_err_set(err, cause.rc, __FILE__, __LINE__, "%s, line %u: %s", path, number,
                               cause.text);
         }
-        line = next;
+        number += first == NULL ? 0 : 1 + (end != NULL ? count_lines(first + 1, end + 1) : 0);
+        line = end != NULL ? end + 1 : NULL;
     }
     return DK_OK;
 }

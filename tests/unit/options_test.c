@@ -385,6 +385,21 @@ static void a_dotenv_file_reads_as_people_write_it(void **state)
     a_file_line_gives("DEBUG=express:*\nDEBUG=\n", NULL);
 }
 
+static void what_other_programs_keep_in_the_file_is_passed_over(void **state)
+{
+    (void)state;
+    a_file_line_gives("hunter2\nset -a\nDATABASE_URL=a\n", "a");
+    a_file_line_gives("if [ x ]; then\n  . ./other\nfi\nDATABASE_URL=a\n", "a");
+    a_file_line_gives("PEM=\"-----BEGIN\nDATABASE_URL=theirs\n==\n-----END\"\nDATABASE_URL=a\n",
+                      "a");
+    a_file_line_gives("export PEM='one\r\nKMS_NONE=x\r\ntwo'\r\nDATABASE_URL=a\r\n", "a");
+    a_file_line_gives("J=\"{ \\\"a\\\":\nDATABASE_URL=theirs\n}\"\nDATABASE_URL=a", "a");
+    a_file_line_gives("DATABASE_URL=a\nPEM=\"one\ntwo\"", "a");
+    a_file_line_gives("A=\"closed\"\nDATABASE_URL=\"a\"\n", "a");
+    a_file_line_gives("A=it's\nDATABASE_URL=a\nB=isn't\n", "a");
+    a_file_line_gives("A='never closed\nDATABASE_URL=a\n", "a");
+}
+
 static void F74_a_bad_line_is_named_by_file_line_and_setting(void **state)
 {
     (void)state;
@@ -400,7 +415,11 @@ static void F74_a_bad_line_is_named_by_file_line_and_setting(void **state)
         {"KMS_LOG=''\n", "line 1", "KMS_LOG is empty"},
         {"KMS_LOG=\"json\n", "line 1", "KMS_LOG: the quote is not closed"},
         {"KMS_LOG='json\"\n", "line 1", "KMS_LOG: the quote is not closed"},
-        {"A=1\nB=2\nhunter2\n", "line 3", "NAME=value"},
+        {"A=1\nB=2\nKMS_LOG hunter2\n", "line 3", "NAME=value"},
+        {"DATABASE_URL\n", "line 1", "NAME=value"},
+        {"A=\"1\n2\n3\"\nKMS_LOG=\n", "line 4", "KMS_LOG is empty"},
+        {"A='1\n2' # x\n\nKMS_LOG=\n", "line 4", "KMS_LOG is empty"},
+        {"A='never closed\nKMS_LOG=\n", "line 2", "KMS_LOG is empty"},
         {"KMS_ROTATION_DAYS=731\n", "line 1", "above 730 days"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -508,6 +527,7 @@ int main(void)
         cmocka_unit_test(another_programs_DEBUG_is_not_ours),
         cmocka_unit_test(F74_an_invalid_value_of_the_environment_is_an_error),
         cmocka_unit_test(a_dotenv_file_reads_as_people_write_it),
+        cmocka_unit_test(what_other_programs_keep_in_the_file_is_passed_over),
         cmocka_unit_test(F74_a_bad_line_is_named_by_file_line_and_setting),
         cmocka_unit_test(F74_a_file_that_is_no_settings_file_is_refused),
         cmocka_unit_test(F74_a_missing_file_is_an_error_only_if_it_was_asked_for),
