@@ -157,13 +157,37 @@ struct dekhand_config cli_config(struct cli *cli, struct dekhand_setting *list)
                                    .log = log_line};
 }
 
+/* A setting that nobody typed just now: where it was found, and the flag that wins over it. */
+static void say_source(const struct cli *cli, const struct dekhand_error *error)
+{
+    static const struct {
+        enum dk_option_id id;
+        const char *example;
+    } told[] = {{DK_OPT_DATABASE_URL, "sqlite:PATH"}, {DK_OPT_PROVIDER, "local"}};
+    for (size_t i = 0; error->code == DEKHAND_E_CONFIG && i < sizeof told / sizeof told[0]; i++) {
+        const struct dk_option *option = &dk_options[told[i].id];
+        enum dk_option_source source = cli->settings.source[told[i].id];
+        bool found = source == DK_FROM_FILE || source == DK_FROM_ENVIRONMENT;
+        if (found && cli->settings.value[told[i].id] != NULL &&
+            strncmp(error->text, option->name, strlen(option->name)) == 0) {
+            cli_say("  %s comes from %s; `--%s %s` wins over it", option->name,
+                    source == DK_FROM_ENVIRONMENT ? "the environment"
+                    : cli->settings.file != NULL  ? cli->settings.file
+                                                  : "a file",
+                    option->flag, told[i].example);
+        }
+    }
+}
+
 int cli_open(struct cli *cli)
 {
     struct dekhand_setting list[DK_OPT_COUNT];
     struct dekhand_config config = cli_config(cli, list);
     struct dekhand_error error;
     if (dekhand_open(&config, &cli->library, &error) != DEKHAND_OK) {
-        return cli_fail(cli, &error);
+        int code = cli_fail(cli, &error);
+        say_source(cli, &error);
+        return code;
     }
     return CLI_OK;
 }

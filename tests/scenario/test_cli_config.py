@@ -120,6 +120,16 @@ def test_F74_contradictory_settings_are_named(cli, command, env, words):
     assert all(word in said for word in words)
 
 
+def test_refused_store_or_provider_tells_where_it_comes_from(cli):
+    said = cli.fails(2, "keys", "list", env={"DATABASE_URL": "postgres://host/db"})
+    assert "DATABASE_URL comes from the environment; `--database-url sqlite:PATH` wins" in said
+    write_env(cli, "KMS_PROVIDER=aws\n")
+    said = cli.fails(2, "keys", "list")
+    assert "KMS_PROVIDER comes from .env; `--provider local` wins" in said
+    assert cli.ok("keys", "list", "--provider", "local")
+    assert "KMS_PROVIDER comes from" not in cli.fails(2, "keys", "list", "--provider", "aws")
+
+
 def test_provider_that_is_named_settles_it(cli):
     cli.ok("init", env={"AWS_KMS_KEY_ID": "alias/x", "KMS_PROVIDER": "local"})
 
