@@ -77,8 +77,11 @@ static int parse_one(struct cli *cli, int argc, char **argv, int *i)
     const struct cli_option *option = NULL;
     struct word word = {0};
     if (text[0] != '-' || text[1] == '\0') {
-        return cli_usage("`%s` is not an option; `dekhand %s --help` lists them", text,
-                         cli->command->name);
+        bool reads = find_in(cli->command->options, "csv", 3) != NULL;
+        return reads ? cli_usage("`%s` is not an option: the input is standard input (`< %s`)",
+                                 text, text)
+                     : cli_usage("`%s` is not an option; `dekhand %s --help` lists them", text,
+                                 cli->command->name);
     }
     if (text[1] == '-') {
         word.name = text + 2;

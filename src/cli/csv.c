@@ -576,9 +576,6 @@ int cli_csv(struct cli *cli, bool encrypt)
 {
     static struct cli_out out;
     static struct job job;
-    if (!encrypt && cli_has(cli, "rejects")) {
-        return cli_usage("--rejects goes with encrypt: decrypt keeps a bad row as it is");
-    }
     if (csv_check_rejects(cli) != CLI_OK) {
         return CLI_USAGE;
     }

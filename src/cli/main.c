@@ -16,14 +16,26 @@
 
 static const struct cli_option no_options[] = {END};
 
-static const struct cli_option value_options[] = {
-    {"tenant", 0, "ID", false, "the tenant; a UUID may be in either case"},
-    {"context", 0, "NAME=VALUE", true, "a pair that must be the same for decrypting"},
-    {"csv", 0, NULL, false, "a CSV file with a header, from standard input"},
-    {"columns", 0, "A,B", true, "the columns to work on (with --csv)"},
-    {"tenant-column", 0, "C", false, "the column that names each row's tenant (with --csv)"},
-    {"rejects", 0, "FILE", false, "encrypt --csv: bad rows go there, byte for byte"},
-    {"output", 'o', "FILE", false, "write there, whole or not at all, instead of standard output"},
+/* Of encrypt and decrypt alike. */
+#define VALUE_OPTIONS                                                                              \
+    {"tenant", 0, "ID", false, "the tenant; a UUID may be in either case"},                        \
+        {"context", 0, "NAME=VALUE", true, "a pair that must be the same for decrypting"},         \
+        {"csv", 0, NULL, false, "a CSV file with a header, from standard input"},                  \
+        {"columns", 0, "A,B", true, "the columns to work on (with --csv)"},                        \
+        {"tenant-column", 0, "C", false, "the column that names each row's tenant (with --csv)"},  \
+    {                                                                                              \
+        "output", 'o', "FILE", false,                                                              \
+            "write there, whole or not at all, instead of standard output"                         \
+    }
+
+static const struct cli_option encrypt_options[] = {
+    VALUE_OPTIONS,
+    {"rejects", 0, "FILE", false, "a new file for bad rows, byte for byte (with --csv)"},
+    END,
+};
+
+static const struct cli_option decrypt_options[] = {
+    VALUE_OPTIONS,
     END,
 };
 
@@ -76,9 +88,9 @@ const struct cli_command cli_commands[] = {
      no_options, cli_init},
     {"demo", NULL, "two tenants' data encrypted, kept apart and rotated, in a folder of its own",
      demo_options, cli_demo},
-    {"encrypt", NULL, "encrypt one value, or the columns of a CSV file", value_options,
+    {"encrypt", NULL, "encrypt one value, or the columns of a CSV file", encrypt_options,
      cli_encrypt},
-    {"decrypt", NULL, "decrypt one value, or the columns of a CSV file", value_options,
+    {"decrypt", NULL, "decrypt one value, or the columns of a CSV file", decrypt_options,
      cli_decrypt},
     {"keys", "list", "every key version", list_options, cli_keys_list},
     {"keys", "show", "one tenant's key versions and history", show_options, cli_keys_show},

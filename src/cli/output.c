@@ -1,4 +1,5 @@
 /* Standard output or a file that appears whole; the progress line. */
+#include <errno.h>
 #include <stdarg.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -80,6 +81,10 @@ int cli_out_finish(struct cli_out *out)
     }
     if (out->failed) {
         cli_out_abandon(out);
+        if (!out->to_file && out->err.backend == EPIPE) {
+            cli_say("dekhand: E_IO: standard output was closed");
+            return CLI_FAILED;
+        }
         return cli_fail_internal(NULL, &out->err);
     }
     return CLI_OK;

@@ -8,6 +8,7 @@ struct rotated {
     bool dry_run;
     size_t done;
     size_t failed;
+    int said; /* code of the failure that was printed last */
 };
 
 static void print_one(void *arg, const struct dekhand_rotation *r)
@@ -29,6 +30,7 @@ static void print_one(void *arg, const struct dekhand_rotation *r)
         cli_out_printf(state->out, "%s: version %u -> %u%s\n", r->tenant, r->from_version,
                        r->to_version, state->dry_run ? " (dry run: nothing was changed)" : "");
     } else {
+        state->said = r->code;
         cli_say("dekhand: %s: not rotated: %s: %s", r->tenant, dekhand_error_name(r->code),
                 r->text);
     }
@@ -82,6 +84,10 @@ static int run(struct cli *cli, const struct dekhand_rotate_args *args, struct c
     int rc = dekhand_rotate(cli->library, args, print_one, &state, &error);
     print_end(&state);
     int code = cli_out_finish(out);
+    if (rc != DEKHAND_OK && rc == state.said) { /* print_one told the rest */
+        cli_say("  what to do: %s", error.todo);
+        return cli_exit_code(rc);
+    }
     if (rc != DEKHAND_OK) {
         return cli_fail(cli, &error);
     }

@@ -266,6 +266,32 @@ def test_F76_csv_into_a_pipe_that_is_closed_halfway(cli):
         assert b"E_IO" in process.stderr.read()
 
 
+def test_F76_closed_pipe_is_called_so(cli):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = cli.run("keys", "list", stdout=writer)
+    os.close(writer)
+    assert done.returncode == 1
+    assert done.stderr == b"dekhand: E_IO: standard output was closed\n"
+
+
+def test_failed_rotation_of_a_tenant_is_told_once(cli):
+    done = cli.run("rotate", "--tenant", "nosuch")
+    assert done.returncode == 1
+    assert done.stderr.count(b"E_NOT_FOUND") == 1 and b"what to do" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["encrypt", "decrypt"])
+def test_file_as_a_word_is_pointed_to_standard_input(fresh, command):
+    said = fresh.fails(2, command, "--tenant", "x", "customers.csv")
+    assert "`customers.csv` is not an option: the input is standard input (`< customers.csv`)" in said
+
+
+def test_rejects_are_an_option_of_encrypt_alone(fresh):
+    assert b"--rejects" in fresh.ok("encrypt", "--help")
+    assert b"--rejects" not in fresh.ok("decrypt", "--help")
+
+
 def test_F76_messages_never_go_into_a_file_when_standard_error_is_closed(cli, tmp_path):
     rows = b"t,v\nacme,x\na b,y\nglobex,z\n"
     done = cli.run("encrypt", "--csv", "--columns=v", "--tenant-column=t", "--rejects", "bad",
