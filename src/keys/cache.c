@@ -1,4 +1,5 @@
-/* size: slots, flights and batches are one thing under one lock; apart they would share all of it. */
+/* size: slots, flights and batches are one thing under one lock; apart they would share all of it.
+ */
 #include "keys/cache.h"
 
 #include <pthread.h>
