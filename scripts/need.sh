@@ -3,7 +3,7 @@
 # Debian 12 and Ubuntu 24.04. With nothing lacking it prints nothing and asks for nothing.
 set -eu
 build="gcc libc6-dev binutils pkg-config libssl-dev libsqlite3-dev"
-test="clang libcmocka-dev python3 python3-pytest python3-cryptography python3-jsonschema gcovr
+test="clang libcmocka-dev zlib1g-dev python3 python3-pytest python3-cryptography python3-jsonschema gcovr
       clang-format"
 fuzz="clang libclang-rt-dev"
 case "${1:-}" in
