@@ -10,16 +10,6 @@
 
 /* ---- init ----------------------------------------------------------------------------------- */
 
-/* The wrap of a registry key that exists, so that a missing master key can be named. */
-static dk_rc read_registry(struct dekhand *d, struct dk_registry_row *row, struct dk_err *err)
-{
-    struct dk_txn txn;
-    DK_TRY(dk_store_begin(&d->core.store, DK_TXN_READ, &txn, err));
-    dk_rc rc = txn.ops->registry_read(txn.self, row, err);
-    dk_store_rollback(&txn);
-    return rc;
-}
-
 static bool found_key(void *arg, const struct dk_key_row *row, dk_rc rc)
 {
     (void)rc;
@@ -37,7 +27,7 @@ static dk_rc make_master_key(struct dekhand *d, bool *made, struct dk_err *err)
     if (dk_file_exists(d->places.master_key)) {
         return DK_OK;
     }
-    DK_TRY(read_registry(d, &row, err));
+    DK_TRY(dk_registry_read(&d->core, &row, err));
     snprintf(missing, sizeof missing, "%s", row.wrap.kms_key_id);
     if (missing[0] == '\0') {
         /* Rows are looked at, not believed: there is no registry key to believe them by. */
@@ -68,14 +58,6 @@ static dk_rc make_master_key(struct dekhand *d, bool *made, struct dk_err *err)
     return rc == DK_OK ? rc : dk_err_set(err, rc, exists.file, exists.line, "%s", exists.text);
 }
 
-static bool is_local(const struct dk_settings *settings, const struct dk_parts *parts)
-{
-    const char *name = dk_settings_str(settings, DK_OPT_PROVIDER);
-    return parts->provider == NULL && (name == NULL || strcmp(name, "local") == 0) &&
-           (name != NULL || (!dk_settings_is_set(settings, DK_OPT_AWS_KMS_KEY_ID) &&
-                             !dk_settings_is_set(settings, DK_OPT_AZURE_KEY_VAULT_URL)));
-}
-
 static dk_rc make_registry(struct dekhand *d, struct dekhand_init_result *out, struct dk_err *err)
 {
     struct dk_provider_info info;
@@ -92,11 +74,13 @@ static dk_rc init_all(struct dekhand *d, const struct dekhand_config *config,
                       const struct dk_parts *parts, struct dk_settings *settings,
                       struct dekhand_init_result *out, struct dk_err *err)
 {
+    const struct dk_provider_ops *provider;
     DK_TRY(dk_wire_settings(config, settings, &d->core.log, err));
     DK_TRY(dk_wire_core(d, config, settings, parts, err));
     DK_TRY(dk_dir_make(d->places.state_dir, err));
     DK_TRY(d->core.store.ops->migrate(d->core.store.self, err));
-    if (is_local(settings, parts)) {
+    DK_TRY(dk_wire_choose(settings, parts, &provider, err));
+    if (provider == &dk_provider_local) {
         DK_TRY(make_master_key(d, &out->made_master_key, err));
         snprintf(out->master_key, sizeof out->master_key, "%s", d->places.master_key);
     }

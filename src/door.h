@@ -54,6 +54,9 @@ DK_MUST_USE dk_rc dk_wire_places(const struct dk_settings *settings, struct dk_p
 DK_MUST_USE dk_rc dk_wire_core(struct dekhand *d, const struct dekhand_config *config,
                                const struct dk_settings *settings, const struct dk_parts *parts,
                                struct dk_err *err);
+/* The back end that the settings, or the tests, ask for. */
+DK_MUST_USE dk_rc dk_wire_choose(const struct dk_settings *settings, const struct dk_parts *parts,
+                                 const struct dk_provider_ops **out, struct dk_err *err);
 DK_MUST_USE dk_rc dk_wire_provider(struct dekhand *d, const struct dk_settings *settings,
                                    const struct dk_parts *parts, struct dk_err *err);
 /* Closes what the two above opened, in any state of half done. */

@@ -250,15 +250,23 @@ static dk_rc choose_provider(const struct dk_settings *settings, const char **na
     return DK_OK;
 }
 
+dk_rc dk_wire_choose(const struct dk_settings *settings, const struct dk_parts *parts,
+                     const struct dk_provider_ops **out, struct dk_err *err)
+{
+    const char *name;
+    if (parts->provider != NULL) {
+        *out = parts->provider;
+        return DK_OK;
+    }
+    DK_TRY(choose_provider(settings, &name, err));
+    return dk_provider_find(name, out, err);
+}
+
 dk_rc dk_wire_provider(struct dekhand *d, const struct dk_settings *settings,
                        const struct dk_parts *parts, struct dk_err *err)
 {
-    const struct dk_provider_ops *ops = parts->provider;
-    if (ops == NULL) {
-        const char *name;
-        DK_TRY(choose_provider(settings, &name, err));
-        DK_TRY(dk_provider_find(name, &ops, err));
-    }
+    const struct dk_provider_ops *ops;
+    DK_TRY(dk_wire_choose(settings, parts, &ops, err));
     struct dk_provider_setup setup = {.world = d->core.world,
                                       .suite = &d->core.suite,
                                       .arena = d->core.arena,

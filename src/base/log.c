@@ -56,9 +56,9 @@ static void finish(const struct dk_log *log, enum dk_log_level level, struct lin
     log->sink(log->arg, level, line->text, line->n);
 }
 
-static void put_field(struct dk_json *json, const struct dk_log_field *field)
+/* `name` NULL: the value alone. */
+static void put_field(struct dk_json *json, const char *name, const struct dk_log_field *field)
 {
-    const char *name = field_names[field->id];
     switch (field->type) {
     case DK_LOG_STR:
         dk_json_view(json, name, cut(field->str));
@@ -80,18 +80,7 @@ static void put_text_field(struct line *line, const struct dk_log_field *field)
     put(line, " ", 1);
     put(line, field_names[field->id], strlen(field_names[field->id]));
     put(line, "=", 1);
-    struct dk_log_field bare = *field;
-    switch (bare.type) {
-    case DK_LOG_STR:
-        dk_json_view(&json, NULL, cut(bare.str));
-        break;
-    case DK_LOG_INT:
-        dk_json_int(&json, NULL, bare.num);
-        break;
-    case DK_LOG_BOOL:
-        dk_json_bool(&json, NULL, bare.num != 0);
-        break;
-    }
+    put_field(&json, NULL, field);
 }
 
 void dk_log_event(const struct dk_log *log, enum dk_log_level level, const char *event,
@@ -112,7 +101,7 @@ void dk_log_event(const struct dk_log *log, enum dk_log_level level, const char 
         dk_json_str(&json, "event", event);
         for (size_t i = 0; i < count; i++) {
             size_t before = line.n;
-            put_field(&json, &fields[i]);
+            put_field(&json, field_names[fields[i].id], &fields[i]);
             keep_or_drop(&line, before);
         }
     } else {

@@ -86,6 +86,8 @@ int cli_usage(const char *format, ...) DK_PRINTF(1, 2);
 /* A line on standard error, control characters made visible. */
 void cli_say(const char *format, ...) DK_PRINTF(1, 2);
 int cli_exit_code(int code);
+/* The text that may leave the process: a wrong key and a failed tag read the same. */
+const char *cli_error_text(const struct dekhand_error *error);
 
 /* ---- output.c -------------------------------------------------------------------------------- */
 

@@ -5,7 +5,6 @@
  * are written with the cells replaced and every other byte as it was (DESIGN 6).
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <openssl/crypto.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -323,10 +322,9 @@ static int judge_item(struct job *job, struct row *row, size_t k)
     if (!is_row_fault(rc)) {
         return cli_fail(job->cli, &error);
     }
-    const struct dk_error_info *info = dk_error_info((dk_rc)rc);
-    bool uniform = rc == DEKHAND_E_AUTH || rc == DEKHAND_E_WRONG_KEY;
     char why[400];
-    snprintf(why, sizeof why, "%s: %.350s", info->outward, uniform ? info->text : error.text);
+    snprintf(why, sizeof why, "%s: %.350s", dk_error_info((dk_rc)rc)->outward,
+             cli_error_text(&error));
     mark_bad(job, row, column_of(job, row, k), why);
     return CLI_OK;
 }

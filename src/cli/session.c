@@ -63,14 +63,17 @@ int cli_exit_code(int code)
     return code == DEKHAND_OK ? CLI_OK : dk_error_info((dk_rc)code)->exit_code;
 }
 
-/* Outside the process a wrong key and a failed tag read the same: name and text of the table. */
+const char *cli_error_text(const struct dekhand_error *error)
+{
+    bool uniform = error->code == DEKHAND_E_AUTH || error->code == DEKHAND_E_WRONG_KEY;
+    return uniform ? dk_error_info((dk_rc)error->code)->text : error->text;
+}
+
 int cli_fail(const struct cli *cli, const struct dekhand_error *error)
 {
     const struct dk_error_info *info = dk_error_info((dk_rc)error->code);
-    bool uniform = info->rc == DK_E_AUTH || info->rc == DK_E_WRONG_KEY;
-    const char *text = uniform ? info->text : error->text;
     (void)cli;
-    cli_say("dekhand: %s: %s\n  what to do: %s", info->outward, text, info->todo);
+    cli_say("dekhand: %s: %s\n  what to do: %s", info->outward, cli_error_text(error), info->todo);
     return info->exit_code;
 }
 

@@ -187,6 +187,12 @@ static uint32_t find_locked(struct dk_cache *cache, struct dk_hash128 id)
     return i;
 }
 
+/* Held, and within its soft TTL. */
+static bool is_fresh_locked(struct dk_cache *cache, uint32_t i, int64_t now)
+{
+    return i != NONE && now < slot_at(cache, i)->soft_ms;
+}
+
 static void drop_locked(struct dk_cache *cache, uint32_t i)
 {
     struct slot *slot = slot_at(cache, i);
@@ -438,7 +444,7 @@ static dk_rc get_locked(struct dk_cache *cache, const struct dk_key_name *name,
         int64_t now = dk_mono_ms(cache->core->world);
         uint32_t i = find_locked(cache, id);
         struct flight *flight = find_flight_locked(cache, id);
-        bool fresh = i != NONE && now < slot_at(cache, i)->soft_ms;
+        bool fresh = is_fresh_locked(cache, i, now);
         bool usable = i != NONE && now < slot_at(cache, i)->hard_ms;
         if (fresh || (usable && flight != NULL)) {
             return copy_out_locked(cache, i, out, err) ? DK_OK : err->rc;
@@ -504,8 +510,7 @@ static void choose_locked(struct dk_cache *cache, const struct dk_key_name *name
     int64_t now = dk_mono_ms(cache->core->world);
     for (size_t k = 0; k < count; k++) {
         struct dk_hash128 id = hash_name(cache, &names[k]);
-        uint32_t i = find_locked(cache, id);
-        bool fresh = i != NONE && now < slot_at(cache, i)->soft_ms;
+        bool fresh = is_fresh_locked(cache, find_locked(cache, id), now);
         if (!fresh && find_flight_locked(cache, id) == NULL) {
             batch->ids[batch->count] = id;
             batch->names[batch->count++] = names[k];
@@ -566,7 +571,7 @@ bool dk_cache_has(struct dk_cache *cache, const struct dk_key_name *name)
 {
     pthread_mutex_lock(&cache->lock);
     uint32_t i = find_locked(cache, hash_name(cache, name));
-    bool has = i != NONE && dk_mono_ms(cache->core->world) < slot_at(cache, i)->soft_ms;
+    bool has = is_fresh_locked(cache, i, dk_mono_ms(cache->core->world));
     pthread_mutex_unlock(&cache->lock);
     return has;
 }

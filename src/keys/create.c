@@ -20,18 +20,16 @@ dk_rc dk_create_row(struct dk_core *core, const struct dk_tenant *tenant, uint32
     row->created_at = dk_wall_us(core->world);
     row->expires_at = row->created_at +
                       (rotation_days > 0 ? rotation_days * DK_DAY_US : core->limits.rotation_us);
-    dk_time_format(row->created_at, row->wrap.context_timestamp);
+    char now[DK_TIME_TEXT];
+    dk_time_format(row->created_at, now);
     DK_TRY(dk_uuid_new(core->world, row->id, err));
 
-    struct dk_wrap_context context = {dk_tenant_view(tenant), DK_PURPOSE_DATA,
-                                      row->wrap.context_timestamp};
+    struct dk_wrap_context context = {dk_tenant_view(tenant), DK_PURPOSE_DATA, now};
     struct dk_secret key = {0};
     struct dk_wrapped wrapped;
     DK_TRY(dk_provider_generate(core->provider, &context, &key, &wrapped, row->check_value, err));
     dk_secret_free(core->arena, &key); /* it is used only after it was read back and unwrapped */
-    snprintf(row->wrap.provider, sizeof row->wrap.provider, "%s", dk_provider_name(core->provider));
-    snprintf(row->wrap.kms_key_id, sizeof row->wrap.kms_key_id, "%s", wrapped.kms_key_id);
-    snprintf(row->wrap.encrypted_data_key, sizeof row->wrap.encrypted_data_key, "%s", wrapped.blob);
+    dk_registry_wrap_columns(core, &wrapped, now, &row->wrap);
     return dk_registry_seal_key(core, row, err);
 }
 
@@ -55,6 +53,18 @@ dk_rc dk_create_log_row(const struct dk_core *core, const struct dk_tenant *tena
     snprintf(out->node, sizeof out->node, "%s", core->node);
     out->performed_at = dk_wall_us(core->world);
     return dk_uuid_new(core->world, out->id, err);
+}
+
+dk_rc dk_create_write_log(struct dk_core *core, const struct dk_log_row *row, struct dk_err *err)
+{
+    struct dk_txn txn;
+    DK_TRY(dk_store_begin(&core->store, DK_TXN_WRITE, &txn, err));
+    dk_rc rc = txn.ops->log_append(txn.self, row, err);
+    if (rc == DK_OK) {
+        rc = dk_store_commit(&txn, err);
+    }
+    dk_store_rollback(&txn);
+    return rc;
 }
 
 static dk_rc log_created(struct dk_core *core, struct dk_txn *txn, const struct dk_key_row *row,

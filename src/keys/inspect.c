@@ -91,17 +91,10 @@ dk_rc dk_inspect_counts(struct dk_core *core, struct dk_key_counts *out, struct 
 
 static dk_rc log_export(struct dk_core *core, const struct dk_key_name *name, struct dk_err *err)
 {
-    struct dk_txn txn;
     struct dk_log_row log;
     DK_TRY(dk_create_log_row(core, &name->tenant, "export", &log, err));
     log.from_version = name->version;
-    DK_TRY(dk_store_begin(&core->store, DK_TXN_WRITE, &txn, err));
-    dk_rc rc = txn.ops->log_append(txn.self, &log, err);
-    if (rc == DK_OK) {
-        rc = dk_store_commit(&txn, err);
-    }
-    dk_store_rollback(&txn);
-    return rc;
+    return dk_create_write_log(core, &log, err);
 }
 
 dk_rc dk_inspect_export(struct dk_core *core, const struct dk_key_name *name, struct dk_secret *out,

@@ -1,7 +1,6 @@
 #include "keys/loader.h"
 
 #include <openssl/crypto.h>
-#include <stdio.h>
 
 #include "keys/counts.h"
 #include "keys/create.h"
@@ -76,14 +75,10 @@ dk_rc dk_loader_unwrap(struct dk_core *core, const struct dk_key_row *row, struc
                        row->version, row->tenant.s, row->wrap.provider,
                        dk_provider_name(core->provider));
     }
-    struct dk_wrap_context context = {dk_tenant_view(&row->tenant), DK_PURPOSE_DATA,
-                                      row->wrap.context_timestamp};
-    struct dk_wrapped wrapped;
-    snprintf(wrapped.kms_key_id, sizeof wrapped.kms_key_id, "%s", row->wrap.kms_key_id);
-    snprintf(wrapped.blob, sizeof wrapped.blob, "%s", row->wrap.encrypted_data_key);
     uint8_t check_value[DK_CHECK_VALUE];
     struct dk_secret key = {0};
-    dk_rc rc = dk_provider_unwrap(core->provider, &context, &wrapped, &key, err);
+    dk_rc rc = dk_registry_unwrap(core, dk_tenant_view(&row->tenant), DK_PURPOSE_DATA, &row->wrap,
+                                  &key, err);
     if (rc == DK_E_AUTH || rc == DK_E_FORMAT) {
         err->rc = rc = DK_E_PROVIDER; /* not the value's fault: the wrapped key does not open */
     }

@@ -29,7 +29,7 @@ static dk_rc derive_all(struct dk_core *core, const struct dk_secret *key, struc
     return derive(core, key, "dekhand/row-mac/1", &core->registry.k_row, NULL, err);
 }
 
-static dk_rc read_row(struct dk_core *core, struct dk_registry_row *row, struct dk_err *err)
+dk_rc dk_registry_read(struct dk_core *core, struct dk_registry_row *row, struct dk_err *err)
 {
     struct dk_txn txn;
     DK_TRY(dk_store_begin(&core->store, DK_TXN_READ, &txn, err));
@@ -48,22 +48,38 @@ static dk_rc check_provider(const struct dk_core *core, const struct dk_registry
     return DK_OK;
 }
 
+dk_rc dk_registry_unwrap(struct dk_core *core, struct dk_view subject, const char *purpose,
+                         const struct dk_wrap_columns *wrap, struct dk_secret *out,
+                         struct dk_err *err)
+{
+    struct dk_wrap_context context = {subject, purpose, wrap->context_timestamp};
+    struct dk_wrapped wrapped;
+    snprintf(wrapped.kms_key_id, sizeof wrapped.kms_key_id, "%s", wrap->kms_key_id);
+    snprintf(wrapped.blob, sizeof wrapped.blob, "%s", wrap->encrypted_data_key);
+    return dk_provider_unwrap(core->provider, &context, &wrapped, out, err);
+}
+
+void dk_registry_wrap_columns(const struct dk_core *core, const struct dk_wrapped *wrapped,
+                              const char *timestamp, struct dk_wrap_columns *out)
+{
+    snprintf(out->provider, sizeof out->provider, "%s", dk_provider_name(core->provider));
+    snprintf(out->kms_key_id, sizeof out->kms_key_id, "%s", wrapped->kms_key_id);
+    snprintf(out->encrypted_data_key, sizeof out->encrypted_data_key, "%s", wrapped->blob);
+    snprintf(out->context_timestamp, sizeof out->context_timestamp, "%s", timestamp);
+}
+
 dk_rc dk_registry_open(struct dk_core *core, struct dk_err *err)
 {
     struct dk_registry_row row;
-    DK_TRY(read_row(core, &row, err));
+    DK_TRY(dk_registry_read(core, &row, err));
     if (row.wrap.provider[0] == '\0') {
         return DK_FAIL(err, CONFIG, "the registry has no key yet: run `dekhand init`");
     }
     DK_TRY(check_provider(core, &row, err));
     snprintf(core->registry.uuid, sizeof core->registry.uuid, "%s", row.uuid);
-    struct dk_wrap_context context = {dk_view_str(row.uuid), DK_PURPOSE_REGISTRY,
-                                      row.wrap.context_timestamp};
-    struct dk_wrapped wrapped;
-    snprintf(wrapped.kms_key_id, sizeof wrapped.kms_key_id, "%s", row.wrap.kms_key_id);
-    snprintf(wrapped.blob, sizeof wrapped.blob, "%s", row.wrap.encrypted_data_key);
     struct dk_secret key = {0};
-    dk_rc rc = dk_provider_unwrap(core->provider, &context, &wrapped, &key, err);
+    dk_rc rc =
+        dk_registry_unwrap(core, dk_view_str(row.uuid), DK_PURPOSE_REGISTRY, &row.wrap, &key, err);
     if (rc == DK_E_AUTH || rc == DK_E_FORMAT) {
         err->rc = rc = DK_E_TAMPERED; /* the row itself carries no MAC: its wrap is its proof */
     }
@@ -107,10 +123,7 @@ static dk_rc fill(struct dk_core *core, struct dk_txn *txn, struct dk_wrapped *w
                   const char *timestamp, bool *created, struct dk_err *err)
 {
     struct dk_wrap_columns columns;
-    snprintf(columns.provider, sizeof columns.provider, "%s", dk_provider_name(core->provider));
-    snprintf(columns.kms_key_id, sizeof columns.kms_key_id, "%s", wrapped->kms_key_id);
-    snprintf(columns.encrypted_data_key, sizeof columns.encrypted_data_key, "%s", wrapped->blob);
-    snprintf(columns.context_timestamp, sizeof columns.context_timestamp, "%s", timestamp);
+    dk_registry_wrap_columns(core, wrapped, timestamp, &columns);
     DK_TRY(refuse_second(core, txn, err));
     DK_TRY(txn->ops->registry_fill(txn->self, &columns, created, err));
     dk_trace(core->world, "init.registry_key_stored");
@@ -120,7 +133,7 @@ static dk_rc fill(struct dk_core *core, struct dk_txn *txn, struct dk_wrapped *w
 dk_rc dk_registry_create_key(struct dk_core *core, bool *created, struct dk_err *err)
 {
     struct dk_registry_row row;
-    DK_TRY(read_row(core, &row, err));
+    DK_TRY(dk_registry_read(core, &row, err));
     *created = false;
     if (row.wrap.provider[0] != '\0') {
         return DK_OK;

@@ -9,6 +9,17 @@
 
 #include "keys/core.h"
 
+/* The registry's row as it stands, in a transaction of its own. */
+DK_MUST_USE dk_rc dk_registry_read(struct dk_core *core, struct dk_registry_row *out,
+                                   struct dk_err *err);
+/* Opens the wrap in a row's columns; `subject` is the tenant or the registry's UUID. The key is
+   the caller's: dk_secret_free(). */
+DK_MUST_USE dk_rc dk_registry_unwrap(struct dk_core *core, struct dk_view subject,
+                                     const char *purpose, const struct dk_wrap_columns *wrap,
+                                     struct dk_secret *out, struct dk_err *err);
+/* A fresh wrap as a row's columns. */
+void dk_registry_wrap_columns(const struct dk_core *core, const struct dk_wrapped *wrapped,
+                              const char *timestamp, struct dk_wrap_columns *out);
 /*
  * Unwraps the registry key and derives K_row and the pin. E_CONFIG: no registry key yet (run
  * init). E_TAMPERED: the pin is not the wanted one.

@@ -183,23 +183,18 @@ static dk_rc mark_compromised(struct dk_core *core, struct work *work, struct dk
 static void log_failure(struct dk_core *core, const struct dk_tenant *tenant, uint32_t from,
                         const struct dk_err *cause)
 {
-    struct dk_txn txn;
     struct dk_log_row log;
     struct dk_err err;
     dk_err_clear(&err);
-    if (dk_create_log_row(core, tenant, "rotate", &log, &err) != DK_OK ||
-        dk_store_begin(&core->store, DK_TXN_WRITE, &txn, &err) != DK_OK) {
+    if (dk_create_log_row(core, tenant, "rotate", &log, &err) != DK_OK) {
         return;
     }
     log.success = false;
     log.from_version = from;
     snprintf(log.error_message, sizeof log.error_message, "%s: %.200s",
              dk_error_info(cause->rc)->name, cause->text);
-    if (txn.ops->log_append(txn.self, &log, &err) == DK_OK) {
-        dk_rc ignored = dk_store_commit(&txn, &err);
-        (void)ignored;
-    }
-    dk_store_rollback(&txn);
+    dk_rc ignored = dk_create_write_log(core, &log, &err);
+    (void)ignored;
 }
 
 static dk_rc make_next(struct dk_core *core, struct work *work, bool compromised,
