@@ -27,6 +27,13 @@ def test_failure_shows_its_output(capsys):
     assert "    why" in lines
 
 
+def test_failures_come_again_just_before_the_closing_line(capsys):
+    output = "\n".join(f"line {i}" for i in range(100))
+    _, lines = closing(capsys, False, Result("a", 0, 1, output=output), Result("b", 1))
+    said = lines[lines.index("What failed:"):]
+    assert (said[1], said[2], said[-2]) == ("a: 1 failed", "    line 80", "    line 99")
+
+
 def test_skip_is_counted_with_its_reason(capsys):
     status, lines = closing(capsys, False, Result("a", 1, skips=["b: no network"]))
     assert (status, lines[-1]) == (0, "1 passed, 0 failed, 1 skipped")

@@ -348,7 +348,6 @@ static int use_beside_flight(void *arg)
 {
     struct family *family = arg;
     struct dk_test_value value;
-    pthread_mutex_init(&family->place.fake->lock, NULL); /* the fake's, not the library's */
     DK_TEST_CHILD(dk_test_decrypt(family->d, "acme", &family->before, "before") == DEKHAND_OK);
     DK_TEST_CHILD(dk_test_encrypt(family->d, "globex", "y", &value) == DEKHAND_OK);
     DK_TEST_CHILD(dk_test_decrypt(family->d, "globex", &value, "y") == DEKHAND_OK);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "crypto/aead.h"
 
@@ -24,6 +25,7 @@ struct dk_fake *dk_fake_new(void)
     if (fake == MAP_FAILED) {
         abort();
     }
+    fake->home = getpid();
     pthread_mutex_init(&fake->lock, NULL);
     pthread_cond_init(&fake->changed, NULL);
     return fake;
@@ -98,6 +100,9 @@ void dk_fake_await(struct dk_fake *fake, int n)
 
 static void pass_gate(struct dk_fake *fake)
 {
+    if (getpid() != fake->home) {
+        return; /* lock and condition work within one process */
+    }
     pthread_mutex_lock(&fake->lock);
     fake->waiting++;
     pthread_cond_broadcast(&fake->changed);

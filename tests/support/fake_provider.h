@@ -11,6 +11,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/types.h>
 
 #include "provider/provider.h"
 
@@ -46,6 +47,7 @@ struct dk_fake {
     atomic_bool no_key_id;          /* generate and wrap answer without one */
     atomic_bool flip_wrap;          /* a bit of each fresh wrap is wrong (I15) */
     atomic_bool wrap_another;       /* each fresh wrap holds another key */
+    pid_t home;                     /* the gate holds up calls of this process alone */
     pthread_mutex_t lock;           /* guards the rest */
     pthread_cond_t changed;
     bool gate_shut;
