@@ -3,6 +3,7 @@
 #include "keys/cache.h"
 
 #include <pthread.h>
+#include <stdlib.h>
 
 #include "crypto/siphash.h"
 
@@ -446,14 +447,15 @@ static dk_rc get_locked(struct dk_cache *cache, const struct dk_key_name *name,
         struct flight *flight = find_flight_locked(cache, id);
         bool fresh = is_fresh_locked(cache, i, now);
         bool usable = i != NONE && now < slot_at(cache, i)->hard_ms;
-        if (fresh || (usable && flight != NULL)) {
+        bool in_batch = is_in_batch_locked(cache, id);
+        if (fresh || (usable && (flight != NULL || in_batch))) { /* another brings the new one */
             return copy_out_locked(cache, i, out, err) ? DK_OK : err->rc;
         }
         if (flight != NULL) {
             DK_TRY(wait_locked(cache, flight, err));
             continue;
         }
-        if (is_in_batch_locked(cache, id)) {
+        if (in_batch) {
             pthread_cond_wait(&cache->landed, &cache->lock);
             continue;
         }
@@ -597,18 +599,37 @@ void dk_cache_forget_all(struct dk_cache *cache)
     pthread_mutex_unlock(&cache->lock);
 }
 
+static int compare_hashes(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Drops what belongs to one of the sorted hashes. */
+static void forget_hashes_locked(struct dk_cache *cache, const uint64_t *hashes, size_t count)
+{
+    for (uint32_t i = 0; i < cache->slot_count; i++) {
+        struct slot *slot = slot_at(cache, i);
+        if (slot->okm.cell != NULL &&
+            bsearch(&slot->tenant_hash, hashes, count, sizeof *hashes, compare_hashes) != NULL) {
+            drop_locked(cache, i);
+        }
+    }
+}
+
 void dk_cache_forget(struct dk_cache *cache, const struct dk_tenant *tenants, size_t count)
 {
+    enum { AT_ONCE = 256 };
+    uint64_t hashes[AT_ONCE];
     pthread_mutex_lock(&cache->lock);
     cache->forgets++;
-    for (size_t k = 0; k < count; k++) {
-        uint64_t hash = hash_tenant(cache, &tenants[k]);
-        for (uint32_t i = 0; i < cache->slot_count; i++) {
-            struct slot *slot = slot_at(cache, i);
-            if (slot->okm.cell != NULL && slot->tenant_hash == hash) {
-                drop_locked(cache, i);
-            }
+    for (size_t at = 0; at < count; at += AT_ONCE) {
+        size_t n = count - at < AT_ONCE ? count - at : AT_ONCE;
+        for (size_t k = 0; k < n; k++) {
+            hashes[k] = hash_tenant(cache, &tenants[at + k]);
         }
+        qsort(hashes, n, sizeof *hashes, compare_hashes);
+        forget_hashes_locked(cache, hashes, n);
     }
     pthread_mutex_unlock(&cache->lock);
 }

@@ -562,6 +562,29 @@ static void F47_batches_and_single_calls_for_a_key_make_one_call(void **state)
     bench_close(&bench);
 }
 
+static void a_stale_key_serves_while_a_batch_renews_it(void **state)
+{
+    (void)state;
+    struct bench bench;
+    pthread_t thread;
+    void *good = NULL;
+    struct dk_live_key stale;
+    bench_open(&bench, 64);
+    assert_int_equal(get(&bench, name_of("acme", 0), NULL), DK_OK);
+    int64_t fresh_until_ms = bench.w.mono_ms += bench.core.limits.ttl_ms;
+    set_gate(&bench.spring, true);
+    assert_int_equal(pthread_create(&thread, NULL, prefetch_acme, &bench), 0);
+    await_inside(&bench.spring, 1);
+    assert_int_equal(get(&bench, name_of("acme", 0), &stale), DK_OK); /* beside the shut gate */
+    assert_int_equal(stale.fresh_until_ms, fresh_until_ms);
+    set_gate(&bench.spring, false);
+    pthread_join(thread, &good);
+    assert_non_null(good);
+    assert_int_equal(get(&bench, name_of("acme", 0), &stale), DK_OK);
+    assert_true(stale.fresh_until_ms > fresh_until_ms);
+    bench_close(&bench);
+}
+
 static void F01_without_memory_a_key_is_not_kept_and_not_leaked(void **state)
 {
     (void)state;
@@ -625,6 +648,7 @@ int main(void)
         cmocka_unit_test(I21_in_a_small_cache_slots_change_hands_and_keys_do_not),
         cmocka_unit_test(R27_a_prefetch_keeps_what_can_be_had_and_the_rest_has_its_own_answer),
         cmocka_unit_test(F47_batches_and_single_calls_for_a_key_make_one_call),
+        cmocka_unit_test(a_stale_key_serves_while_a_batch_renews_it),
         cmocka_unit_test(F01_without_memory_a_key_is_not_kept_and_not_leaked),
         cmocka_unit_test(a_child_process_fetches_its_keys_again),
     };
