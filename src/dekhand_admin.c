@@ -77,9 +77,9 @@ static dk_rc init_all(struct dekhand *d, const struct dekhand_config *config,
     const struct dk_provider_ops *provider;
     DK_TRY(dk_wire_settings(config, settings, &d->core.log, err));
     DK_TRY(dk_wire_core(d, config, settings, parts, err));
+    DK_TRY(dk_wire_choose(settings, parts, &provider, err)); /* before anything is made */
     DK_TRY(dk_dir_make(d->places.state_dir, err));
     DK_TRY(d->core.store.ops->migrate(d->core.store.self, err));
-    DK_TRY(dk_wire_choose(settings, parts, &provider, err));
     if (provider == &dk_provider_local) {
         DK_TRY(make_master_key(d, &out->made_master_key, err));
         snprintf(out->master_key, sizeof out->master_key, "%s", d->places.master_key);

@@ -91,7 +91,7 @@ static dk_rc connect_to(const char *name, int flags, sqlite3 **out, struct dk_er
         exec(db, "PRAGMA synchronous = FULL; PRAGMA cell_size_check = ON", "setting up", err);
     if (rc != DK_OK) {
         sqlite3_close(db);
-        return rc;
+        return dk_err_while(err, "opening %s", name);
     }
     *out = db;
     return DK_OK;

@@ -130,6 +130,18 @@ def test_refused_store_or_provider_tells_where_it_comes_from(cli):
     assert "KMS_PROVIDER comes from" not in cli.fails(2, "keys", "list", "--provider", "aws")
 
 
+def test_init_that_cannot_choose_a_provider_makes_nothing(fresh):
+    fresh.fails(2, "init", "--provider", "aws")
+    assert not fresh.state.exists()
+
+
+def test_file_that_is_no_database_is_named(fresh):
+    other = fresh.folder / "notes.txt"
+    other.write_text("not a database, but a text of some length\n" * 100)
+    assert "notes.txt" in fresh.fails(2, "init", "--database-url", f"sqlite:{other}")
+    assert other.read_text().startswith("not a database")
+
+
 def test_provider_that_is_named_settles_it(cli):
     cli.ok("init", env={"AWS_KMS_KEY_ID": "alias/x", "KMS_PROVIDER": "local"})
 
