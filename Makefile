@@ -106,7 +106,8 @@ need-fuzz: need-build
 	@scripts/need.sh fuzz
 
 # ---- rules -------------------------------------------------------------------------------------
-$(OUT)/obj/%.o: %.c
+# Objects follow the flags above.
+$(OUT)/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(DK_CPPFLAGS) $(DK_CFLAGS) $(EXTRA_CPPFLAGS) -MMD -MP -c $< -o $@
 
@@ -116,7 +117,7 @@ $(OUT)/gen/migrations.c: $(SQL) scripts/embed_sql.sh
 	@mkdir -p $(@D)
 	scripts/embed_sql.sh $(SQL) > $@
 
-$(OUT)/obj/gen/migrations.o: $(OUT)/gen/migrations.c
+$(OUT)/obj/gen/migrations.o: $(OUT)/gen/migrations.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(DK_CPPFLAGS) $(DK_CFLAGS) -MMD -MP -c $< -o $@
 

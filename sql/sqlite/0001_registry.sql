@@ -20,8 +20,17 @@ CREATE TRIGGER registry_key_once BEFORE UPDATE ON registry
 WHEN OLD.encrypted_data_key IS NOT NULL
      AND (NEW.encrypted_data_key IS NOT OLD.encrypted_data_key
           OR NEW.registry_uuid IS NOT OLD.registry_uuid)
+     OR NEW.id IS NOT OLD.id
 BEGIN
     SELECT RAISE(ABORT, 'dekhand: the registry has its key already');
+END;
+
+-- REPLACE, in an INSERT or an UPDATE, takes rows away without a DELETE trigger. So an INSERT beside
+-- a row that is there is passed over, and no row changes its place.
+CREATE TRIGGER registry_once BEFORE INSERT ON registry
+WHEN EXISTS (SELECT 1 FROM registry)
+BEGIN
+    SELECT RAISE(IGNORE);
 END;
 
 CREATE TRIGGER registry_stays BEFORE DELETE ON registry
@@ -40,8 +49,14 @@ CREATE TABLE tenants (
 
 CREATE INDEX tenants_changed ON tenants (changed_xid);
 
+CREATE TRIGGER tenants_once BEFORE INSERT ON tenants
+WHEN EXISTS (SELECT 1 FROM tenants WHERE tenant_id = NEW.tenant_id OR rowid = NEW.rowid)
+BEGIN
+    SELECT RAISE(IGNORE);
+END;
+
 CREATE TRIGGER tenants_grow BEFORE UPDATE ON tenants
-WHEN NEW.tenant_id IS NOT OLD.tenant_id OR NEW.next_version < OLD.next_version
+WHEN NEW.rowid IS NOT OLD.rowid OR NEW.tenant_id IS NOT OLD.tenant_id OR NEW.next_version < OLD.next_version
      OR NEW.epoch < OLD.epoch OR NEW.changed_xid < OLD.changed_xid
 BEGIN
     SELECT RAISE(ABORT, 'dekhand: versions and epochs of a tenant only grow');
@@ -90,8 +105,20 @@ BEGIN
     SELECT RAISE(ABORT, 'dekhand: a key version cannot change its state like this');
 END;
 
+CREATE TRIGGER encryption_keys_once BEFORE INSERT ON encryption_keys
+WHEN EXISTS (SELECT 1 FROM encryption_keys WHERE id = NEW.id OR rowid = NEW.rowid)
+     OR EXISTS (SELECT 1 FROM encryption_keys WHERE check_value = NEW.check_value)
+     OR EXISTS (SELECT 1 FROM encryption_keys
+                WHERE tenant_id = NEW.tenant_id AND version = NEW.version)
+     OR (NEW.state = 'active'
+         AND EXISTS (SELECT 1 FROM encryption_keys
+                     WHERE tenant_id = NEW.tenant_id AND state = 'active'))
+BEGIN
+    SELECT RAISE(IGNORE);
+END;
+
 CREATE TRIGGER encryption_keys_fixed BEFORE UPDATE ON encryption_keys
-WHEN NEW.id IS NOT OLD.id OR NEW.tenant_id IS NOT OLD.tenant_id
+WHEN NEW.rowid IS NOT OLD.rowid OR NEW.id IS NOT OLD.id OR NEW.tenant_id IS NOT OLD.tenant_id
      OR NEW.version IS NOT OLD.version OR NEW.check_value IS NOT OLD.check_value
      OR NEW.created_at IS NOT OLD.created_at
      OR (OLD.compromised_at IS NOT NULL AND NEW.compromised_at IS NOT OLD.compromised_at)
@@ -122,6 +149,12 @@ CREATE TABLE key_rotation_log (
 
 CREATE INDEX key_rotation_log_tenant ON key_rotation_log (tenant_id, performed_at);
 CREATE INDEX key_rotation_log_time ON key_rotation_log (performed_at);
+
+CREATE TRIGGER key_rotation_log_once BEFORE INSERT ON key_rotation_log
+WHEN EXISTS (SELECT 1 FROM key_rotation_log WHERE id = NEW.id OR rowid = NEW.rowid)
+BEGIN
+    SELECT RAISE(ABORT, 'dekhand: the log is append-only');
+END;
 
 CREATE TRIGGER key_rotation_log_fixed BEFORE UPDATE ON key_rotation_log
 BEGIN

@@ -355,7 +355,12 @@ def test_debug_prints_audit_lines_that_are_json(cli):
     assert "acme" in {entry["tenantId"] for entry in found}
 
 
-@pytest.mark.parametrize("debug", ["", "express:*", "*"])
+@pytest.mark.parametrize("debug", ["app:*,kms:*", "*", "-kms:*,kms:audit", "express:* kms:*"])
+def test_debug_is_a_list_as_in_node(cli, debug):
+    assert b"[KMS Audit]" in cli.run("keys", "list", env={"DEBUG": debug}).stderr
+
+
+@pytest.mark.parametrize("debug", ["", "express:*", "*,-kms:*", "skms:*", "kms", "x:kms:*"])
 def test_debug_of_another_program_prints_nothing(cli, debug):
     done = cli.run("encrypt", "--tenant", "acme", stdin=b"x", env={"DEBUG": debug})
     assert done.returncode == 0 and b"[KMS Audit]" not in done.stderr
