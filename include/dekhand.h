@@ -174,9 +174,9 @@ DEKHAND_API int dekhand_encrypt(struct dekhand *d, struct dekhand_item *item,
 DEKHAND_API int dekhand_decrypt(struct dekhand *d, struct dekhand_item *item,
                                 struct dekhand_error *error);
 /*
- * Many at once: for each 1,024 tenants of the batch, keys are looked up once and new tenants made in
- * one transaction; each item has its own code. Returns the first item's error code that is not 0,
- * with its text, after all items were worked on.
+ * Many at once: for each 1,024 tenants of the batch, keys are looked up once and new tenants made
+ * in one transaction; each item has its own code. Returns the first item's error code that is not
+ * 0, with its text, after all items were worked on.
  */
 DEKHAND_API int dekhand_encrypt_batch(struct dekhand *d, struct dekhand_item *items, size_t count,
                                       struct dekhand_error *error);

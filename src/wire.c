@@ -142,20 +142,6 @@ static dk_rc read_pin(const struct dk_settings *settings, char *out, struct dk_e
     return DK_OK;
 }
 
-/* DEBUG as the npm package of that name reads it: a list; `kms:` and what follows, or `*`. */
-static bool asks_for_kms(const char *debug)
-{
-    bool asked = false;
-    while (*(debug += strspn(debug, ", ")) != '\0') {
-        bool off = *debug == '-';
-        const char *name = debug + off;
-        debug += strcspn(debug, ", ");
-        bool all = *name == '*' && name + 1 == debug;
-        asked = all || strncmp(name, "kms:", 4) == 0 ? !off : asked;
-    }
-    return asked;
-}
-
 static dk_rc read_log(const struct dk_settings *settings, struct dk_log *log, struct dk_err *err)
 {
     const char *form = dk_settings_str(settings, DK_OPT_LOG);
@@ -164,7 +150,7 @@ static dk_rc read_log(const struct dk_settings *settings, struct dk_log *log, st
         return DK_FAIL(err, CONFIG, "KMS_LOG: it is neither text nor json");
     }
     log->format = strcmp(form, "json") == 0 ? DK_LOG_JSON : DK_LOG_TEXT;
-    log->kms_audit = debug != NULL && asks_for_kms(debug);
+    log->kms_audit = debug != NULL && dk_debug_asks_for_kms(debug);
     return DK_OK;
 }
 

@@ -150,6 +150,19 @@ dk_rc dk_settings_set(struct dk_settings *settings, const char *name, const char
     return DK_OK;
 }
 
+bool dk_debug_asks_for_kms(const char *debug)
+{
+    bool asked = false;
+    while (*(debug += strspn(debug, ", ")) != '\0') {
+        bool off = *debug == '-';
+        const char *name = debug + off;
+        debug += strcspn(debug, ", ");
+        bool all = *name == '*' && name + 1 == debug;
+        asked = all || strncmp(name, "kms:", 4) == 0 ? !off : asked;
+    }
+    return asked;
+}
+
 dk_rc dk_settings_read_environment(struct dk_settings *settings, char **environ_list,
                                    void (*warn)(void *arg, const char *name,
                                                 const char *suggestion),
@@ -165,7 +178,7 @@ dk_rc dk_settings_read_environment(struct dk_settings *settings, char **environ_
         memcpy(name, *environ_list, n);
         name[n] = '\0';
         if (find(name) >= 0) {
-            if (strcmp(name, "DEBUG") == 0 && strncmp(equals + 1, "kms:", 4) != 0) {
+            if (strcmp(name, "DEBUG") == 0 && !dk_debug_asks_for_kms(equals + 1)) {
                 continue; /* another program's DEBUG */
             }
             DK_TRY(dk_settings_set(settings, name, equals + 1, DK_FROM_ENVIRONMENT, err));
@@ -258,7 +271,7 @@ static dk_rc read_line(struct dk_settings *settings, char *line, char **end, con
     if (value == NULL) {
         return DK_FAIL(err, CONFIG, "%s: the quote is not closed", line);
     }
-    if (strcmp(line, "DEBUG") == 0 && strncmp(value, "kms:", 4) != 0) {
+    if (strcmp(line, "DEBUG") == 0 && !dk_debug_asks_for_kms(value)) {
         return DK_OK;
     }
     return dk_settings_set(settings, line, value, DK_FROM_FILE, err);

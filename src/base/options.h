@@ -69,4 +69,7 @@ bool dk_settings_is_set(const struct dk_settings *settings, enum dk_option_id id
 /* The nearest known name, or NULL when none is near. */
 const char *dk_option_suggest(const char *name);
 
+/* DEBUG as Node's packages read it: a list of names; ours are `kms:` and what follows, and `*`. */
+bool dk_debug_asks_for_kms(const char *debug);
+
 #endif
