@@ -60,7 +60,8 @@ enum dekhand_code {
     DEKHAND_E_NO_MASTER_KEY = 27,
     DEKHAND_E_FORKED = 28,
     DEKHAND_E_CLOCK = 29,
-    DEKHAND_E_INTERNAL = 30
+    DEKHAND_E_INTERNAL = 30,
+    DEKHAND_E_ROLLBACK = 31,
 };
 
 /* A record of the caller's, filled on failure. The texts never hold a key or a plaintext. */

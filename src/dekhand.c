@@ -7,6 +7,7 @@
 
 #include "door.h"
 #include "keys/inspect.h"
+#include "keys/audit.h"
 #include "keys/registry.h"
 #include "keys/rotate.h"
 #include "keys/states.h"
@@ -67,6 +68,7 @@ static dk_rc open_all(struct dekhand *d, const struct dekhand_config *config,
     DK_TRY(check_initialised(d, err));
     DK_TRY(dk_wire_provider(d, settings, parts, err));
     DK_TRY(dk_registry_open(&d->core, err));
+    DK_TRY(dk_audit_open(&d->core, err));
     return dk_manager_open(&d->core, &d->manager, err);
 }
 
@@ -117,7 +119,7 @@ int dekhand_close(struct dekhand *d, struct dekhand_error *error)
     /* A child that never used its copy has nothing to write: the counts are the parent's. */
     if (dk_arena_forked(d->core.arena)) {
         dk_arena_reset(d->core.arena);
-        d->core.registry.k_row = (struct dk_secret){0};
+        dk_registry_forget(&d->core);
         dk_manager_after_fork(d->manager);
         dk_provider_forget(d->core.provider);
     }
@@ -136,7 +138,7 @@ static dk_rc recover(struct dekhand *d, struct dk_err *err)
                        "this process was forked while another thread drew random bytes");
     }
     dk_arena_reset(d->core.arena);
-    d->core.registry.k_row = (struct dk_secret){0};
+    dk_registry_forget(&d->core);
     dk_manager_after_fork(d->manager);
     dk_rc rc = dk_provider_after_fork(d->core.provider, err);
     if (rc == DK_OK) {
@@ -144,6 +146,9 @@ static dk_rc recover(struct dekhand *d, struct dk_err *err)
     }
     if (rc == DK_OK) {
         rc = dk_registry_open(&d->core, err);
+    }
+    if (rc == DK_OK) {
+        rc = dk_audit_after_fork(&d->core, err);
     }
     if (rc == DK_OK) {
         dk_arena_revive(d->core.arena);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "door.h"
+#include "keys/audit.h"
 #include "keys/inspect.h"
 #include "keys/registry.h"
 #include "provider/local.h"
@@ -63,6 +64,8 @@ static dk_rc make_registry(struct dekhand *d, struct dekhand_init_result *out, s
     struct dk_provider_info info;
     DK_TRY(dk_registry_create_key(&d->core, &out->made_registry, err));
     DK_TRY(dk_registry_open(&d->core, err));
+    DK_TRY(dk_audit_open(&d->core, err));
+    DK_TRY(dk_audit_adopt(&d->core, err));
     DK_TRY(dk_provider_describe(d->core.provider, &info, err));
     snprintf(out->pin, sizeof out->pin, "%s", d->core.registry.pin);
     snprintf(out->kms_key_id, sizeof out->kms_key_id, "%s", info.kms_key_id);
@@ -157,6 +160,8 @@ int dekhand_key_export(struct dekhand *d, const char *tenant, uint32_t version, 
 
 /* ---- history and statistics ------------------------------------------------------------------ */
 
+#define HISTORY_MAX 1000
+
 struct history_call {
     bool (*each)(void *arg, const struct dekhand_history *entry);
     void *arg;
@@ -165,7 +170,7 @@ struct history_call {
 static bool tell_history(void *arg, const struct dk_log_row *row)
 {
     const struct history_call *call = arg;
-    struct dekhand_history entry = {row->tenant.s,     row->operation,    row->from_version,
+    struct dekhand_history entry = {row->tenant,       row->operation,    row->from_version,
                                     row->to_version,   row->success,      row->error_message,
                                     row->performed_at, row->performed_by, row->node};
     return call->each(call->arg, &entry);
@@ -187,8 +192,12 @@ int dekhand_history(struct dekhand *d, const char *tenant, size_t limit,
         rc = dk_tenant_parse(dk_view_str(tenant), &parsed, &err);
     }
     if (rc == DK_OK) {
-        rc = dk_inspect_log(&d->core, tenant != NULL ? &parsed : NULL, limit, tell_history, &call,
-                            &err);
+        struct dk_log_query query = {.tenant = tenant != NULL ? &parsed : NULL,
+                                     .since = DK_TIME_NONE,
+                                     .until = DK_TIME_NONE,
+                                     .newest_first = true};
+        rc = dk_inspect_log(&d->core, &query, true, limit < HISTORY_MAX ? limit : HISTORY_MAX,
+                            tell_history, &call, &err);
     }
     return dk_door_leave(rc, &err, error);
 }

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "door.h"
+#include "keys/audit.h"
 #include "keys/registry.h"
 
 extern char **environ;
@@ -158,8 +159,8 @@ static void read_identity(struct dk_core *core, const char *actor)
 {
     char buffer[1024];
     struct passwd entry, *found = NULL;
-    if (gethostname(core->node, sizeof core->node - 1) != 0) {
-        snprintf(core->node, sizeof core->node, "unknown");
+    if (gethostname(core->host, sizeof core->host - 1) != 0) {
+        snprintf(core->host, sizeof core->host, "unknown");
     }
     if (actor != NULL) {
         snprintf(core->actor, sizeof core->actor, "%s", actor);
@@ -282,6 +283,7 @@ void dk_wire_close(struct dekhand *d)
     if (core->arena != NULL) {
         dk_registry_clear(core);
     }
+    dk_audit_close(core);
     dk_provider_close(core->provider);
     dk_store_close(&core->store);
     dk_arena_close(core->arena);

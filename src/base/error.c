@@ -68,12 +68,12 @@ const struct dk_error_info *dk_error_at(size_t i)
 
 const struct dk_error_info *dk_error_info(dk_rc rc)
 {
-    const struct dk_error_info *last = NULL;
+    const struct dk_error_info *defect = NULL;
     for (size_t i = 0; i < sizeof infos / sizeof infos[0]; i++) {
-        last = &infos[i];
-        if (last->rc == rc) {
-            return last;
+        if (infos[i].rc == rc) {
+            return &infos[i];
         }
+        defect = infos[i].rc == DK_E_INTERNAL ? &infos[i] : defect;
     }
-    return last; /* E_INTERNAL ends the list */
+    return defect;
 }

@@ -3,41 +3,66 @@
 #include <assert.h>
 #include <openssl/crypto.h>
 
-/* The widest row: a wrapped key of 2 KiB, an id of 512 bytes, a dozen short columns. */
-#define MESSAGE_MAX 8192
+/* Most rows fit here: a wrapped key of 2 KiB, an id of 512 bytes, a dozen short columns. */
+#define STACK_MESSAGE 4096
+/* The widest row: a seal over the tenants of a batch. */
+#define MESSAGE_MAX (1024 * 1024)
 
-static dk_rc put_lp_checked(uint8_t *message, size_t *n, struct dk_view v, struct dk_err *err)
+static size_t size_of(const struct dk_mac_row *row)
 {
-    if (v.n + 4 > MESSAGE_MAX - *n) {
-        return DK_FAIL(err, TAMPERED, "a row is longer than any that dekhand writes");
+    size_t n = 12 + strlen(row->label) + strlen(row->registry_uuid) + strlen(row->table);
+    for (size_t i = 0; i < row->count; i++) {
+        const struct dk_mac_column *column = &row->columns[i];
+        assert(i == 0 || strcmp(row->columns[i - 1].name, column->name) < 0);
+        n += column->text.p == NULL ? 0 : 8 + strlen(column->name) + column->text.n;
     }
-    dk_put_lp(message + *n, v.p, v.n);
-    *n += 4 + v.n;
-    return DK_OK;
+    return n;
+}
+
+static uint8_t *put_str(uint8_t *p, const char *s)
+{
+    return dk_put_lp(p, s, strlen(s));
+}
+
+static void encode(const struct dk_mac_row *row, uint8_t *p)
+{
+    p = put_str(p, row->label);
+    p = put_str(p, row->registry_uuid);
+    p = put_str(p, row->table);
+    for (size_t i = 0; i < row->count; i++) {
+        const struct dk_mac_column *column = &row->columns[i];
+        if (column->text.p != NULL) {
+            p = put_str(p, column->name);
+            p = dk_put_lp(p, column->text.p, column->text.n);
+        }
+    }
 }
 
 dk_rc dk_rowmac_compute(const struct dk_suite *suite, const struct dk_secret *key,
                         const struct dk_mac_row *row, char out[static DK_ROWMAC_TEXT],
                         struct dk_err *err)
 {
-    uint8_t message[MESSAGE_MAX];
-    size_t n = 0;
-    DK_TRY(put_lp_checked(message, &n, dk_view_str(row->label), err));
-    DK_TRY(put_lp_checked(message, &n, dk_view_str(row->registry_uuid), err));
-    DK_TRY(put_lp_checked(message, &n, dk_view_str(row->table), err));
-    for (size_t i = 0; i < row->count; i++) {
-        const struct dk_mac_column *column = &row->columns[i];
-        assert(i == 0 || strcmp(row->columns[i - 1].name, column->name) < 0);
-        if (column->text.p == NULL) {
-            continue;
-        }
-        DK_TRY(put_lp_checked(message, &n, dk_view_str(column->name), err));
-        DK_TRY(put_lp_checked(message, &n, column->text, err));
-    }
+    uint8_t stack[STACK_MESSAGE], *message = stack;
     uint8_t mac[1 + DK_HMAC_LEN] = {0x01};
-    DK_TRY(dk_hmac(suite, key, dk_view_of(message, n), mac + 1, err));
-    dk_base64_encode(mac, sizeof mac, out);
-    return DK_OK;
+    size_t n = size_of(row);
+    if (n > MESSAGE_MAX) {
+        return DK_FAIL(err, TAMPERED, "a row is longer than any that dekhand writes");
+    }
+    if (n > sizeof stack) {
+        message = dk_mem_alloc(&suite->world->mem, n);
+        if (message == NULL) {
+            return DK_FAIL(err, NOMEM, "no memory for the MAC of a row");
+        }
+    }
+    encode(row, message);
+    dk_rc rc = dk_hmac(suite, key, dk_view_of(message, n), mac + 1, err);
+    if (message != stack) {
+        dk_mem_free(&suite->world->mem, message);
+    }
+    if (rc == DK_OK) {
+        dk_base64_encode(mac, sizeof mac, out);
+    }
+    return rc;
 }
 
 dk_rc dk_rowmac_verify(const struct dk_suite *suite, const struct dk_secret *key,

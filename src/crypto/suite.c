@@ -79,15 +79,27 @@ dk_rc dk_hmac(const struct dk_suite *suite, const struct dk_secret *key, struct 
     return DK_OK;
 }
 
+dk_rc dk_sha256(const struct dk_suite *suite, struct dk_view message,
+                uint8_t out[static DK_SHA256_LEN], struct dk_err *err)
+{
+    unsigned n = 0;
+    if (EVP_Digest(message.p, message.n, out, &n, suite->sha256, NULL) != 1 || n != DK_SHA256_LEN) {
+        return DK_FAIL(err, NOMEM, "SHA-256 failed");
+    }
+    return DK_OK;
+}
+
 dk_rc dk_suite_open(const struct dk_world *world, struct dk_suite *suite, struct dk_err *err)
 {
     *suite = (struct dk_suite){.world = world, .aead = &dk_aead_openssl};
     suite->aes256gcm = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
     suite->hkdf = EVP_KDF_fetch(NULL, "HKDF", NULL);
     suite->hmac = EVP_MAC_fetch(NULL, "HMAC", NULL);
-    if (suite->aes256gcm == NULL || suite->hkdf == NULL || suite->hmac == NULL) {
+    suite->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+    if (suite->aes256gcm == NULL || suite->hkdf == NULL || suite->hmac == NULL ||
+        suite->sha256 == NULL) {
         dk_suite_close(suite);
-        return DK_FAIL(err, SELFTEST, "OpenSSL has no AES-256-GCM, HKDF or HMAC");
+        return DK_FAIL(err, SELFTEST, "OpenSSL has no AES-256-GCM, HKDF, HMAC or SHA-256");
     }
     dk_rc rc = dk_selftest(suite, err);
     if (rc != DK_OK) {
@@ -101,5 +113,6 @@ void dk_suite_close(struct dk_suite *suite)
     EVP_CIPHER_free(suite->aes256gcm);
     EVP_KDF_free(suite->hkdf);
     EVP_MAC_free(suite->hmac);
+    EVP_MD_free(suite->sha256);
     *suite = (struct dk_suite){0};
 }

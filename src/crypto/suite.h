@@ -19,6 +19,7 @@ struct dk_suite {
     EVP_CIPHER *aes256gcm;
     EVP_KDF *hkdf;
     EVP_MAC *hmac;
+    EVP_MD *sha256;
 };
 
 /* Fetches and self-tests: E_SELFTEST names the primitive that failed. */
@@ -38,6 +39,10 @@ DK_MUST_USE dk_rc dk_hkdf_public(const struct dk_suite *suite, const struct dk_s
 DK_MUST_USE dk_rc dk_hmac(const struct dk_suite *suite, const struct dk_secret *key,
                           struct dk_view message, uint8_t out[static DK_HMAC_LEN],
                           struct dk_err *err);
+
+#define DK_SHA256_LEN 32
+DK_MUST_USE dk_rc dk_sha256(const struct dk_suite *suite, struct dk_view message,
+                            uint8_t out[static DK_SHA256_LEN], struct dk_err *err);
 
 /* The raw forms, for the self-test and published vectors (keys of any length, salt). */
 bool dk_hkdf_raw(const struct dk_suite *suite, struct dk_view ikm, struct dk_view salt,

@@ -30,14 +30,17 @@ struct dk_limits {
 /* The defaults of the settings and of FORMATS' budget. */
 extern const struct dk_limits dk_limits_default;
 
-/* K_row and the identity of the registry (keys/registry). */
+/* The three keys and the identity of the registry (keys/registry). */
 struct dk_registry {
     char uuid[DK_UUID_TEXT];
     char pin[65];           /* fingerprint of the registry key */
-    struct dk_secret k_row; /* empty until the registry is open */
+    struct dk_secret k_row; /* these are empty until the registry is open */
+    struct dk_secret k_log;
+    struct dk_secret k_seal;
 };
 
 struct dk_counts;
+struct dk_audit;
 
 struct dk_core {
     const struct dk_world *world;
@@ -49,9 +52,11 @@ struct dk_core {
     struct dk_store store;
     struct dk_registry registry;
     struct dk_counts *counts;
+    struct dk_audit *audit;
     char pin_wanted[65]; /* KMS_REGISTRY_PIN, "" = none */
     char actor[DK_ACTOR_MAX + 1];
-    char node[DK_ACTOR_MAX + 1];
+    char host[65];
+    char node[DK_ACTOR_MAX + 1]; /* host/instance: names this process's chain of the log */
 };
 
 #endif

@@ -1,7 +1,6 @@
 #include "keys/create.h"
 
-#include <stdio.h>
-
+#include "keys/audit.h"
 #include "keys/registry.h"
 
 #define CLOCK_SLACK_US (INT64_C(300) * 1000000)
@@ -44,47 +43,29 @@ dk_rc dk_create_check_clock(const struct dk_core *core, const struct dk_key_row 
     return DK_OK;
 }
 
-dk_rc dk_create_log_row(const struct dk_core *core, const struct dk_tenant *tenant,
-                        const char *operation, struct dk_log_row *out, struct dk_err *err)
+/* The tenant's row and its first log row, each with what ties it to the other. */
+static dk_rc prepare_first(struct dk_core *core, const struct dk_key_row *row,
+                           struct dk_tenant_row *tenant, struct dk_log_row *log, struct dk_err *err)
 {
-    *out = (struct dk_log_row){.tenant = *tenant, .success = true};
-    snprintf(out->operation, sizeof out->operation, "%s", operation);
-    snprintf(out->performed_by, sizeof out->performed_by, "%s", core->actor);
-    snprintf(out->node, sizeof out->node, "%s", core->node);
-    out->performed_at = dk_wall_us(core->world);
-    return dk_uuid_new(core->world, out->id, err);
-}
-
-dk_rc dk_create_write_log(struct dk_core *core, const struct dk_log_row *row, struct dk_err *err)
-{
-    struct dk_txn txn;
-    DK_TRY(dk_store_begin(&core->store, DK_TXN_WRITE, &txn, err));
-    dk_rc rc = txn.ops->log_append(txn.self, row, err);
-    if (rc == DK_OK) {
-        rc = dk_store_commit(&txn, err);
-    }
-    dk_store_rollback(&txn);
-    return rc;
-}
-
-static dk_rc log_created(struct dk_core *core, struct dk_txn *txn, const struct dk_key_row *row,
-                         struct dk_err *err)
-{
-    struct dk_log_row log;
-    DK_TRY(dk_create_log_row(core, &row->tenant, "create", &log, err));
-    log.to_version = row->version;
-    snprintf(log.detail, sizeof log.detail, "%.200s", row->wrap.kms_key_id);
-    return txn->ops->log_append(txn->self, &log, err);
+    *tenant = (struct dk_tenant_row){.tenant = row->tenant, .next_version = 2, .epoch = 1};
+    DK_TRY(dk_audit_row(core, row->tenant.s, "create", log, err));
+    log->to_version = row->version;
+    log->detail = row->wrap.kms_key_id;
+    DK_TRY(dk_audit_first_digest(core, row, tenant->keys_digest, err));
+    DK_TRY(dk_audit_chain(core, tenant, log, err));
+    return dk_registry_seal_tenant(core, tenant, err);
 }
 
 /* One tenant inside the transaction of all. */
-static dk_rc insert_first(struct dk_core *core, struct dk_txn *txn, const struct dk_key_row *row,
-                          struct dk_err *err)
+static dk_rc insert_first(struct dk_core *core, struct dk_change *change,
+                          const struct dk_key_row *row, struct dk_err *err)
 {
-    struct dk_tenant_row tenant = {.tenant = row->tenant, .next_version = 2, .epoch = 1};
+    struct dk_txn *txn = change->txn;
+    struct dk_tenant_row tenant;
+    struct dk_log_row log;
     bool inserted = false;
     DK_TRY(dk_create_check_clock(core, row, err));
-    DK_TRY(dk_registry_seal_tenant(core, &tenant, err));
+    DK_TRY(prepare_first(core, row, &tenant, &log, err));
     DK_TRY(txn->ops->tenant_insert(txn->self, &tenant, &inserted, err));
     if (!inserted) {
         return DK_OK; /* another process was first: its key is the one */
@@ -97,26 +78,36 @@ static dk_rc insert_first(struct dk_core *core, struct dk_txn *txn, const struct
                        row->tenant.s);
     }
     dk_trace(core->world, "first_use.key_inserted");
-    DK_TRY(log_created(core, txn, row, err));
+    DK_TRY(dk_audit_store(change, &tenant, &log, err));
     dk_trace(core->world, "first_use.log_written");
     return DK_OK;
 }
 
-static dk_rc insert_all(struct dk_core *core, struct dk_key_row *rows, size_t count, dk_rc *rc,
-                        struct dk_err *err)
+static dk_rc insert_in(struct dk_core *core, struct dk_change *change,
+                       const struct dk_key_row *rows, size_t count, const dk_rc *rc,
+                       struct dk_err *err)
 {
-    struct dk_txn txn;
-    DK_TRY(dk_store_begin(&core->store, DK_TXN_WRITE, &txn, err));
-    dk_rc all = DK_OK;
-    for (size_t i = 0; i < count && all == DK_OK; i++) {
+    for (size_t i = 0; i < count; i++) {
         if (rc[i] == DK_OK) {
-            all = insert_first(core, &txn, &rows[i], err);
+            DK_TRY(insert_first(core, change, &rows[i], err));
         }
     }
-    if (all == DK_OK) {
-        dk_trace(core->world, "first_use.before_commit");
-        all = dk_store_commit(&txn, err);
+    if (change->n > 0) {
+        DK_TRY(dk_change_seal(core, change, err));
     }
+    dk_trace(core->world, "first_use.before_commit");
+    return dk_store_commit(change->txn, err);
+}
+
+static dk_rc insert_all(struct dk_core *core, const struct dk_key_row *rows, size_t count,
+                        const dk_rc *rc, struct dk_err *err)
+{
+    struct dk_txn txn;
+    struct dk_change change;
+    DK_TRY(dk_store_begin(&core->store, DK_TXN_WRITE, &txn, err));
+    dk_change_init(&change, core, &txn);
+    dk_rc all = insert_in(core, &change, rows, count, rc, err);
+    dk_change_clear(&change);
     dk_store_rollback(&txn);
     if (all == DK_OK) {
         dk_trace(core->world, "first_use.committed");

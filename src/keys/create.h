@@ -23,12 +23,4 @@ DK_MUST_USE dk_rc dk_create_check_clock(const struct dk_core *core, const struct
 DK_MUST_USE dk_rc dk_create_first(struct dk_core *core, const struct dk_tenant *const *tenants,
                                   size_t count, dk_rc *rc, struct dk_err *err);
 
-/* Fills a log row of a change by this instance; `operation` as in the guide. */
-DK_MUST_USE dk_rc dk_create_log_row(const struct dk_core *core, const struct dk_tenant *tenant,
-                                    const char *operation, struct dk_log_row *out,
-                                    struct dk_err *err);
-/* Writes one in a transaction of its own, for what changes no other row. */
-DK_MUST_USE dk_rc dk_create_write_log(struct dk_core *core, const struct dk_log_row *row,
-                                      struct dk_err *err);
-
 #endif

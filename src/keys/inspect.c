@@ -1,12 +1,11 @@
 #include "keys/inspect.h"
 
-#include "keys/create.h"
+#include "keys/audit.h"
 #include "keys/loader.h"
 #include "keys/registry.h"
 #include "keys/states.h"
 
 #define PAGE 128
-#define LOG_MAX 1000
 
 static dk_rc read_page(struct dk_core *core, const struct dk_tenant *tenant,
                        const struct dk_key_cursor *at, struct dk_key_row *rows, size_t *count,
@@ -54,28 +53,31 @@ dk_rc dk_inspect_keys(struct dk_core *core, const struct dk_tenant *tenant,
     return rc;
 }
 
-dk_rc dk_inspect_log(struct dk_core *core, const struct dk_tenant *tenant, size_t limit,
-                     bool (*each)(void *arg, const struct dk_log_row *row), void *arg,
+struct history {
+    bool changes_only;
+    size_t left;
+    bool (*each)(void *arg, const struct dk_log_row *row);
+    void *arg;
+};
+
+static bool tell(void *arg, const struct dk_log_row *row)
+{
+    struct history *history = arg;
+    if (history->changes_only && strcmp(row->operation, "decrypt") == 0) {
+        return true;
+    }
+    return history->left-- > 0 && history->each(history->arg, row);
+}
+
+dk_rc dk_inspect_log(struct dk_core *core, const struct dk_log_query *query, bool changes_only,
+                     size_t limit, bool (*each)(void *arg, const struct dk_log_row *row), void *arg,
                      struct dk_err *err)
 {
     struct dk_txn txn;
-    size_t count = 0;
-    limit = limit < LOG_MAX ? limit : LOG_MAX;
-    struct dk_log_row *rows = dk_mem_alloc(&core->world->mem, (limit + 1) * sizeof *rows);
-    if (rows == NULL) {
-        return DK_FAIL(err, NOMEM, "no memory for a page of the log");
-    }
-    dk_rc rc = dk_store_begin(&core->store, DK_TXN_READ, &txn, err);
-    if (rc == DK_OK) {
-        rc = txn.ops->log_list(txn.self, tenant, limit, rows, &count, err);
-        dk_store_rollback(&txn);
-    }
-    for (size_t i = 0; i < count && rc == DK_OK; i++) {
-        if (!each(arg, &rows[i])) {
-            break;
-        }
-    }
-    dk_mem_free(&core->world->mem, rows);
+    struct history history = {changes_only, limit, each, arg};
+    DK_TRY(dk_store_begin(&core->store, DK_TXN_READ, &txn, err));
+    dk_rc rc = txn.ops->log_walk(txn.self, query, tell, &history, err);
+    dk_store_rollback(&txn);
     return rc;
 }
 
@@ -92,9 +94,9 @@ dk_rc dk_inspect_counts(struct dk_core *core, struct dk_key_counts *out, struct 
 static dk_rc log_export(struct dk_core *core, const struct dk_key_name *name, struct dk_err *err)
 {
     struct dk_log_row log;
-    DK_TRY(dk_create_log_row(core, &name->tenant, "export", &log, err));
+    DK_TRY(dk_audit_row(core, name->tenant.s, "export", &log, err));
     log.from_version = name->version;
-    return dk_create_write_log(core, &log, err);
+    return dk_audit_write(core, &name->tenant, &log, err);
 }
 
 dk_rc dk_inspect_export(struct dk_core *core, const struct dk_key_name *name, struct dk_secret *out,

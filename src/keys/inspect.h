@@ -15,8 +15,9 @@
 DK_MUST_USE dk_rc dk_inspect_keys(struct dk_core *core, const struct dk_tenant *tenant,
                                   bool (*each)(void *arg, const struct dk_key_row *row, dk_rc rc),
                                   void *arg, struct dk_err *err);
-/* The newest `limit` rows of the log, newest first. */
-DK_MUST_USE dk_rc dk_inspect_log(struct dk_core *core, const struct dk_tenant *tenant, size_t limit,
+/* At most `limit` rows of the log; `changes_only` leaves out the unwraps. */
+DK_MUST_USE dk_rc dk_inspect_log(struct dk_core *core, const struct dk_log_query *query,
+                                 bool changes_only, size_t limit,
                                  bool (*each)(void *arg, const struct dk_log_row *row), void *arg,
                                  struct dk_err *err);
 DK_MUST_USE dk_rc dk_inspect_counts(struct dk_core *core, struct dk_key_counts *out,

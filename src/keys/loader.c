@@ -2,59 +2,88 @@
 
 #include <openssl/crypto.h>
 
+#include "keys/audit.h"
 #include "keys/counts.h"
 #include "keys/create.h"
 #include "keys/registry.h"
 #include "keys/states.h"
 
-/* What is there instead of the asked row: nothing (E_NOT_FOUND), or a reason to refuse. */
-static dk_rc explain_missing(struct dk_core *core, struct dk_txn *txn,
-                             const struct dk_key_name *name, struct dk_err *err)
+/* Without a tenant row there may be no key row either (I07). */
+static dk_rc explain_no_tenant(struct dk_txn *txn, const struct dk_key_name *name,
+                               struct dk_key_row *scratch, struct dk_err *err)
 {
-    struct dk_tenant_row tenant;
-    struct dk_err none;
-    dk_err_clear(&none);
-    dk_rc rc = txn->ops->tenant_read(txn->self, &name->tenant, &tenant, &none);
-    if (name->version != DK_VERSION_ACTIVE && rc == DK_E_NOT_FOUND) {
+    struct dk_key_cursor start = {0};
+    size_t count = 0;
+    DK_TRY(
+        txn->ops->key_list(txn->self, &name->tenant, DK_KEYS_ALL, &start, 1, scratch, &count, err));
+    if (count > 0) {
+        return DK_FAIL(err, TAMPERED, "tenant %s has key rows but no tenant row", name->tenant.s);
+    }
+    if (name->version != DK_VERSION_ACTIVE) {
         return DK_FAIL(err, UNKNOWN_VERSION,
                        "tenant %s has no key: is it the right tenant? (unknown key version %u)",
                        name->tenant.s, name->version);
     }
+    return DK_FAIL(err, NOT_FOUND, "tenant %s has no key yet", name->tenant.s);
+}
+
+static dk_rc explain_no_key(const struct dk_key_name *name, struct dk_err *err)
+{
     if (name->version != DK_VERSION_ACTIVE) {
         return DK_FAIL(err, UNKNOWN_VERSION, "unknown key version %u of tenant %s", name->version,
                        name->tenant.s);
     }
-    if (rc == DK_E_NOT_FOUND) {
-        return DK_FAIL(err, NOT_FOUND, "tenant %s has no key yet", name->tenant.s);
-    }
-    if (rc != DK_OK) {
-        return dk_err_set(err, rc, none.file, none.line, "%s", none.text);
-    }
-    DK_TRY(dk_registry_verify_tenant(core, &tenant, err));
     return DK_FAIL(err, TAMPERED, "No active key found: tenant %s is known, its active row is gone",
                    name->tenant.s);
 }
 
-static dk_rc read_in(struct dk_core *core, struct dk_txn *txn, const struct dk_key_name *name,
-                     struct dk_key_row *out, struct dk_err *err)
+/* The key's row; `of_tenant` is what the rows of its tenant are worth. */
+static dk_rc read_key(struct dk_core *core, struct dk_txn *txn, const struct dk_key_name *name,
+                      struct dk_key_row *out, const struct dk_err *of_tenant, struct dk_err *err)
 {
     struct dk_err none;
     dk_err_clear(&none);
     dk_rc rc = name->version == DK_VERSION_ACTIVE
                    ? txn->ops->key_read_active(txn->self, &name->tenant, out, &none)
                    : txn->ops->key_read(txn->self, &name->tenant, name->version, out, &none);
-    if (rc == DK_E_NOT_FOUND) {
-        return explain_missing(core, txn, name, err);
-    }
-    if (rc != DK_OK) {
+    if (rc == DK_OK) {
+        DK_TRY(dk_registry_verify_key(core, out, err));
+        if (!dk_tenant_equal(&out->tenant, &name->tenant)) {
+            return DK_FAIL(err, TAMPERED, "the row read for tenant %s is another's",
+                           name->tenant.s);
+        }
+    } else if (rc != DK_E_NOT_FOUND) {
         *err = none;
         return rc;
     }
-    DK_TRY(dk_registry_verify_key(core, out, err));
-    if (!dk_tenant_equal(&out->tenant, &name->tenant)) {
-        return DK_FAIL(err, TAMPERED, "the row read for tenant %s is another's", name->tenant.s);
+    /* Older rows than there were: nothing is encrypted; what is there still opens (I04). */
+    if (of_tenant->rc != DK_OK && (name->version == DK_VERSION_ACTIVE || rc != DK_OK)) {
+        *err = *of_tenant;
+        return of_tenant->rc;
     }
-    return DK_OK;
+    return rc == DK_OK ? DK_OK : explain_no_key(name, err);
+}
+
+static dk_rc read_in(struct dk_core *core, struct dk_txn *txn, const struct dk_key_name *name,
+                     struct dk_key_row *out, struct dk_err *err)
+{
+    struct dk_tenant_row tenant;
+    struct dk_err cause;
+    dk_err_clear(&cause);
+    dk_rc rc = dk_audit_tenant(core, txn, &name->tenant, &tenant, &cause);
+    if (rc == DK_E_NOT_FOUND) {
+        return explain_no_tenant(txn, name, out, err);
+    }
+    rc = rc == DK_OK ? dk_audit_check_tenant(core, txn, &tenant, &cause) : rc;
+    if (rc != DK_OK && rc != DK_E_ROLLBACK) {
+        *err = cause;
+        return rc;
+    }
+    if (rc == DK_E_ROLLBACK) {
+        DK_LOG(&core->log, ERROR, "tenant_went_back", DK_LOG_S(TENANT, name->tenant.s),
+               DK_LOG_S(REASON, cause.text));
+    }
+    return read_key(core, txn, name, out, &cause, err);
 }
 
 dk_rc dk_loader_read_row(struct dk_core *core, const struct dk_key_name *name,
@@ -213,6 +242,23 @@ static dk_rc create_missing(struct dk_core *core, const struct dk_key_name *name
     return all;
 }
 
+/* No key serves whose unwrap could not be written down (I26). */
+static dk_rc audit_all(struct dk_core *core, const struct dk_key_row *rows, size_t count,
+                       struct dk_live_key *keys, dk_rc *rc, struct dk_err *err)
+{
+    struct dk_err cause;
+    dk_err_clear(&cause);
+    dk_rc audited = dk_audit_unwraps(core, rows, rc, count, &cause);
+    for (size_t i = 0; i < count && audited != DK_OK; i++) {
+        if (rc[i] == DK_OK) {
+            dk_secret_free(core->arena, &keys[i].okm);
+            rc[i] = audited;
+            *err = cause;
+        }
+    }
+    return DK_OK;
+}
+
 static dk_rc load_many(void *self, const struct dk_key_name *names, size_t count,
                        struct dk_live_key *keys, dk_rc *rc, struct dk_err *err)
 {
@@ -237,6 +283,9 @@ static dk_rc load_many(void *self, const struct dk_key_name *names, size_t count
                 *err = one;
             }
         }
+    }
+    if (all == DK_OK) {
+        all = audit_all(core, rows, count, keys, rc, err);
     }
     dk_mem_free(&core->world->mem, rows);
     return all;

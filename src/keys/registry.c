@@ -26,7 +26,9 @@ static dk_rc derive_all(struct dk_core *core, const struct dk_secret *key, struc
                        "the registry key is not the one of KMS_REGISTRY_PIN: another registry, or "
                        "a forged one");
     }
-    return derive(core, key, "dekhand/row-mac/1", &core->registry.k_row, NULL, err);
+    DK_TRY(derive(core, key, "dekhand/row-mac/1", &core->registry.k_row, NULL, err));
+    DK_TRY(derive(core, key, "dekhand/log-mac/1", &core->registry.k_log, NULL, err));
+    return derive(core, key, "dekhand/seal-mac/1", &core->registry.k_seal, NULL, err);
 }
 
 dk_rc dk_registry_read(struct dk_core *core, struct dk_registry_row *row, struct dk_err *err)
@@ -97,6 +99,13 @@ dk_rc dk_registry_open(struct dk_core *core, struct dk_err *err)
 void dk_registry_clear(struct dk_core *core)
 {
     dk_secret_free(core->arena, &core->registry.k_row);
+    dk_secret_free(core->arena, &core->registry.k_log);
+    dk_secret_free(core->arena, &core->registry.k_seal);
+}
+
+void dk_registry_forget(struct dk_core *core)
+{
+    core->registry.k_row = core->registry.k_log = core->registry.k_seal = (struct dk_secret){0};
 }
 
 /* A registry that had keys and lost its own must not get another one (DESIGN 4, init). */
@@ -161,8 +170,6 @@ dk_rc dk_registry_create_key(struct dk_core *core, bool *created, struct dk_err 
 
 /* ---- row MACs: columns sorted by name, texts as FORMATS says --------------------------------- */
 
-#define ROW_LABEL "dekhand/row/1"
-
 /* Text of a number or a time lives in the caller's array. */
 struct mac_texts {
     char text[12][DK_TIME_TEXT];
@@ -186,16 +193,31 @@ static struct dk_view text_of_time(struct mac_texts *texts, int64_t us)
     return dk_view_str(text);
 }
 
+/* What the struct has as "" or 0 is NULL in the table. */
+static struct dk_view text_or_null(const char *s)
+{
+    return s[0] == '\0' ? dk_view_of(NULL, 0) : dk_view_str(s);
+}
+
+static struct dk_view int_or_null(struct mac_texts *texts, int64_t v)
+{
+    return v == 0 ? dk_view_of(NULL, 0) : text_of_int(texts, v);
+}
+
 enum mac_way { MAC_SEAL, MAC_VERIFY };
+
+static dk_rc mac_with(const struct dk_core *core, const struct dk_secret *key,
+                      const struct dk_mac_row *row, enum mac_way way, char *out, struct dk_err *err)
+{
+    return way == MAC_SEAL ? dk_rowmac_compute(&core->suite, key, row, out, err)
+                           : dk_rowmac_verify(&core->suite, key, row, out, err);
+}
 
 static dk_rc mac(const struct dk_core *core, const char *table, const struct dk_mac_column *columns,
                  size_t count, enum mac_way way, char *row_mac, struct dk_err *err)
 {
-    struct dk_mac_row row = {ROW_LABEL, core->registry.uuid, table, columns, count};
-    if (way == MAC_SEAL) {
-        return dk_rowmac_compute(&core->suite, &core->registry.k_row, &row, row_mac, err);
-    }
-    return dk_rowmac_verify(&core->suite, &core->registry.k_row, &row, row_mac, err);
+    struct dk_mac_row row = {"dekhand/row/1", core->registry.uuid, table, columns, count};
+    return mac_with(core, &core->registry.k_row, &row, way, row_mac, err);
 }
 
 static dk_rc mac_key(const struct dk_core *core, const struct dk_key_row *row, enum mac_way way,
@@ -229,14 +251,79 @@ static dk_rc mac_tenant(const struct dk_core *core, const struct dk_tenant_row *
                         enum mac_way way, char *row_mac, struct dk_err *err)
 {
     struct mac_texts texts = {.used = 0};
-    struct dk_view none = {NULL, 0};
     const struct dk_mac_column columns[] = {
         {"epoch", text_of_int(&texts, row->epoch)},
+        {"keys_digest", text_or_null(row->keys_digest)},
+        {"log_head", text_or_null(row->log_head)},
         {"next_version", text_of_int(&texts, row->next_version)},
-        {"rotation_days", row->rotation_days == 0 ? none : text_of_int(&texts, row->rotation_days)},
+        {"rotation_days", int_or_null(&texts, row->rotation_days)},
         {"tenant_id", dk_tenant_view(&row->tenant)},
     };
     return mac(core, "tenants", columns, sizeof columns / sizeof columns[0], way, row_mac, err);
+}
+
+static dk_rc mac_log(const struct dk_core *core, const struct dk_log_row *row, enum mac_way way,
+                     char *out, struct dk_err *err)
+{
+    struct mac_texts texts = {.used = 0};
+    const struct dk_mac_column columns[] = {
+        {"detail", text_or_null(row->detail)},
+        {"error_message", text_or_null(row->error_message)},
+        {"from_version", int_or_null(&texts, row->from_version)},
+        {"id", dk_view_str(row->id)},
+        {"node", text_or_null(row->node)},
+        {"operation", dk_view_str(row->operation)},
+        {"performed_at", text_of_time(&texts, row->performed_at)},
+        {"performed_by", text_or_null(row->performed_by)},
+        {"prev", text_or_null(row->prev)},
+        {"success", dk_view_str(row->success ? "true" : "false")},
+        {"tenant_id", dk_view_str(row->tenant)},
+        {"to_version", int_or_null(&texts, row->to_version)},
+    };
+    struct dk_mac_row all = {"dekhand/log/1", core->registry.uuid, "key_rotation_log", columns,
+                             sizeof columns / sizeof columns[0]};
+    return mac_with(core, &core->registry.k_log, &all, way, out, err);
+}
+
+static dk_rc mac_seal(const struct dk_core *core, const struct dk_seal_row *row, enum mac_way way,
+                      char *out, struct dk_err *err)
+{
+    struct mac_texts texts = {.used = 0};
+    const struct dk_mac_column columns[] = {
+        {"at", text_of_time(&texts, row->at)},
+        {"heads", dk_view_str(row->heads)},
+        {"n", text_of_int(&texts, row->n)},
+        {"prev", text_or_null(row->prev)},
+    };
+    struct dk_mac_row all = {"dekhand/seal/1", core->registry.uuid, "seals", columns,
+                             sizeof columns / sizeof columns[0]};
+    return mac_with(core, &core->registry.k_seal, &all, way, out, err);
+}
+
+dk_rc dk_registry_seal_log(const struct dk_core *core, struct dk_log_row *row, struct dk_err *err)
+{
+    return mac_log(core, row, MAC_SEAL, row->mac, err);
+}
+
+dk_rc dk_registry_verify_log(const struct dk_core *core, const struct dk_log_row *row,
+                             struct dk_err *err)
+{
+    char mac[DK_MAC_TEXT];
+    memcpy(mac, row->mac, sizeof mac);
+    return mac_log(core, row, MAC_VERIFY, mac, err);
+}
+
+dk_rc dk_registry_seal_seal(const struct dk_core *core, struct dk_seal_row *row, struct dk_err *err)
+{
+    return mac_seal(core, row, MAC_SEAL, row->mac, err);
+}
+
+dk_rc dk_registry_verify_seal(const struct dk_core *core, const struct dk_seal_row *row,
+                              struct dk_err *err)
+{
+    char mac[DK_MAC_TEXT];
+    memcpy(mac, row->mac, sizeof mac);
+    return mac_seal(core, row, MAC_VERIFY, mac, err);
 }
 
 dk_rc dk_registry_seal_key(const struct dk_core *core, struct dk_key_row *row, struct dk_err *err)

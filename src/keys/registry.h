@@ -29,11 +29,21 @@ DK_MUST_USE dk_rc dk_registry_open(struct dk_core *core, struct dk_err *err);
 DK_MUST_USE dk_rc dk_registry_create_key(struct dk_core *core, bool *created, struct dk_err *err);
 /* Gives the cells back. */
 void dk_registry_clear(struct dk_core *core);
+/* In a child after fork: the cells went with the arena. */
+void dk_registry_forget(struct dk_core *core);
 
 /* Puts the row's MAC into row->row_mac. */
 DK_MUST_USE dk_rc dk_registry_seal_key(const struct dk_core *core, struct dk_key_row *row,
                                        struct dk_err *err);
 DK_MUST_USE dk_rc dk_registry_seal_tenant(const struct dk_core *core, struct dk_tenant_row *row,
+                                          struct dk_err *err);
+DK_MUST_USE dk_rc dk_registry_seal_log(const struct dk_core *core, struct dk_log_row *row,
+                                       struct dk_err *err);
+DK_MUST_USE dk_rc dk_registry_seal_seal(const struct dk_core *core, struct dk_seal_row *row,
+                                        struct dk_err *err);
+DK_MUST_USE dk_rc dk_registry_verify_log(const struct dk_core *core, const struct dk_log_row *row,
+                                         struct dk_err *err);
+DK_MUST_USE dk_rc dk_registry_verify_seal(const struct dk_core *core, const struct dk_seal_row *row,
                                           struct dk_err *err);
 /* E_TAMPERED names tenant and version; such a row is never used. */
 DK_MUST_USE dk_rc dk_registry_verify_key(const struct dk_core *core, const struct dk_key_row *row,

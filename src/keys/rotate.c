@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "keys/audit.h"
 #include "keys/create.h"
 #include "keys/loader.h"
 #include "keys/registry.h"
@@ -21,7 +22,7 @@ static dk_rc read_tenant(struct dk_core *core, struct dk_txn *txn, const struct 
 {
     struct dk_err none;
     dk_err_clear(&none);
-    dk_rc rc = txn->ops->tenant_read(txn->self, tenant, out, &none);
+    dk_rc rc = dk_audit_tenant(core, txn, tenant, out, &none);
     if (rc == DK_E_NOT_FOUND) {
         return DK_FAIL(err, NOT_FOUND, "tenant %s has no key yet: its first encryption makes one",
                        tenant->s);
@@ -30,7 +31,7 @@ static dk_rc read_tenant(struct dk_core *core, struct dk_txn *txn, const struct 
         *err = none;
         return rc;
     }
-    return dk_registry_verify_tenant(core, out, err);
+    return DK_OK;
 }
 
 static dk_rc read_both(struct dk_core *core, const struct dk_tenant *tenant, struct work *work,
@@ -44,31 +45,46 @@ static dk_rc read_both(struct dk_core *core, const struct dk_tenant *tenant, str
     return rc == DK_OK ? dk_loader_read_row(core, &active, &work->old, err) : rc;
 }
 
-static dk_rc log_change(struct dk_core *core, struct dk_txn *txn, const struct work *work,
-                        const char *operation, uint32_t to, struct dk_err *err)
+/* The tenant again, inside the write transaction: who comes second gets E_CONFLICT. */
+static dk_rc lock_tenant(struct dk_core *core, struct dk_txn *txn, struct work *work,
+                         struct dk_err *err)
 {
-    struct dk_log_row log;
-    DK_TRY(dk_create_log_row(core, &work->tenant.tenant, operation, &log, err));
-    log.from_version = work->old.version;
-    log.to_version = to;
-    return txn->ops->log_append(txn->self, &log, err);
+    int64_t epoch = work->tenant.epoch;
+    struct dk_tenant tenant = work->tenant.tenant;
+    DK_TRY(dk_audit_tenant(core, txn, &tenant, &work->tenant, err));
+    if (work->tenant.epoch != epoch) {
+        return DK_FAIL(err, CONFLICT, "tenant %s was changed by another at the same time",
+                       tenant.s);
+    }
+    return DK_OK;
 }
 
-/* Compare and set on the epoch: who read the same tenant and comes second gets E_CONFLICT. */
-static dk_rc bump_tenant(struct dk_core *core, struct dk_txn *txn, struct work *work,
-                         int64_t next_version, struct dk_err *err)
+/* The last part of a change: what its rows add up to, its log row, the tenant's row. */
+static dk_rc close_change(struct dk_core *core, struct dk_change *change, struct work *work,
+                          const char *operation, uint32_t to, struct dk_err *err)
 {
+    struct dk_txn *txn = change->txn;
     struct dk_tenant_row row = work->tenant;
+    struct dk_log_row log;
     bool changed = false;
-    row.next_version = next_version;
     row.epoch++;
+    row.next_version = to != 0 ? (int64_t)to + 1 : row.next_version;
+    DK_TRY(dk_audit_row(core, row.tenant.s, operation, &log, err));
+    log.from_version = work->old.version;
+    log.to_version = to;
+    log.detail = to != 0 ? work->fresh.wrap.kms_key_id : "";
+    DK_TRY(dk_audit_digest(core, txn, &row.tenant, row.keys_digest, err));
+    DK_TRY(dk_audit_chain(core, &row, &log, err));
     DK_TRY(dk_registry_seal_tenant(core, &row, err));
     DK_TRY(txn->ops->tenant_update(txn->self, &row, work->tenant.epoch, &changed, err));
     if (!changed) {
         return DK_FAIL(err, CONFLICT, "tenant %s was changed by another at the same time",
                        row.tenant.s);
     }
-    return DK_OK;
+    dk_trace(core->world, "rotate.tenant_updated");
+    DK_TRY(dk_audit_store(change, &row, &log, err));
+    dk_trace(core->world, "rotate.log_written");
+    return dk_change_seal(core, change, err);
 }
 
 static dk_rc update_old(struct dk_core *core, struct dk_txn *txn, struct dk_key_row *row,
@@ -84,14 +100,14 @@ static dk_rc update_old(struct dk_core *core, struct dk_txn *txn, struct dk_key_
     return DK_OK;
 }
 
-static dk_rc flip_in(struct dk_core *core, struct dk_txn *txn, struct work *work, bool compromised,
-                     struct dk_err *err)
+static dk_rc flip_in(struct dk_core *core, struct dk_change *change, struct work *work,
+                     bool compromised, struct dk_err *err)
 {
+    struct dk_txn *txn = change->txn;
     struct dk_key_row retired = work->old;
     bool inserted = false;
     DK_TRY(dk_create_check_clock(core, &work->fresh, err));
-    DK_TRY(bump_tenant(core, txn, work, (int64_t)work->fresh.version + 1, err));
-    dk_trace(core->world, "rotate.tenant_updated");
+    DK_TRY(lock_tenant(core, txn, work, err));
     if (!dk_state_may_become(retired.state, DK_RETIRED)) {
         return DK_FAIL(err, INTERNAL, "rotating a version that is %s",
                        dk_state_name(retired.state));
@@ -109,22 +125,23 @@ static dk_rc flip_in(struct dk_core *core, struct dk_txn *txn, struct work *work
                        work->fresh.tenant.s);
     }
     dk_trace(core->world, "rotate.key_inserted");
-    DK_TRY(log_change(core, txn, work, compromised ? "compromise" : "rotate", work->fresh.version,
-                      err));
-    dk_trace(core->world, "rotate.log_written");
-    return DK_OK;
+    return close_change(core, change, work, compromised ? "compromise" : "rotate",
+                        work->fresh.version, err);
 }
 
 static dk_rc flip(struct dk_core *core, struct work *work, bool compromised, struct dk_err *err)
 {
     struct dk_txn txn;
+    struct dk_change change;
     DK_TRY(dk_store_begin(&core->store, DK_TXN_WRITE, &txn, err));
     dk_trace(core->world, "rotate.locked");
-    dk_rc rc = flip_in(core, &txn, work, compromised, err);
+    dk_change_init(&change, core, &txn);
+    dk_rc rc = flip_in(core, &change, work, compromised, err);
     if (rc == DK_OK) {
         dk_trace(core->world, "rotate.before_commit");
         rc = dk_store_commit(&txn, err);
     }
+    dk_change_clear(&change);
     dk_store_rollback(&txn);
     if (rc == DK_OK) {
         dk_trace(core->world, "rotate.committed");
@@ -146,15 +163,15 @@ static dk_rc read_back(struct dk_core *core, const struct work *work, struct dk_
 }
 
 /* No new version can be made, but the old one must stop: the mark alone (DESIGN "States"). */
-static dk_rc mark_compromised_in(struct dk_core *core, struct dk_txn *txn, struct work *work,
+static dk_rc mark_compromised_in(struct dk_core *core, struct dk_change *change, struct work *work,
                                  struct dk_err *err)
 {
     struct dk_key_row row = work->old;
     row.compromised_at = dk_wall_us(core->world);
-    DK_TRY(bump_tenant(core, txn, work, work->tenant.next_version, err));
-    DK_TRY(update_old(core, txn, &row, row.state, err));
-    DK_TRY(log_change(core, txn, work, "compromise", 0, err));
-    return dk_store_commit(txn, err);
+    DK_TRY(lock_tenant(core, change->txn, work, err));
+    DK_TRY(update_old(core, change->txn, &row, row.state, err));
+    DK_TRY(close_change(core, change, work, "compromise", 0, err));
+    return dk_store_commit(change->txn, err);
 }
 
 static dk_rc mark_compromised(struct dk_core *core, struct work *work, struct dk_err *cause)
@@ -165,7 +182,10 @@ static dk_rc mark_compromised(struct dk_core *core, struct work *work, struct dk
     bool marked = work->old.compromised_at != DK_TIME_NONE;
     dk_rc rc = marked ? DK_OK : dk_store_begin(&core->store, DK_TXN_WRITE, &txn, &err);
     if (rc == DK_OK && !marked) {
-        rc = mark_compromised_in(core, &txn, work, &err);
+        struct dk_change change;
+        dk_change_init(&change, core, &txn);
+        rc = mark_compromised_in(core, &change, work, &err);
+        dk_change_clear(&change);
         dk_store_rollback(&txn);
     }
     if (rc != DK_OK) {
@@ -186,14 +206,14 @@ static void log_failure(struct dk_core *core, const struct dk_tenant *tenant, ui
     struct dk_log_row log;
     struct dk_err err;
     dk_err_clear(&err);
-    if (dk_create_log_row(core, tenant, "rotate", &log, &err) != DK_OK) {
+    if (dk_audit_row(core, tenant->s, "rotate", &log, &err) != DK_OK) {
         return;
     }
     log.success = false;
     log.from_version = from;
     snprintf(log.error_message, sizeof log.error_message, "%s: %.200s",
              dk_error_info(cause->rc)->name, cause->text);
-    dk_rc ignored = dk_create_write_log(core, &log, &err);
+    dk_rc ignored = dk_audit_write(core, tenant, &log, &err);
     (void)ignored;
 }
 

@@ -24,9 +24,18 @@ enum dk_sqlite_statement {
     DK_SQL_KEY_LIST_ACTIVE,
     DK_SQL_KEY_LIST_TENANT,
     DK_SQL_KEY_COUNTS,
+    DK_SQL_KEY_MACS,
+    DK_SQL_TENANT_LIST,
     DK_SQL_LOG_APPEND,
-    DK_SQL_LOG_LIST,
-    DK_SQL_LOG_LIST_TENANT,
+    DK_SQL_LOG_CHAIN,
+    DK_SQL_LOG_OLDEST,
+    DK_SQL_LOG_NEWEST,
+    DK_SQL_LOG_TENANT_OLDEST,
+    DK_SQL_LOG_TENANT_NEWEST,
+    DK_SQL_LOG_UNCHAINED,
+    DK_SQL_SEAL_APPEND,
+    DK_SQL_SEAL_NEWEST,
+    DK_SQL_SEAL_WALK,
     DK_SQL_CHANGES,
     DK_SQL_CHANGES_MARK,
     DK_SQL_COUNT
@@ -73,11 +82,25 @@ dk_rc dk_sqlite_key_list(void *txn, const struct dk_tenant *tenant, enum dk_key_
                          size_t *count, struct dk_err *err);
 dk_rc dk_sqlite_key_counts(void *txn, int64_t now_us, int64_t warn_until_us,
                            struct dk_key_counts *out, struct dk_err *err);
-dk_rc dk_sqlite_log_append(void *txn, const struct dk_log_row *row, struct dk_err *err);
-dk_rc dk_sqlite_log_list(void *txn, const struct dk_tenant *tenant, size_t limit,
-                         struct dk_log_row *out, size_t *count, struct dk_err *err);
+dk_rc dk_sqlite_key_macs(void *txn, const struct dk_tenant *tenant,
+                         bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
+                         struct dk_err *err);
+dk_rc dk_sqlite_tenant_list(void *txn, const char *after, size_t limit, struct dk_tenant_row *out,
+                            size_t *count, struct dk_err *err);
 dk_rc dk_sqlite_changes(void *txn, int64_t *mark, bool *went_back,
                         void (*each)(void *arg, const struct dk_tenant *tenant), void *arg,
                         struct dk_err *err);
+
+/* The log and the seals (sqlite_log.c). */
+dk_rc dk_sqlite_log_append(void *txn, const struct dk_log_row *row, struct dk_err *err);
+dk_rc dk_sqlite_log_chain(void *txn, const struct dk_log_row *row, struct dk_err *err);
+dk_rc dk_sqlite_log_walk(void *txn, const struct dk_log_query *query,
+                         bool (*each)(void *arg, const struct dk_log_row *row), void *arg,
+                         struct dk_err *err);
+dk_rc dk_sqlite_seal_append(void *txn, const struct dk_seal_row *row, struct dk_err *err);
+dk_rc dk_sqlite_seal_newest(void *txn, struct dk_seal_row *out, struct dk_err *err);
+dk_rc dk_sqlite_seal_walk(void *txn, int64_t from,
+                          bool (*each)(void *arg, const struct dk_seal_row *row), void *arg,
+                          struct dk_err *err);
 
 #endif

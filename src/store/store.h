@@ -18,6 +18,7 @@
 #define DK_WRAPPED_TEXT 2048
 #define DK_MAC_TEXT 45
 #define DK_CHECK_BYTES 32
+#define DK_HASH_TEXT 65
 
 enum dk_state { DK_ACTIVE, DK_RETIRED, DK_DISABLED, DK_PURGED, DK_STATE_COUNT };
 
@@ -44,7 +45,9 @@ struct dk_tenant_row {
     struct dk_tenant tenant;
     int64_t next_version; /* 2147483648 = no version is left */
     int64_t epoch;
-    int64_t rotation_days; /* 0 = the default */
+    int64_t rotation_days;         /* 0 = the default */
+    char log_head[DK_MAC_TEXT];    /* mac of the newest log row of the tenant's chain */
+    char keys_digest[DK_MAC_TEXT]; /* over the MACs of all its key rows; "" = not chained yet */
     char row_mac[DK_MAC_TEXT];
 };
 
@@ -66,8 +69,9 @@ struct dk_key_row {
 };
 
 struct dk_log_row {
+    int64_t seq; /* the order in which rows were written; not part of the row */
     char id[DK_UUID_TEXT];
-    struct dk_tenant tenant;
+    char tenant[DK_TENANT_MAX + 1]; /* "*": several, or none */
     char operation[32];
     uint32_t from_version; /* 0 = NULL */
     uint32_t to_version;   /* 0 = NULL */
@@ -76,7 +80,26 @@ struct dk_log_row {
     int64_t performed_at;
     char performed_by[128];
     char node[128];
-    char detail[256];
+    const char *detail;     /* lent for the call; never NULL */
+    char prev[DK_MAC_TEXT]; /* the mac before this one in its chain */
+    char mac[DK_MAC_TEXT];
+};
+
+struct dk_log_query {
+    const struct dk_tenant *tenant; /* NULL = all */
+    int64_t since;                  /* DK_TIME_NONE = from the beginning */
+    int64_t until;                  /* DK_TIME_NONE = to the end */
+    int64_t after;                  /* seq: rows behind it in the order asked for; 0 = the start */
+    bool newest_first;
+    bool unchained; /* only rows without a mac; wants a tenant */
+};
+
+struct dk_seal_row {
+    int64_t n;
+    int64_t at;
+    const char *heads;       /* lent for the call */
+    char prev[DK_HASH_TEXT]; /* hash of seal n - 1, "" for the first */
+    char mac[DK_MAC_TEXT];
 };
 
 /* Where a page of keys begins: after this tenant and version. All zero = at the start. */
@@ -156,10 +179,29 @@ struct dk_store_ops {
     dk_rc (*key_counts)(void *txn, int64_t now_us, int64_t warn_until_us, struct dk_key_counts *out,
                         struct dk_err *err);
 
+    /* Version and MAC of each key row of a tenant, by version. */
+    dk_rc (*key_macs)(void *txn, const struct dk_tenant *tenant,
+                      bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
+                      struct dk_err *err);
+    /* At most `limit` rows after the tenant `after` ("" = from the first), by tenant id. */
+    dk_rc (*tenant_list)(void *txn, const char *after, size_t limit, struct dk_tenant_row *out,
+                         size_t *count, struct dk_err *err);
+
     dk_rc (*log_append)(void *txn, const struct dk_log_row *row, struct dk_err *err);
-    /* The newest `limit` rows, newest first; `tenant` NULL = all. */
-    dk_rc (*log_list)(void *txn, const struct dk_tenant *tenant, size_t limit,
-                      struct dk_log_row *out, size_t *count, struct dk_err *err);
+    /* Gives prev and mac to a row that has none yet. */
+    dk_rc (*log_chain)(void *txn, const struct dk_log_row *row, struct dk_err *err);
+    /* Rows in the order in which they were written, or the other way, until `each` says false. */
+    dk_rc (*log_walk)(void *txn, const struct dk_log_query *query,
+                      bool (*each)(void *arg, const struct dk_log_row *row), void *arg,
+                      struct dk_err *err);
+
+    dk_rc (*seal_append)(void *txn, const struct dk_seal_row *row, struct dk_err *err);
+    /* n, at, prev and mac of the newest seal (`heads` is NULL); n = 0: there is none. */
+    dk_rc (*seal_newest)(void *txn, struct dk_seal_row *out, struct dk_err *err);
+    /* Seals from number `from` on, in order, until `each` says false. */
+    dk_rc (*seal_walk)(void *txn, int64_t from,
+                       bool (*each)(void *arg, const struct dk_seal_row *row), void *arg,
+                       struct dk_err *err);
 
     /*
      * Tenants whose keys changed after *mark, given to `each`; *mark moves on. *went_back: the

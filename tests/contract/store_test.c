@@ -273,13 +273,13 @@ static void what_is_rolled_back_is_not_there(void **state)
         bool inserted = false;
         shop_open(&shop, i);
         key = key_row(&shop, "acme", 1, DK_ACTIVE);
-        char *before = dk_place_dump(&shop.place, NULL);
+        char *before = dk_place_dump(&shop.place, true);
         struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
         DK_TEST_OK(err, txn.ops->tenant_insert(txn.self, &row, &inserted, &err));
         DK_TEST_OK(err, txn.ops->key_insert(txn.self, &key, &inserted, &err));
         dk_store_rollback(&txn);
         dk_store_rollback(&txn);
-        assert_true(dk_place_unchanged(&shop.place, NULL, before));
+        assert_true(dk_place_unchanged(&shop.place, true, before));
         shop_close(&shop);
     }
 }
@@ -537,6 +537,12 @@ static const char *const forbidden[] = {
     "UPDATE registry SET encrypted_data_key = NULL, provider = NULL, kms_key_id = NULL, "
     "context_timestamp = NULL",
     "UPDATE registry SET registry_uuid = 'x'",
+    "UPDATE key_rotation_log SET mac = 'x', operation = 'x'",
+    "UPDATE key_rotation_log SET prev = 'x'",
+    "UPDATE seals SET heads = ''",
+    "UPDATE OR REPLACE seals SET n = 2",
+    "REPLACE INTO seals VALUES (1, 'x', 'x', NULL, 'x')",
+    "DELETE FROM seals",
     "UPDATE OR REPLACE registry SET id = 2",
     "UPDATE OR REPLACE tenants SET rowid = rowid + 1",
     "UPDATE OR REPLACE encryption_keys SET rowid = rowid + 1",
@@ -556,7 +562,7 @@ static const char *const passed_over[] = {
     "NULL FROM registry",
     "REPLACE INTO registry SELECT 1, registry_uuid, schema_version, created_at, NULL, NULL, NULL, "
     "NULL FROM registry",
-    "REPLACE INTO tenants VALUES ('acme', 1, 1, NULL, 9, 'm')",
+    "REPLACE INTO tenants VALUES ('acme', 1, 1, NULL, 9, 'm', NULL, NULL)",
     "REPLACE INTO tenants (rowid, tenant_id, next_version, epoch, changed_xid, row_mac) SELECT "
     "rowid, 'x', 1, 1, 9, 'm' FROM tenants",
     "REPLACE INTO encryption_keys (id, tenant_id, version, check_value, kms_key_id, "
@@ -585,7 +591,9 @@ static void I09_what_may_not_change_is_refused_to_raw_sql(void **state)
     assert_int_equal(dk_place_sql(&shop.place,
                                   "UPDATE registry SET provider = 'local', kms_key_id = 'k', "
                                   "encrypted_data_key = 'd', context_timestamp = 't'; "
-                                  "INSERT INTO tenants VALUES ('acme', 2, 2, NULL, 2, 'm'); "
+                                  "INSERT INTO seals VALUES (1, 't', '', NULL, 'm'); "
+                                  "INSERT INTO tenants VALUES ('acme', 2, 2, NULL, 2, 'm', "
+                                  "NULL, NULL); "
                                   "INSERT INTO key_rotation_log (id, tenant_id, operation, "
                                   "performed_at) VALUES ('1', 'acme', 'create', 't')"),
                      SQLITE_OK);
@@ -599,16 +607,16 @@ static void I09_what_may_not_change_is_refused_to_raw_sql(void **state)
     DK_TEST_OK(err, txn.ops->key_insert(txn.self, &row, &inserted, &err));
     commit(&txn);
     for (size_t i = 0; i < sizeof forbidden / sizeof forbidden[0]; i++) {
-        char *before = dk_place_dump(&shop.place, NULL);
+        char *before = dk_place_dump(&shop.place, true);
         if (dk_place_sql(&shop.place, forbidden[i]) == SQLITE_OK) {
             fail_msg("not refused: %s", forbidden[i]);
         }
-        assert_true(dk_place_unchanged(&shop.place, NULL, before));
+        assert_true(dk_place_unchanged(&shop.place, true, before));
     }
     for (size_t i = 0; i < sizeof passed_over / sizeof passed_over[0]; i++) {
-        char *before = dk_place_dump(&shop.place, NULL);
+        char *before = dk_place_dump(&shop.place, true);
         assert_int_equal(dk_place_sql(&shop.place, passed_over[i]), SQLITE_OK);
-        if (!dk_place_unchanged(&shop.place, NULL, before)) {
+        if (!dk_place_unchanged(&shop.place, true, before)) {
             fail_msg("not passed over: %s", passed_over[i]);
         }
     }
@@ -747,56 +755,230 @@ static void key_counts_tell_active_expired_and_near(void **state)
     }
 }
 
-static void put_log(struct shop *shop, const char *name, unsigned n, int64_t at)
+static struct dk_log_row log_row(const char *tenant, unsigned n, int64_t at)
 {
-    struct dk_log_row row = {.tenant = tenant_of(name),
-                             .operation = "rotate",
+    struct dk_log_row row = {.operation = "rotate",
                              .from_version = n,
                              .to_version = n + 1,
                              .success = n % 2 == 0,
-                             .performed_at = at};
+                             .performed_at = at,
+                             .detail = n % 3 == 0 ? "a detail" : ""};
     snprintf(row.id, sizeof row.id, "00000000-0000-4000-8000-%012u", n);
+    snprintf(row.tenant, sizeof row.tenant, "%s", tenant);
     snprintf(row.error_message, sizeof row.error_message, "%s", n % 2 ? "E_BUSY: \"'\n" : "");
     snprintf(row.performed_by, sizeof row.performed_by, "%s", "test");
+    if (n > 5) {
+        snprintf(row.prev, sizeof row.prev, "prev %u", n);
+        snprintf(row.mac, sizeof row.mac, "mac %u", n);
+    }
+    return row;
+}
+
+static void put_log(struct shop *shop, const char *tenant, unsigned n, int64_t at)
+{
+    struct dk_log_row row = log_row(tenant, n, at);
     struct dk_txn txn = begin(shop, DK_TXN_WRITE);
     DK_TEST_OK(err, txn.ops->log_append(txn.self, &row, &err));
     commit(&txn);
 }
 
-static void the_log_is_listed_newest_first(void **state)
+/* What a walk gave, as the numbers of the rows. */
+struct walked {
+    unsigned n[32];
+    size_t count, stop_at;
+};
+
+static bool note_log(void *arg, const struct dk_log_row *row)
+{
+    struct walked *walked = arg;
+    unsigned n = row->from_version;
+    struct dk_log_row right = log_row(row->tenant, n, row->performed_at);
+    assert_string_equal(row->id, right.id);
+    assert_int_equal(row->to_version, n + 1);
+    assert_int_equal(row->success, right.success);
+    assert_string_equal(row->error_message, right.error_message);
+    assert_string_equal(row->performed_by, "test");
+    assert_string_equal(row->node, "");
+    assert_string_equal(row->detail, right.detail);
+    assert_string_equal(row->prev, right.prev);
+    assert_string_equal(row->mac, right.mac);
+    assert_int_equal(row->seq, n);
+    walked->n[walked->count++] = n;
+    return walked->count != walked->stop_at;
+}
+
+static void assert_walk(struct shop *shop, const struct dk_log_query *query, size_t stop_at,
+                        const char *right)
+{
+    struct walked walked = {.stop_at = stop_at};
+    char text[128] = "";
+    struct dk_txn txn = begin(shop, DK_TXN_READ);
+    DK_TEST_OK(err, txn.ops->log_walk(txn.self, query, note_log, &walked, &err));
+    dk_store_rollback(&txn);
+    for (size_t i = 0; i < walked.count; i++) {
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%s%u", i > 0 ? " " : "",
+                 walked.n[i]);
+    }
+    assert_string_equal(text, right);
+}
+
+static void the_log_is_walked_both_ways_and_in_parts(void **state)
 {
     (void)state;
     for (size_t i = 0; i < STORES; i++) {
         struct shop shop;
-        struct dk_log_row rows[16];
         struct dk_tenant acme = tenant_of("acme");
+        shop_open(&shop, i);
+        int64_t at = shop.place.w.wall_us;
+        for (unsigned n = 1; n <= 10; n++) { /* some at the same moment */
+            put_log(&shop, n % 2 ? "acme" : "*", n, at + n / 4);
+        }
+        struct dk_log_query all = {.since = DK_TIME_NONE, .until = DK_TIME_NONE}, query = all;
+        assert_walk(&shop, &all, 0, "1 2 3 4 5 6 7 8 9 10");
+        assert_walk(&shop, &all, 3, "1 2 3");
+        query.newest_first = true;
+        assert_walk(&shop, &query, 0, "10 9 8 7 6 5 4 3 2 1");
+        query.after = 4;
+        assert_walk(&shop, &query, 0, "3 2 1");
+        query.newest_first = false;
+        assert_walk(&shop, &query, 0, "5 6 7 8 9 10");
+        query.since = at + 2;
+        assert_walk(&shop, &query, 0, "8 9 10");
+        query = all;
+        query.until = at + 1;
+        assert_walk(&shop, &query, 0, "1 2 3");
+        query = all;
+        query.tenant = &acme;
+        assert_walk(&shop, &query, 0, "1 3 5 7 9");
+        query.after = 5;
+        assert_walk(&shop, &query, 0, "7 9");
+        query.newest_first = true;
+        assert_walk(&shop, &query, 0, "3 1");
+        query = all;
+        query.tenant = &acme;
+        query.unchained = true;
+        assert_walk(&shop, &query, 0, "1 3 5");
+        shop_close(&shop);
+    }
+}
+
+static void a_log_row_is_written_once_and_chained_once(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        struct dk_tenant acme = tenant_of("acme");
+        shop_open(&shop, i);
+        put_log(&shop, "acme", 1, shop.place.w.wall_us);
+        put_log(&shop, "acme", 6, shop.place.w.wall_us);
+        struct dk_log_row row = log_row("acme", 1, shop.place.w.wall_us);
+        struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
+        DK_TEST_FAILS(err, STORE, txn.ops->log_append(txn.self, &row, &err));
+        dk_store_rollback(&txn);
+        snprintf(row.mac, sizeof row.mac, "a mac");
+        txn = begin(&shop, DK_TXN_WRITE);
+        DK_TEST_OK(err, txn.ops->log_chain(txn.self, &row, &err));
+        DK_TEST_FAILS(err, CONFLICT, txn.ops->log_chain(txn.self, &row, &err));
+        commit(&txn);
+        struct dk_log_query query = {.since = DK_TIME_NONE, .until = DK_TIME_NONE};
+        query.tenant = &acme;
+        query.unchained = true;
+        assert_walk(&shop, &query, 0, "");
+        shop_close(&shop);
+    }
+}
+
+static bool note_seal(void *arg, const struct dk_seal_row *row)
+{
+    struct walked *walked = arg;
+    char heads[32];
+    snprintf(heads, sizeof heads, "heads of %lld\n", (long long)row->n);
+    assert_string_equal(row->heads, heads);
+    assert_string_equal(row->prev, row->n == 1 ? "" : "a hash");
+    assert_string_equal(row->mac, "a mac");
+    walked->n[walked->count++] = (unsigned)row->n;
+    return walked->count != walked->stop_at;
+}
+
+static void seals_are_walked_from_any_number_on(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        struct dk_seal_row newest = {.n = 99};
+        struct walked walked = {.stop_at = 2};
+        shop_open(&shop, i);
+        struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
+        DK_TEST_OK(err, txn.ops->seal_newest(txn.self, &newest, &err));
+        assert_int_equal(newest.n, 0);
+        for (int64_t n = 1; n <= 5; n++) {
+            char heads[32];
+            struct dk_seal_row row = {.n = n, .at = shop.place.w.wall_us, .heads = heads};
+            snprintf(heads, sizeof heads, "heads of %lld\n", (long long)n);
+            snprintf(row.prev, sizeof row.prev, "%s", n == 1 ? "" : "a hash");
+            snprintf(row.mac, sizeof row.mac, "a mac");
+            DK_TEST_OK(err, txn.ops->seal_append(txn.self, &row, &err));
+        }
+        commit(&txn);
+        txn = begin(&shop, DK_TXN_WRITE);
+        DK_TEST_OK(err, txn.ops->seal_newest(txn.self, &newest, &err));
+        assert_int_equal(newest.n, 5);
+        assert_int_equal(newest.at, shop.place.w.wall_us);
+        assert_null(newest.heads);
+        DK_TEST_OK(err, txn.ops->seal_walk(txn.self, 3, note_seal, &walked, &err));
+        assert_int_equal(walked.count, 2);
+        assert_int_equal(walked.n[0], 3);
+        newest.heads = "other heads";
+        DK_TEST_FAILS(err, STORE, txn.ops->seal_append(txn.self, &newest, &err));
+        dk_store_rollback(&txn);
+        shop_close(&shop);
+    }
+}
+
+static bool note_mac(void *arg, uint32_t version, const char *row_mac)
+{
+    struct walked *walked = arg;
+    assert_true(strlen(row_mac) > 0);
+    walked->n[walked->count++] = version;
+    return true;
+}
+
+static void tenants_and_the_macs_of_their_keys_are_listed(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        struct walked walked = {.count = 0};
+        struct dk_tenant acme = tenant_of("acme");
+        struct dk_tenant_row rows[8];
+        bool inserted = false;
         size_t count = 0;
         shop_open(&shop, i);
-        for (unsigned n = 1; n <= 10; n++) { /* some at the same moment */
-            put_log(&shop, n % 2 ? "acme" : "globex", n, shop.place.w.wall_us + n / 4);
+        struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
+        for (unsigned n = 1; n <= 3; n++) {
+            char name[16];
+            snprintf(name, sizeof name, "%s", n == 1 ? "initech" : n == 2 ? "acme" : "globex");
+            struct dk_tenant_row row = {
+                .tenant = tenant_of(name), .next_version = n, .epoch = n, .row_mac = "m"};
+            snprintf(row.log_head, sizeof row.log_head, "%s", n == 2 ? "a head" : "");
+            snprintf(row.keys_digest, sizeof row.keys_digest, "%s", n == 2 ? "a digest" : "");
+            DK_TEST_OK(err, txn.ops->tenant_insert(txn.self, &row, &inserted, &err));
+            struct dk_key_row key = key_row(&shop, "acme", n, n == 3 ? DK_ACTIVE : DK_RETIRED);
+            DK_TEST_OK(err, txn.ops->key_insert(txn.self, &key, &inserted, &err));
         }
-        struct dk_txn txn = begin(&shop, DK_TXN_READ);
-        DK_TEST_OK(err, txn.ops->log_list(txn.self, NULL, 16, rows, &count, &err));
-        assert_int_equal(count, 10);
-        for (unsigned k = 0; k < count; k++) {
-            unsigned n = 10 - k;
-            assert_int_equal(rows[k].from_version, n);
-            assert_int_equal(rows[k].to_version, n + 1);
-            assert_int_equal(rows[k].success, n % 2 == 0);
-            assert_string_equal(rows[k].error_message, n % 2 ? "E_BUSY: \"'\n" : "");
-            assert_string_equal(rows[k].performed_by, "test");
-            assert_string_equal(rows[k].node, "");
-        }
-        DK_TEST_OK(err, txn.ops->log_list(txn.self, NULL, 3, rows, &count, &err));
-        assert_int_equal(count, 3);
-        assert_int_equal(rows[2].from_version, 8);
-        DK_TEST_OK(err, txn.ops->log_list(txn.self, &acme, 16, rows, &count, &err));
-        assert_int_equal(count, 5);
-        assert_int_equal(rows[0].from_version, 9);
-        dk_store_rollback(&txn);
-        struct dk_log_row twice = rows[0];
-        txn = begin(&shop, DK_TXN_WRITE);
-        DK_TEST_FAILS(err, STORE, txn.ops->log_append(txn.self, &twice, &err));
+        DK_TEST_OK(err, txn.ops->tenant_list(txn.self, "", 2, rows, &count, &err));
+        assert_int_equal(count, 2);
+        assert_string_equal(rows[0].tenant.s, "acme");
+        assert_string_equal(rows[0].log_head, "a head");
+        assert_string_equal(rows[0].keys_digest, "a digest");
+        assert_string_equal(rows[1].tenant.s, "globex");
+        assert_string_equal(rows[1].keys_digest, "");
+        DK_TEST_OK(err, txn.ops->tenant_list(txn.self, "globex", 8, rows, &count, &err));
+        assert_int_equal(count, 1);
+        assert_string_equal(rows[0].tenant.s, "initech");
+        DK_TEST_OK(err, txn.ops->key_macs(txn.self, &acme, note_mac, &walked, &err));
+        assert_int_equal(walked.count, 3);
+        assert_int_equal(walked.n[2], 3);
         dk_store_rollback(&txn);
         shop_close(&shop);
     }
@@ -927,11 +1109,11 @@ static void F23_the_database_of_another_program_is_left_alone(void **state)
         shop_new(&shop, 0);
         dk_test_file_write(shop.place.database, "", 0, 0600);
         assert_int_equal(dk_place_sql(&shop.place, others[i]), SQLITE_OK);
-        char *before = dk_place_dump(&shop.place, NULL);
+        char *before = dk_place_dump(&shop.place, true);
         DK_TEST_FAILS(err, SCHEMA, shop.store.ops->migrate(shop.store.self, &err));
         dk_err_clear(&err);
         assert_int_not_equal(dk_store_begin(&shop.store, DK_TXN_WRITE, &txn, &err), DK_OK);
-        assert_true(dk_place_unchanged(&shop.place, NULL, before));
+        assert_true(dk_place_unchanged(&shop.place, true, before));
         shop_close(&shop);
     }
 }
@@ -1099,7 +1281,10 @@ int main(void)
         cmocka_unit_test(R25_messages_add_up),
         cmocka_unit_test(keys_are_listed_in_pages_by_tenant_and_version),
         cmocka_unit_test(key_counts_tell_active_expired_and_near),
-        cmocka_unit_test(the_log_is_listed_newest_first),
+        cmocka_unit_test(the_log_is_walked_both_ways_and_in_parts),
+        cmocka_unit_test(a_log_row_is_written_once_and_chained_once),
+        cmocka_unit_test(seals_are_walked_from_any_number_on),
+        cmocka_unit_test(tenants_and_the_macs_of_their_keys_are_listed),
         cmocka_unit_test(R13_changes_since_a_mark_are_told_once),
         cmocka_unit_test(rows_that_dekhand_cannot_have_written_are_tampered),
         cmocka_unit_test(F80_a_newer_schema_is_refused),

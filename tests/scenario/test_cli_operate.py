@@ -424,9 +424,11 @@ def test_queries_of_the_guide_run_on_the_registry(tenants):
     tenants.ok("rotate", "--tenant", "acme")
     tenants.ok("encrypt", "--tenant", "young", stdin=b"x", env={"KMS_ROTATION_DAYS": "8"})
     answers = {name: tenants.query(sql) for name, sql in GUIDE.items()}
-    assert [row[0] for row in answers["recent operations"]] == ["create", "rotate", "create",
-                                                               "create"]
-    assert sorted(answers["operations by type"]) == [("create", 3, 3, 0), ("rotate", 1, 1, 0)]
+    recent = [row[0] for row in answers["recent operations"] if row[0] != "decrypt"]
+    assert recent == ["create", "rotate", "create", "create"]
+    kinds = {row[0]: row[1:] for row in answers["operations by type"]}
+    assert kinds["create"] == (3, 3, 0) and kinds["rotate"] == (1, 1, 0)
+    assert kinds["decrypt"][1] == kinds["decrypt"][0] > 0
     assert answers["health"][0] == ("young", "NOTICE")
     assert answers["totals"] == [(4, 3, 3)]
     assert len(answers["backup"]) == 3 and len(answers["keys of a tenant"]) == 2

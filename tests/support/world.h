@@ -63,10 +63,11 @@ bool dk_place_reads(struct dk_place *place, const char *tenant, const struct dk_
 int dk_place_sql(struct dk_place *place, const char *sql);
 /* The one number a query gives; aborts on an error. */
 int64_t dk_place_number(struct dk_place *place, const char *sql);
-/* Every row of every table but `except` (NULL = none) as text; the caller's, free(). */
-char *dk_place_dump(struct dk_place *place, const char *except);
+/* Every row as text; without `history` not the log, the seals, and the heads of the tenants. The
+   caller's, free(). */
+char *dk_place_dump(struct dk_place *place, bool history);
 /* True when the rows are those of `before`, which is freed; else both are shown. */
-bool dk_place_unchanged(struct dk_place *place, const char *except, char *before);
+bool dk_place_unchanged(struct dk_place *place, bool history, char *before);
 
 /* `count` threads run `body` at the same moment, each with its index; returns when all ended. */
 void dk_test_threads(size_t count, void (*body)(void *arg, size_t index), void *arg);

@@ -1,0 +1,454 @@
+#include "keys/audit.h"
+
+#include <pthread.h>
+#include <stdio.h>
+
+#include "keys/epochs.h"
+#include "keys/registry.h"
+
+#define DIGEST_MARK 0x01
+#define ADOPT_PAGE 128
+
+struct dk_audit {
+    pthread_mutex_t lock; /* guards head, from the reading of it to the commit */
+    char head[DK_MAC_TEXT];
+    struct dk_epochs *epochs;
+};
+
+/* ---- open, close, fork ---------------------------------------------------------------------- */
+
+static dk_rc name_node(struct dk_core *core, struct dk_err *err)
+{
+    uint8_t bytes[8];
+    DK_TRY(dk_random_fill(core->world, bytes, sizeof bytes, err));
+    size_t n = (size_t)snprintf(core->node, sizeof core->node, "%s/", core->host);
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        n += (size_t)snprintf(core->node + n, sizeof core->node - n, "%02x", bytes[i]);
+    }
+    return DK_OK;
+}
+
+dk_rc dk_audit_open(struct dk_core *core, struct dk_err *err)
+{
+    struct dk_audit *audit = dk_mem_zalloc(&core->world->mem, sizeof *audit);
+    if (audit == NULL) {
+        return DK_FAIL(err, NOMEM, "no memory for the audit");
+    }
+    pthread_mutex_init(&audit->lock, NULL);
+    core->audit = audit;
+    DK_TRY(dk_epochs_open(core->world, core->limits.max_keys, &audit->epochs, err));
+    return name_node(core, err);
+}
+
+void dk_audit_close(struct dk_core *core)
+{
+    if (core->audit != NULL) {
+        pthread_mutex_destroy(&core->audit->lock);
+        dk_epochs_close(core->audit->epochs);
+        dk_mem_free(&core->world->mem, core->audit);
+        core->audit = NULL;
+    }
+}
+
+dk_rc dk_audit_after_fork(struct dk_core *core, struct dk_err *err)
+{
+    pthread_mutex_init(&core->audit->lock, NULL);
+    dk_epochs_after_fork(core->audit->epochs);
+    core->audit->head[0] = '\0';
+    return name_node(core, err);
+}
+
+/* ---- one change ------------------------------------------------------------------------------ */
+
+void dk_change_init(struct dk_change *change, const struct dk_core *core, struct dk_txn *txn)
+{
+    *change = (struct dk_change){.mem = &core->world->mem, .txn = txn};
+}
+
+void dk_change_clear(struct dk_change *change)
+{
+    dk_mem_free(change->mem, change->heads);
+    change->heads = NULL;
+    change->n = change->cap = 0;
+}
+
+static dk_rc add_head(struct dk_change *change, const char *line, size_t n, struct dk_err *err)
+{
+    if (change->n + n + 1 > change->cap) {
+        size_t cap = (change->cap + n + 128) * 2;
+        char *heads = dk_mem_alloc(change->mem, cap);
+        if (heads == NULL) {
+            return DK_FAIL(err, NOMEM, "no memory for a seal");
+        }
+        if (change->n > 0) {
+            memcpy(heads, change->heads, change->n);
+        }
+        dk_mem_free(change->mem, change->heads);
+        change->heads = heads;
+        change->cap = cap;
+    }
+    memcpy(change->heads + change->n, line, n + 1);
+    change->n += n;
+    return DK_OK;
+}
+
+static dk_rc add_tenant_head(struct dk_change *change, const struct dk_tenant_row *tenant,
+                             struct dk_err *err)
+{
+    char line[DK_TENANT_MAX + DK_MAC_TEXT + 40];
+    int n =
+        snprintf(line, sizeof line, "tenant %s %lld %s\n", tenant->tenant.s,
+                 (long long)tenant->epoch, tenant->log_head[0] != '\0' ? tenant->log_head : "-");
+    return add_head(change, line, (size_t)n, err);
+}
+
+dk_rc dk_seal_hash(const struct dk_core *core, const char *mac, char out[static DK_HASH_TEXT],
+                   struct dk_err *err)
+{
+    uint8_t hash[DK_SHA256_LEN];
+    DK_TRY(dk_sha256(&core->suite, dk_view_str(mac), hash, err));
+    dk_hex_encode(hash, sizeof hash, out);
+    return DK_OK;
+}
+
+dk_rc dk_change_seal(struct dk_core *core, struct dk_change *change, struct dk_err *err)
+{
+    struct dk_seal_row newest, seal = {.at = dk_wall_us(core->world)};
+    DK_TRY(change->txn->ops->seal_newest(change->txn->self, &newest, err));
+    if (newest.n > 0) {
+        DK_TRY(dk_seal_hash(core, newest.mac, seal.prev, err));
+    }
+    seal.n = newest.n + 1;
+    seal.heads = change->n > 0 ? change->heads : "";
+    DK_TRY(dk_registry_seal_seal(core, &seal, err));
+    DK_TRY(change->txn->ops->seal_append(change->txn->self, &seal, err));
+    dk_trace(core->world, "change.sealed");
+    return DK_OK;
+}
+
+/* ---- rows ------------------------------------------------------------------------------------ */
+
+dk_rc dk_audit_row(const struct dk_core *core, const char *tenant, const char *operation,
+                   struct dk_log_row *out, struct dk_err *err)
+{
+    *out = (struct dk_log_row){.success = true, .detail = ""};
+    snprintf(out->tenant, sizeof out->tenant, "%s", tenant);
+    snprintf(out->operation, sizeof out->operation, "%s", operation);
+    snprintf(out->performed_by, sizeof out->performed_by, "%s", core->actor);
+    snprintf(out->node, sizeof out->node, "%s", core->node);
+    out->performed_at = dk_wall_us(core->world);
+    return dk_uuid_new(core->world, out->id, err);
+}
+
+static dk_rc chain(const struct dk_core *core, char head[static DK_MAC_TEXT],
+                   struct dk_log_row *row, struct dk_err *err)
+{
+    memcpy(row->prev, head, DK_MAC_TEXT);
+    DK_TRY(dk_registry_seal_log(core, row, err));
+    memcpy(head, row->mac, DK_MAC_TEXT);
+    return DK_OK;
+}
+
+dk_rc dk_audit_chain(const struct dk_core *core, struct dk_tenant_row *tenant,
+                     struct dk_log_row *row, struct dk_err *err)
+{
+    return chain(core, tenant->log_head, row, err);
+}
+
+dk_rc dk_audit_store(struct dk_change *change, const struct dk_tenant_row *tenant,
+                     const struct dk_log_row *row, struct dk_err *err)
+{
+    DK_TRY(change->txn->ops->log_append(change->txn->self, row, err));
+    return add_tenant_head(change, tenant, err);
+}
+
+dk_rc dk_audit_tenant(struct dk_core *core, struct dk_txn *txn, const struct dk_tenant *tenant,
+                      struct dk_tenant_row *out, struct dk_err *err)
+{
+    DK_TRY(txn->ops->tenant_read(txn->self, tenant, out, err));
+    DK_TRY(dk_registry_verify_tenant(core, out, err));
+    if (!dk_tenant_equal(&out->tenant, tenant)) {
+        return DK_FAIL(err, TAMPERED, "the row read for tenant %s is another's", tenant->s);
+    }
+    if (out->keys_digest[0] == '\0') {
+        return DK_FAIL(err, SCHEMA, "the rows of tenant %s are not chained yet: run `dekhand init`",
+                       tenant->s);
+    }
+    return DK_OK;
+}
+
+static dk_rc write_in(struct dk_core *core, struct dk_change *change,
+                      const struct dk_tenant *tenant, struct dk_log_row *row, struct dk_err *err)
+{
+    struct dk_tenant_row now;
+    bool changed = false;
+    DK_TRY(dk_audit_tenant(core, change->txn, tenant, &now, err));
+    DK_TRY(dk_audit_chain(core, &now, row, err));
+    DK_TRY(dk_registry_seal_tenant(core, &now, err));
+    DK_TRY(change->txn->ops->tenant_update(change->txn->self, &now, now.epoch, &changed, err));
+    if (!changed) {
+        return DK_FAIL(err, CONFLICT, "tenant %s was changed by another at the same time",
+                       tenant->s);
+    }
+    DK_TRY(dk_audit_store(change, &now, row, err));
+    DK_TRY(dk_change_seal(core, change, err));
+    return dk_store_commit(change->txn, err);
+}
+
+dk_rc dk_audit_write(struct dk_core *core, const struct dk_tenant *tenant, struct dk_log_row *row,
+                     struct dk_err *err)
+{
+    struct dk_txn txn;
+    struct dk_change change;
+    DK_TRY(dk_store_begin(&core->store, DK_TXN_WRITE, &txn, err));
+    dk_change_init(&change, core, &txn);
+    dk_rc rc = write_in(core, &change, tenant, row, err);
+    dk_change_clear(&change);
+    dk_store_rollback(&txn);
+    return rc;
+}
+
+/* ---- unwraps --------------------------------------------------------------------------------- */
+
+/* `tenant:version` of each, with a space between. */
+static char *list_unwraps(const struct dk_core *core, const struct dk_key_row *rows,
+                          const dk_rc *rc, size_t count)
+{
+    size_t cap = 1, n = 0;
+    for (size_t i = 0; i < count; i++) {
+        cap += rc[i] == DK_OK ? rows[i].tenant.n + 12 : 0;
+    }
+    char *list = dk_mem_alloc(&core->world->mem, cap);
+    for (size_t i = 0; i < count && list != NULL; i++) {
+        if (rc[i] == DK_OK) {
+            n += (size_t)snprintf(list + n, cap - n, "%s%s:%u", n > 0 ? " " : "", rows[i].tenant.s,
+                                  rows[i].version);
+        }
+    }
+    return list;
+}
+
+static dk_rc write_unwraps_locked(struct dk_core *core, struct dk_log_row *row, struct dk_err *err)
+{
+    struct dk_txn txn;
+    struct dk_change change;
+    char head[DK_MAC_TEXT], line[2 * DK_ACTOR_MAX];
+    memcpy(head, core->audit->head, sizeof head);
+    DK_TRY(chain(core, head, row, err));
+    int n = snprintf(line, sizeof line, "process %s %s\n", core->node, head);
+    DK_TRY(dk_store_begin(&core->store, DK_TXN_WRITE, &txn, err));
+    dk_change_init(&change, core, &txn);
+    dk_rc rc = txn.ops->log_append(txn.self, row, err);
+    rc = rc == DK_OK ? add_head(&change, line, (size_t)n, err) : rc;
+    rc = rc == DK_OK ? dk_change_seal(core, &change, err) : rc;
+    dk_trace(core->world, "unwrap.log_written");
+    rc = rc == DK_OK ? dk_store_commit(&txn, err) : rc;
+    dk_change_clear(&change);
+    dk_store_rollback(&txn);
+    if (rc == DK_OK) {
+        memcpy(core->audit->head, head, sizeof head);
+    }
+    return rc;
+}
+
+static dk_rc write_unwraps(struct dk_core *core, struct dk_log_row *row, struct dk_err *err)
+{
+    pthread_mutex_lock(&core->audit->lock);
+    dk_rc rc = write_unwraps_locked(core, row, err);
+    pthread_mutex_unlock(&core->audit->lock);
+    if (rc == DK_E_READ_ONLY) {
+        DK_LOG(&core->log, WARN, "unwrap_not_audited", DK_LOG_S(TENANT, row->tenant),
+               DK_LOG_S(CODE, dk_error_info(rc)->name), DK_LOG_S(REASON, err->text));
+        dk_err_clear(err);
+        return DK_OK;
+    }
+    return rc;
+}
+
+dk_rc dk_audit_unwraps(struct dk_core *core, const struct dk_key_row *rows, const dk_rc *rc,
+                       size_t count, struct dk_err *err)
+{
+    size_t n = 0, last = 0;
+    for (size_t i = 0; i < count; i++) {
+        n += rc[i] == DK_OK;
+        last = rc[i] == DK_OK ? i : last;
+    }
+    if (n == 0) {
+        return DK_OK;
+    }
+    struct dk_log_row row;
+    struct dk_err cause;
+    dk_err_clear(&cause);
+    DK_TRY(dk_audit_row(core, n == 1 ? rows[last].tenant.s : "*", "decrypt", &row, err));
+    char *list = NULL;
+    if (n == 1) {
+        row.from_version = rows[last].version;
+    } else if ((list = list_unwraps(core, rows, rc, count)) == NULL) {
+        return DK_FAIL(err, NOMEM, "no memory to audit the unwraps");
+    }
+    row.detail = list != NULL ? list : "";
+    dk_rc written = write_unwraps(core, &row, &cause);
+    dk_mem_free(&core->world->mem, list);
+    if (written != DK_OK) {
+        *err = cause;
+    }
+    return written;
+}
+
+/* ---- what a tenant's key rows add up to ------------------------------------------------------ */
+
+struct digest {
+    const struct dk_core *core;
+    uint8_t sum[DK_SHA256_LEN];
+    dk_rc rc;
+    struct dk_err *err;
+};
+
+/* sum = SHA-256(sum | u32(version) | lp(row_mac)), beginning with zeros. */
+static bool digest_one(void *arg, uint32_t version, const char *row_mac)
+{
+    struct digest *digest = arg;
+    uint8_t message[DK_SHA256_LEN + 8 + DK_MAC_TEXT];
+    memcpy(message, digest->sum, DK_SHA256_LEN);
+    uint8_t *p = dk_put_u32(message + DK_SHA256_LEN, version);
+    p = dk_put_lp(p, row_mac, strlen(row_mac));
+    struct dk_view view = dk_view_of(message, (size_t)(p - message));
+    digest->rc = dk_sha256(&digest->core->suite, view, digest->sum, digest->err);
+    return digest->rc == DK_OK;
+}
+
+static dk_rc digest_text(const struct digest *digest, char out[static DK_MAC_TEXT])
+{
+    uint8_t marked[1 + DK_SHA256_LEN] = {DIGEST_MARK};
+    memcpy(marked + 1, digest->sum, DK_SHA256_LEN);
+    if (digest->rc == DK_OK) {
+        dk_base64_encode(marked, sizeof marked, out);
+    }
+    return digest->rc;
+}
+
+dk_rc dk_audit_digest(struct dk_core *core, struct dk_txn *txn, const struct dk_tenant *tenant,
+                      char out[static DK_MAC_TEXT], struct dk_err *err)
+{
+    struct digest digest = {.core = core, .err = err};
+    DK_TRY(txn->ops->key_macs(txn->self, tenant, digest_one, &digest, err));
+    return digest_text(&digest, out);
+}
+
+dk_rc dk_audit_first_digest(const struct dk_core *core, const struct dk_key_row *row,
+                            char out[static DK_MAC_TEXT], struct dk_err *err)
+{
+    struct digest digest = {.core = core, .err = err};
+    (void)digest_one(&digest, row->version, row->row_mac);
+    return digest_text(&digest, out);
+}
+
+dk_rc dk_audit_check_tenant(struct dk_core *core, struct dk_txn *txn,
+                            const struct dk_tenant_row *tenant, struct dk_err *err)
+{
+    char digest[DK_MAC_TEXT];
+    int64_t highest = dk_epochs_see(core->audit->epochs, &tenant->tenant, tenant->epoch);
+    if (highest > tenant->epoch) {
+        return DK_FAIL(err, ROLLBACK, "tenant %s is at epoch %lld and was at %lld",
+                       tenant->tenant.s, (long long)tenant->epoch, (long long)highest);
+    }
+    DK_TRY(dk_audit_digest(core, txn, &tenant->tenant, digest, err));
+    if (strcmp(digest, tenant->keys_digest) != 0) {
+        return DK_FAIL(err, ROLLBACK,
+                       "the key rows of tenant %s are not those of its last change: one was put "
+                       "back, or is gone",
+                       tenant->tenant.s);
+    }
+    return DK_OK;
+}
+
+/* ---- rows from before the chain -------------------------------------------------------------- */
+
+struct adopt {
+    struct dk_core *core;
+    struct dk_tenant_row *tenant;
+    struct dk_log_row row;
+    bool found;
+    dk_rc rc;
+    struct dk_err *err;
+};
+
+/* Chains the oldest row; the statement ends here, because the table is written next. */
+static bool adopt_row(void *arg, const struct dk_log_row *row)
+{
+    struct adopt *adopt = arg;
+    adopt->row = *row;
+    adopt->found = true;
+    adopt->rc = dk_audit_chain(adopt->core, adopt->tenant, &adopt->row, adopt->err);
+    return false;
+}
+
+static dk_rc adopt_tenant(struct dk_core *core, struct dk_change *change,
+                          struct dk_tenant_row *tenant, struct dk_err *err)
+{
+    struct dk_txn *txn = change->txn;
+    struct adopt adopt = {.core = core, .tenant = tenant, .err = err};
+    struct dk_log_query query = {
+        .tenant = &tenant->tenant, .since = DK_TIME_NONE, .until = DK_TIME_NONE, .unchained = true};
+    bool changed = false;
+    do {
+        adopt.found = false;
+        DK_TRY(txn->ops->log_walk(txn->self, &query, adopt_row, &adopt, err));
+        DK_TRY(adopt.rc);
+        if (adopt.found) {
+            DK_TRY(txn->ops->log_chain(txn->self, &adopt.row, err));
+        }
+    } while (adopt.found);
+    DK_TRY(dk_audit_digest(core, txn, &tenant->tenant, tenant->keys_digest, err));
+    DK_TRY(dk_registry_seal_tenant(core, tenant, err));
+    DK_TRY(txn->ops->tenant_update(txn->self, tenant, tenant->epoch, &changed, err));
+    return add_tenant_head(change, tenant, err);
+}
+
+/* A page of tenants, in one transaction and one seal. */
+static dk_rc adopt_page(struct dk_core *core, struct dk_change *change, struct dk_tenant_row *rows,
+                        char *after, size_t *count, struct dk_err *err)
+{
+    struct dk_txn *txn = change->txn;
+    struct dk_seal_row newest;
+    DK_TRY(txn->ops->seal_newest(txn->self, &newest, err));
+    DK_TRY(txn->ops->tenant_list(txn->self, after, ADOPT_PAGE, rows, count, err));
+    for (size_t i = 0; i < *count; i++) {
+        DK_TRY(dk_registry_verify_tenant(core, &rows[i], err));
+        if (rows[i].keys_digest[0] == '\0') {
+            DK_TRY(adopt_tenant(core, change, &rows[i], err));
+        } else if (newest.n == 0) {
+            return DK_FAIL(err, TAMPERED,
+                           "the seals of the registry are gone: somebody deleted them");
+        }
+    }
+    if (*count > 0) {
+        memcpy(after, rows[*count - 1].tenant.s, rows[*count - 1].tenant.n + 1);
+    }
+    if (newest.n == 0 || change->n > 0) {
+        DK_TRY(dk_change_seal(core, change, err));
+    }
+    dk_trace(core->world, "init.page_sealed");
+    return dk_store_commit(txn, err);
+}
+
+dk_rc dk_audit_adopt(struct dk_core *core, struct dk_err *err)
+{
+    char after[DK_TENANT_MAX + 1] = "";
+    size_t count;
+    struct dk_tenant_row *rows = dk_mem_alloc(&core->world->mem, ADOPT_PAGE * sizeof *rows);
+    dk_rc rc = rows != NULL ? DK_OK : DK_FAIL(err, NOMEM, "no memory for a page of tenants");
+    do {
+        struct dk_txn txn;
+        struct dk_change change;
+        count = 0;
+        if (rc == DK_OK && (rc = dk_store_begin(&core->store, DK_TXN_WRITE, &txn, err)) == DK_OK) {
+            dk_change_init(&change, core, &txn);
+            rc = adopt_page(core, &change, rows, after, &count, err);
+            dk_change_clear(&change);
+            dk_store_rollback(&txn);
+        }
+    } while (rc == DK_OK && count == ADOPT_PAGE);
+    dk_mem_free(&core->world->mem, rows);
+    return rc;
+}

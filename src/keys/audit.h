@@ -1,0 +1,85 @@
+/*
+ * audit: the log as a chain, the seals over the chains' heads, and what a tenant's rows add up to.
+ *
+ * Called by whatever changes a row or unwraps a key. Rows of changes are chained per tenant (the
+ * head stands in the tenant's row), rows of unwraps per process (the head is kept here). Every
+ * transaction that adds a log row ends with one seal (I26). A dk_audit may be shared by threads; a
+ * dk_change belongs to one transaction.
+ */
+#ifndef DK_KEYS_AUDIT_H
+#define DK_KEYS_AUDIT_H
+
+#include "keys/core.h"
+#include "keys/source.h"
+
+/* Fills core->audit and core->node. */
+DK_MUST_USE dk_rc dk_audit_open(struct dk_core *core, struct dk_err *err);
+void dk_audit_close(struct dk_core *core); /* allowed when nothing is open */
+/* In a child, alone: it begins a chain of its own. */
+DK_MUST_USE dk_rc dk_audit_after_fork(struct dk_core *core, struct dk_err *err);
+
+/* The heads that one transaction moves. */
+struct dk_change {
+    const struct dk_mem *mem;
+    struct dk_txn *txn;
+    char *heads;
+    size_t n, cap;
+};
+
+void dk_change_init(struct dk_change *change, const struct dk_core *core, struct dk_txn *txn);
+void dk_change_clear(struct dk_change *change);
+/* Seals what moved, in the change's transaction; the caller commits. */
+DK_MUST_USE dk_rc dk_change_seal(struct dk_core *core, struct dk_change *change,
+                                 struct dk_err *err);
+
+/* A log row of this instance; `tenant` an id or "*", `operation` as in the guide. */
+DK_MUST_USE dk_rc dk_audit_row(const struct dk_core *core, const char *tenant,
+                               const char *operation, struct dk_log_row *out, struct dk_err *err);
+/* Puts the row behind the tenant's head and moves the head: tenant->row_mac is to be sealed. */
+DK_MUST_USE dk_rc dk_audit_chain(const struct dk_core *core, struct dk_tenant_row *tenant,
+                                 struct dk_log_row *row, struct dk_err *err);
+/* Stores a chained row, and notes the tenant's head for the seal. */
+DK_MUST_USE dk_rc dk_audit_store(struct dk_change *change, const struct dk_tenant_row *tenant,
+                                 const struct dk_log_row *row, struct dk_err *err);
+/*
+ * A tenant's row as it stands in this transaction, believed. E_NOT_FOUND; E_TAMPERED; E_SCHEMA:
+ * its rows are not chained yet.
+ */
+DK_MUST_USE dk_rc dk_audit_tenant(struct dk_core *core, struct dk_txn *txn,
+                                  const struct dk_tenant *tenant, struct dk_tenant_row *out,
+                                  struct dk_err *err);
+/*
+ * E_ROLLBACK: the tenant's rows are older than they were: a lower epoch than this process saw, or
+ * key rows that are not those of the last change (one was put back, or is gone).
+ */
+DK_MUST_USE dk_rc dk_audit_check_tenant(struct dk_core *core, struct dk_txn *txn,
+                                        const struct dk_tenant_row *tenant, struct dk_err *err);
+/* One row about a tenant that changes no key, in a transaction of its own. */
+DK_MUST_USE dk_rc dk_audit_write(struct dk_core *core, const struct dk_tenant *tenant,
+                                 struct dk_log_row *row, struct dk_err *err);
+/*
+ * One row for the keys of a batch that were unwrapped (rc[i] == DK_OK), before they serve. A store
+ * that cannot be written is a warning, not an error.
+ */
+DK_MUST_USE dk_rc dk_audit_unwraps(struct dk_core *core, const struct dk_key_row *rows,
+                                   const dk_rc *rc, size_t count, struct dk_err *err);
+
+/* Over the MACs of all key rows of a tenant, as they stand in this transaction. */
+DK_MUST_USE dk_rc dk_audit_digest(struct dk_core *core, struct dk_txn *txn,
+                                  const struct dk_tenant *tenant, char out[static DK_MAC_TEXT],
+                                  struct dk_err *err);
+/* The same of a tenant with one version. */
+DK_MUST_USE dk_rc dk_audit_first_digest(const struct dk_core *core, const struct dk_key_row *row,
+                                        char out[static DK_MAC_TEXT], struct dk_err *err);
+
+/* The hash by which the next seal, and the anchor, name this one: hex of SHA-256 of its mac. */
+DK_MUST_USE dk_rc dk_seal_hash(const struct dk_core *core, const char *mac,
+                               char out[static DK_HASH_TEXT], struct dk_err *err);
+
+/*
+ * After a migration: chains the rows that were there before, seals them, and writes the first seal
+ * where there is none. Repeatable. E_TAMPERED: rows are chained already but the seals are gone.
+ */
+DK_MUST_USE dk_rc dk_audit_adopt(struct dk_core *core, struct dk_err *err);
+
+#endif
