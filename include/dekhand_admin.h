@@ -54,6 +54,65 @@ DEKHAND_API int dekhand_history(struct dekhand *d, const char *tenant, size_t li
                                 bool (*each)(void *arg, const struct dekhand_history *entry),
                                 void *arg, struct dekhand_error *error);
 
+/* ---- audit ------------------------------------------------------------------------------------
+ */
+
+/* Which rows of the log; zero everything and set `size`. */
+struct dekhand_audit_query {
+    size_t size;
+    const char *tenant;    /* NULL = all */
+    const char *operation; /* NULL = all: create, rotate, compromise, export, decrypt */
+    int64_t since;         /* microseconds since 1970; 0 = from the beginning */
+    int64_t until;         /* before this moment; 0 = to the end */
+    size_t limit;          /* 0 = all */
+    bool oldest_first;
+};
+
+/* Texts live until the callback returns; "" = none. */
+struct dekhand_audit_entry {
+    int64_t seq; /* the order in which rows were written */
+    const char *id;
+    const char *tenant; /* "*": several; then `detail` lists them as tenant:version */
+    const char *operation;
+    uint32_t from_version; /* 0 = none */
+    uint32_t to_version;
+    bool success;
+    const char *error_message;
+    int64_t performed_at;
+    const char *performed_by;
+    const char *node; /* host/instance: the process */
+    const char *detail;
+    const char *prev; /* mac of the row before it in its chain */
+    const char *mac;
+};
+
+/* Rows as they stand; whether they are to be believed is dekhand_audit_verify's to say. */
+DEKHAND_API int dekhand_audit_list(struct dekhand *d, const struct dekhand_audit_query *query,
+                                   bool (*each)(void *arg, const struct dekhand_audit_entry *entry),
+                                   void *arg, struct dekhand_error *error);
+
+struct dekhand_finding {
+    const char *table; /* key_rotation_log, seals, tenants, encryption_keys */
+    const char *tenant;
+    const char *row;
+    const char *text; /* what is wrong, and what it took to make it so */
+};
+
+struct dekhand_audit_result {
+    size_t size; /* sizeof(struct dekhand_audit_result), set by the caller */
+    int64_t log_rows;
+    int64_t seals;
+    int64_t tenants;
+    int64_t keys;
+    int64_t findings; /* 0 = every row is one that dekhand wrote, and none is missing */
+};
+
+/* Reads the whole registry. 0 with findings too; `each` (may be NULL) is told each of them. */
+DEKHAND_API int dekhand_audit_verify(struct dekhand *d,
+                                     void (*each)(void *arg, const struct dekhand_finding *finding),
+                                     void *arg, struct dekhand_audit_result *out,
+                                     struct dekhand_error *error);
+
 struct dekhand_stats {
     size_t size; /* sizeof(struct dekhand_stats), set by the caller */
     int64_t total_keys;

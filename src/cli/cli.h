@@ -15,7 +15,7 @@
 #include "base/options.h"
 #include "dekhand_admin.h"
 
-enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_ATTENTION = 3 };
+enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_ATTENTION = 3, CLI_FINDINGS = 7 };
 
 struct cli_option {
     const char *name; /* without the dashes */
@@ -115,6 +115,9 @@ int cli_out_finish(struct cli_out *out);
 void cli_out_abandon(struct cli_out *out);
 /* A JSON writer onto the output. */
 struct dk_json cli_out_json(struct cli_out *out);
+/* null for version 0 and for an empty text. */
+void cli_json_version(struct dk_json *json, const char *name, uint32_t version);
+void cli_json_text(struct dk_json *json, const char *name, const char *text);
 
 /* A line on a terminal's standard error with rate and time left; silent elsewhere. */
 struct cli_progress {
@@ -149,6 +152,9 @@ int cli_keys_list(struct cli *cli);
 int cli_keys_show(struct cli *cli);
 int cli_keys_export(struct cli *cli);
 int cli_rotate(struct cli *cli);
+int cli_audit_list(struct cli *cli);
+int cli_audit_verify(struct cli *cli);
+int cli_audit_export(struct cli *cli);
 int cli_config_show(struct cli *cli);
 int cli_bench(struct cli *cli);
 int cli_version(struct cli *cli);

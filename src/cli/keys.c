@@ -86,15 +86,6 @@ static int print_stats(struct listing *list)
     return CLI_OK;
 }
 
-static void put_version(struct dk_json *json, const char *name, uint32_t version)
-{
-    if (version == 0) {
-        dk_json_null(json, name);
-    } else {
-        dk_json_int(json, name, version);
-    }
-}
-
 static bool print_history(void *arg, const struct dekhand_history *entry)
 {
     struct listing *list = arg;
@@ -103,8 +94,8 @@ static bool print_history(void *arg, const struct dekhand_history *entry)
         dk_json_object(&list->json, NULL);
         dk_json_time(&list->json, "performedAt", entry->performed_at);
         dk_json_str(&list->json, "operation", entry->operation);
-        put_version(&list->json, "fromVersion", entry->from_version);
-        put_version(&list->json, "toVersion", entry->to_version);
+        cli_json_version(&list->json, "fromVersion", entry->from_version);
+        cli_json_version(&list->json, "toVersion", entry->to_version);
         dk_json_bool(&list->json, "success", entry->success);
         dk_json_str(&list->json, "error", entry->error_message[0] ? entry->error_message : NULL);
         dk_json_str(&list->json, "performedBy", entry->performed_by);

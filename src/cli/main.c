@@ -65,6 +65,26 @@ static const struct cli_option rotate_options[] = {
     END,
 };
 
+#define AUDIT_OPTIONS                                                                              \
+    {"tenant", 0, "ID", false, "only this tenant's chain"},                                        \
+        {"operation", 0, "NAME", false, "only create, rotate, compromise, export or decrypt"},     \
+        {"since", 0, "TIME", false, "from this day or moment on (UTC)"},                           \
+        {"until", 0, "TIME", false, "before this day or moment (UTC)"},                            \
+    {                                                                                              \
+        "limit", 0, "N", false, "at most so many rows, 0 = all"                                    \
+    }
+
+static const struct cli_option audit_list_options[] = {
+    AUDIT_OPTIONS,
+    END,
+};
+
+static const struct cli_option audit_export_options[] = {
+    AUDIT_OPTIONS,
+    {"output", 'o', "FILE", false, "write there, whole or not at all"},
+    END,
+};
+
 static const struct cli_option bench_options[] = {
     {"rows", 0, "N", false, "rows of the CSV file (default 1000000)"},
     {"rounds", 0, "N", false, "interleaved rounds of each figure (default 201)"},
@@ -97,6 +117,12 @@ const struct cli_command cli_commands[] = {
     {"keys", "export", "print a data key, and write down that it left", export_options,
      cli_keys_export},
     {"rotate", NULL, "give tenants a new key version", rotate_options, cli_rotate},
+    {"audit", "list", "who changed or opened which key, newest first (100 rows)",
+     audit_list_options, cli_audit_list},
+    {"audit", "verify", "whether every row is one that dekhand wrote, and none is missing",
+     no_options, cli_audit_verify},
+    {"audit", "export", "the whole log, oldest first, one JSON object a line", audit_export_options,
+     cli_audit_export},
     {"config", NULL, "every setting, its value and where it comes from", no_options,
      cli_config_show},
     {"bench", NULL, "measure beside yardsticks, on this machine", bench_options, cli_bench},
@@ -157,7 +183,14 @@ static const struct cli_command *find(int argc, char **argv, int *words)
     if (half == NULL) {
         cli_say("dekhand: there is no command `%s`; `dekhand --help` lists them", argv[1]);
     } else {
-        cli_say("dekhand: `%s` wants a second word: list, show or export", argv[1]);
+        char words_of[64] = "";
+        for (const struct cli_command *c = cli_commands; c->name != NULL; c++) {
+            if (strcmp(c->name, argv[1]) == 0) {
+                snprintf(words_of + strlen(words_of), sizeof words_of - strlen(words_of), "%s%s",
+                         words_of[0] != '\0' ? ", " : "", c->sub);
+            }
+        }
+        cli_say("dekhand: `%s` wants a second word: %s", argv[1], words_of);
     }
     return NULL;
 }

@@ -111,6 +111,20 @@ struct dk_json cli_out_json(struct cli_out *out)
     return json;
 }
 
+void cli_json_version(struct dk_json *json, const char *name, uint32_t version)
+{
+    if (version == 0) {
+        dk_json_null(json, name);
+    } else {
+        dk_json_int(json, name, version);
+    }
+}
+
+void cli_json_text(struct dk_json *json, const char *name, const char *text)
+{
+    dk_json_str(json, name, text[0] != '\0' ? text : NULL);
+}
+
 /* ---- progress ------------------------------------------------------------------------------- */
 
 #define SHOW_EVERY_MS 200
