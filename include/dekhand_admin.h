@@ -54,6 +54,34 @@ DEKHAND_API int dekhand_history(struct dekhand *d, const char *tenant, size_t li
                                 bool (*each)(void *arg, const struct dekhand_history *entry),
                                 void *arg, struct dekhand_error *error);
 
+/* ---- registry ---------------------------------------------------------------------------------
+ */
+
+struct dekhand_registry_info {
+    size_t size; /* sizeof(struct dekhand_registry_info), set by the caller */
+    char id[37];
+    int64_t created_at;
+    uint32_t schema_version;
+    char provider[32]; /* that wraps the registry key */
+    char kms_key_id[512];
+    char pin[65]; /* KMS_REGISTRY_PIN */
+    char database[4096];
+    char anchor[4096];   /* the file */
+    int64_t anchor_seal; /* the newest seal that it knows; 0 = there is no anchor */
+    int64_t newest_seal; /* in the registry */
+    bool older;          /* than the anchor, or than this instance saw it: nothing is encrypted */
+};
+
+DEKHAND_API int dekhand_registry(struct dekhand *d, struct dekhand_registry_info *out,
+                                 struct dekhand_error *error);
+/*
+ * Takes the registry as it stands although it is older than the anchor, or rows of tenants are:
+ * `confirm` is its id. Written to the log. What was sealed under versions that the registry does
+ * not have is lost. *tenants (may be NULL): how many had key rows put back or lost.
+ */
+DEKHAND_API int dekhand_registry_accept_restore(struct dekhand *d, const char *confirm,
+                                                int64_t *tenants, struct dekhand_error *error);
+
 /* ---- audit ------------------------------------------------------------------------------------
  */
 

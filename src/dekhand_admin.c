@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "door.h"
+#include "keys/anchor.h"
 #include "keys/audit.h"
 #include "keys/inspect.h"
 #include "keys/registry.h"
@@ -25,6 +26,7 @@ static dk_rc make_master_key(struct dekhand *d, bool *made, struct dk_err *err)
     struct dk_registry_row row;
     char missing[DK_KMS_KEY_ID_TEXT] = "";
     struct dk_err exists;
+    bool anchored = dk_file_exists(d->places.anchor); /* before the key: an init writes it last */
     dk_err_clear(&exists);
     if (dk_file_exists(d->places.master_key)) {
         return DK_OK;
@@ -44,6 +46,12 @@ static dk_rc make_master_key(struct dekhand *d, bool *made, struct dk_err *err)
                        "the registry is wrapped under master key %s, which is not here: copy "
                        "master.key here (%s)",
                        missing, d->places.master_key);
+    }
+    if (anchored) {
+        return DK_FAIL(err, NO_MASTER_KEY,
+                       "the anchor file %s belongs to a registry whose master key is not here: "
+                       "copy master.key here (%s), and its database",
+                       d->places.anchor, d->places.master_key);
     }
     if (d->core.pin_wanted[0] != '\0') {
         return DK_FAIL(err, NO_MASTER_KEY,
@@ -66,7 +74,10 @@ static dk_rc make_registry(struct dekhand *d, struct dekhand_init_result *out, s
     DK_TRY(dk_registry_create_key(&d->core, &out->made_registry, err));
     DK_TRY(dk_registry_open(&d->core, err));
     DK_TRY(dk_audit_open(&d->core, err));
+    DK_TRY(dk_audit_before_adopt(&d->core, err));
     DK_TRY(dk_audit_adopt(&d->core, err));
+    DK_TRY(dk_audit_start(&d->core, err));
+    dk_audit_anchor(&d->core);
     DK_TRY(dk_provider_describe(d->core.provider, &info, err));
     snprintf(out->pin, sizeof out->pin, "%s", d->core.registry.pin);
     snprintf(out->kms_key_id, sizeof out->kms_key_id, "%s", info.kms_key_id);
@@ -199,6 +210,63 @@ int dekhand_history(struct dekhand *d, const char *tenant, size_t limit,
                                      .newest_first = true};
         rc = dk_inspect_log(&d->core, &query, true, limit < HISTORY_MAX ? limit : HISTORY_MAX,
                             tell_history, &call, &err);
+    }
+    return dk_door_leave(rc, &err, error);
+}
+
+/* ---- registry -------------------------------------------------------------------------------- */
+
+static dk_rc read_info(struct dekhand *d, struct dekhand_registry_info *out, struct dk_err *err)
+{
+    struct dk_registry_row row;
+    struct dk_anchor anchor;
+    if (out == NULL || out->size != sizeof *out) {
+        return DK_FAIL(err, USAGE, "dekhand_registry_info.size is not %zu", sizeof *out);
+    }
+    DK_TRY(dk_registry_read(&d->core, &row, err));
+    DK_TRY(dk_anchor_read(&d->core.suite, d->places.anchor, &anchor, err));
+    struct dekhand_registry_info info = {.size = sizeof info,
+                                         .created_at = row.created_at,
+                                         .schema_version = row.schema_version,
+                                         .anchor_seal = anchor.n};
+    snprintf(info.id, sizeof info.id, "%s", row.uuid);
+    snprintf(info.provider, sizeof info.provider, "%s", row.wrap.provider);
+    snprintf(info.kms_key_id, sizeof info.kms_key_id, "%s", row.wrap.kms_key_id);
+    snprintf(info.pin, sizeof info.pin, "%s", d->core.registry.pin);
+    snprintf(info.database, sizeof info.database, "%.4000s", d->places.database_url);
+    snprintf(info.anchor, sizeof info.anchor, "%.4000s", d->places.anchor);
+    DK_TRY(dk_inspect_newest_seal(&d->core, &info.newest_seal, err));
+    struct dk_err back;
+    dk_err_clear(&back);
+    info.older = dk_audit_check(&d->core, &back) != DK_OK;
+    *out = info;
+    return DK_OK;
+}
+
+int dekhand_registry(struct dekhand *d, struct dekhand_registry_info *out,
+                     struct dekhand_error *error)
+{
+    struct dk_err err;
+    dk_err_clear(&err);
+    dk_rc rc = dk_door_enter(d, &err);
+    if (rc == DK_OK) {
+        rc = read_info(d, out, &err);
+    }
+    return dk_door_leave(rc, &err, error);
+}
+
+int dekhand_registry_accept_restore(struct dekhand *d, const char *confirm, int64_t *tenants,
+                                    struct dekhand_error *error)
+{
+    struct dk_err err;
+    int64_t accepted = 0;
+    dk_err_clear(&err);
+    dk_rc rc = dk_door_enter(d, &err);
+    if (rc == DK_OK) {
+        rc = dk_manager_accept(d->manager, confirm, &accepted, &err);
+    }
+    if (rc == DK_OK && tenants != NULL) {
+        *tenants = accepted;
     }
     return dk_door_leave(rc, &err, error);
 }

@@ -24,6 +24,7 @@ struct dk_places {
     char state_dir[DK_PATH_MAX];
     char master_key[DK_PATH_MAX];
     char database_url[DK_PATH_MAX + 16];
+    char anchor[DK_PATH_MAX];
 };
 
 struct dekhand {

@@ -77,6 +77,17 @@ static dk_rc find_state_dir(const struct dk_settings *settings, char *out, struc
     return DK_FAIL(err, CONFIG, "KMS_STATE_DIR is required: there is no HOME to put the state in");
 }
 
+static dk_rc find_anchor(const struct dk_settings *settings, struct dk_places *out,
+                         struct dk_err *err)
+{
+    const char *set = dk_settings_str(settings, DK_OPT_ANCHOR_FILE);
+    if (set == NULL) {
+        return dk_path_join(out->anchor, out->state_dir, "anchor", err);
+    }
+    int n = snprintf(out->anchor, sizeof out->anchor, "%s", set);
+    return n < DK_PATH_MAX - 8 ? DK_OK : DK_FAIL(err, CONFIG, "KMS_ANCHOR_FILE is too long");
+}
+
 dk_rc dk_wire_places(const struct dk_settings *settings, struct dk_places *out, struct dk_err *err)
 {
     char database[DK_PATH_MAX];
@@ -84,6 +95,7 @@ dk_rc dk_wire_places(const struct dk_settings *settings, struct dk_places *out, 
     DK_TRY(find_state_dir(settings, out->state_dir, err));
     DK_TRY(dk_path_join(out->master_key, out->state_dir, "master.key", err));
     DK_TRY(dk_path_join(database, out->state_dir, "dekhand.db", err));
+    DK_TRY(find_anchor(settings, out, err));
     int n = url != NULL
                 ? snprintf(out->database_url, sizeof out->database_url, "%s", url)
                 : snprintf(out->database_url, sizeof out->database_url, "sqlite:%s", database);
@@ -221,6 +233,7 @@ dk_rc dk_wire_core(struct dekhand *d, const struct dekhand_config *config,
     DK_TRY(read_pin(settings, core->pin_wanted, err));
     read_identity(core, config->actor);
     DK_TRY(dk_wire_places(settings, &d->places, err));
+    core->anchor_path = d->places.anchor;
     DK_TRY(dk_suite_open(core->world, &core->suite, err));
     /* Beside the cached keys: master keys, the registry's, and what is in flight. */
     DK_TRY(dk_arena_open(core->world, core->limits.max_keys + 4096, &core->arena, &report, err));

@@ -469,22 +469,12 @@ static void run(struct bench *b, struct cli_out *out, size_t rounds, long rows)
 
 static void stop(struct bench *b)
 {
-    static const char *const names[] = {"dekhand.db", "dekhand.db-wal", "dekhand.db-shm",
-                                        "master.key", "bench.csv"};
-    char path[DK_PATH_MAX];
-    struct dk_err err;
     b->failed = dekhand_close(b->d, NULL) != DEKHAND_OK || b->failed;
     for (size_t i = 0; i < TENANTS; i++) {
         EVP_CIPHER_CTX_free(b->seal[i]);
     }
     EVP_CIPHER_CTX_free(b->open);
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        dk_err_clear(&err);
-        if (dk_path_join(path, b->dir, names[i], &err) == DK_OK) {
-            unlink(path);
-        }
-    }
-    rmdir(b->dir);
+    cli_scratch_remove(b->dir);
 }
 
 static long number(const struct cli *cli, const char *name, long def, long min, long max)
@@ -509,11 +499,7 @@ int cli_bench(struct cli *cli)
         return CLI_USAGE;
     }
     bench.cli = cli;
-    const char *tmp = getenv("TMPDIR");
-    snprintf(bench.dir, sizeof bench.dir, "%.3000s/dekhand-bench-XXXXXX",
-             tmp != NULL && tmp[0] == '/' ? tmp : "/tmp");
-    if (mkdtemp(bench.dir) == NULL || cli_out_open(&out, NULL) != CLI_OK) {
-        cli_say("dekhand: E_IO: no temporary folder %s", bench.dir);
+    if (cli_scratch_make("bench", bench.dir) != CLI_OK || cli_out_open(&out, NULL) != CLI_OK) {
         return CLI_FAILED;
     }
     int code = start(&bench);

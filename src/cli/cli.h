@@ -119,6 +119,11 @@ struct dk_json cli_out_json(struct cli_out *out);
 void cli_json_version(struct dk_json *json, const char *name, uint32_t version);
 void cli_json_text(struct dk_json *json, const char *name, const char *text);
 
+/* A new folder below TMPDIR, `out` of DK_PATH_MAX bytes; prints what went wrong. */
+int cli_scratch_make(const char *what, char *out);
+/* Takes it away with the files that lie in it. */
+void cli_scratch_remove(const char *dir);
+
 /* A line on a terminal's standard error with rate and time left; silent elsewhere. */
 struct cli_progress {
     bool shown;
@@ -155,6 +160,8 @@ int cli_rotate(struct cli *cli);
 int cli_audit_list(struct cli *cli);
 int cli_audit_verify(struct cli *cli);
 int cli_audit_export(struct cli *cli);
+int cli_registry_show(struct cli *cli);
+int cli_registry_accept(struct cli *cli);
 int cli_config_show(struct cli *cli);
 int cli_bench(struct cli *cli);
 int cli_version(struct cli *cli);

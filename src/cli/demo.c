@@ -256,21 +256,6 @@ static void show_history(struct demo *demo)
 
 /* ---- the frame ------------------------------------------------------------------------------- */
 
-static void remove_dir(struct demo *demo)
-{
-    static const char *const names[] = {"app.db", "dekhand.db", "dekhand.db-wal", "dekhand.db-shm",
-                                        "master.key"};
-    char path[DK_PATH_MAX];
-    struct dk_err err;
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        dk_err_clear(&err);
-        if (dk_path_join(path, demo->dir, names[i], &err) == DK_OK) {
-            unlink(path);
-        }
-    }
-    rmdir(demo->dir);
-}
-
 static void run_steps(struct demo *demo)
 {
     note(demo, "A registry of its own, in a temporary folder:");
@@ -298,7 +283,7 @@ static int print_all(struct demo *demo)
     run_steps(demo);
     bool keep = cli_has(demo->cli, "keep");
     if (!keep) {
-        remove_dir(demo);
+        cli_scratch_remove(demo->dir);
     }
     double seconds = (double)(cli_now_ms() - started) / 1000;
     if (demo->cli->json) {
@@ -322,13 +307,10 @@ int cli_demo(struct cli *cli)
 {
     static struct cli_out out;
     struct demo demo = {.cli = cli, .out = &out};
-    const char *tmp = getenv("TMPDIR");
-    snprintf(demo.dir, sizeof demo.dir, "%.3000s/dekhand-demo-XXXXXX",
-             tmp != NULL && tmp[0] == '/' ? tmp : "/tmp");
-    if (mkdtemp(demo.dir) == NULL) {
-        cli_say("dekhand: E_IO: no temporary folder %s: %s", demo.dir, strerror(errno));
-        return CLI_FAILED;
+    int code = cli_scratch_make("demo", demo.dir);
+    if (code != CLI_OK) {
+        return code;
     }
-    int code = cli_out_open(&out, NULL);
+    code = cli_out_open(&out, NULL);
     return code != CLI_OK ? code : print_all(&demo);
 }

@@ -85,6 +85,11 @@ static const struct cli_option audit_export_options[] = {
     END,
 };
 
+static const struct cli_option accept_options[] = {
+    {"confirm", 0, "ID", false, "the registry's id, as `registry show` prints it"},
+    END,
+};
+
 static const struct cli_option bench_options[] = {
     {"rows", 0, "N", false, "rows of the CSV file (default 1000000)"},
     {"rounds", 0, "N", false, "interleaved rounds of each figure (default 201)"},
@@ -123,6 +128,9 @@ const struct cli_command cli_commands[] = {
      no_options, cli_audit_verify},
     {"audit", "export", "the whole log, oldest first, one JSON object a line", audit_export_options,
      cli_audit_export},
+    {"registry", "show", "the registry's id, pin, seals and anchor", no_options, cli_registry_show},
+    {"registry", "accept-restore", "take a restored, older registry as it stands", accept_options,
+     cli_registry_accept},
     {"config", NULL, "every setting, its value and where it comes from", no_options,
      cli_config_show},
     {"bench", NULL, "measure beside yardsticks, on this machine", bench_options, cli_bench},
@@ -137,7 +145,7 @@ static void print_commands(FILE *to)
         char name[32];
         snprintf(name, sizeof name, "%s%s%s", c->name, c->sub != NULL ? " " : "",
                  c->sub != NULL ? c->sub : "");
-        fprintf(to, "  %-14s %s\n", name, c->summary);
+        fprintf(to, "  %-23s %s\n", name, c->summary);
     }
     fprintf(to, "\n`dekhand <command> --help` tells more. `dekhand demo` shows it at work.\n");
 }

@@ -1,6 +1,8 @@
 /* Standard output or a file that appears whole; the progress line. */
+#include <dirent.h>
 #include <errno.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -180,4 +182,30 @@ void cli_progress_end(struct cli_progress *progress)
     if (progress->shown && progress->printed_ms > 0) {
         fprintf(stderr, "\r\033[K");
     }
+}
+
+/* ---- a folder of our own --------------------------------------------------------------------- */
+
+int cli_scratch_make(const char *what, char *out)
+{
+    const char *tmp = getenv("TMPDIR");
+    snprintf(out, DK_PATH_MAX, "%.3000s/dekhand-%s-XXXXXX",
+             tmp != NULL && tmp[0] == '/' ? tmp : "/tmp", what);
+    if (mkdtemp(out) == NULL) {
+        cli_say("dekhand: E_IO: no temporary folder %s: %s", out, strerror(errno));
+        return CLI_FAILED;
+    }
+    return CLI_OK;
+}
+
+void cli_scratch_remove(const char *dir)
+{
+    DIR *list = opendir(dir);
+    for (const struct dirent *entry; list != NULL && (entry = readdir(list)) != NULL;) {
+        unlinkat(dirfd(list), entry->d_name, 0); /* `.` and `..` are no files: refused */
+    }
+    if (list != NULL) {
+        closedir(list);
+    }
+    rmdir(dir);
 }

@@ -1,19 +1,13 @@
 #include "keys/audit.h"
 
-#include <pthread.h>
 #include <stdio.h>
 
+#include "keys/audit_state.h"
 #include "keys/epochs.h"
 #include "keys/registry.h"
 
 #define DIGEST_MARK 0x01
 #define ADOPT_PAGE 128
-
-struct dk_audit {
-    pthread_mutex_t lock; /* guards head, from the reading of it to the commit */
-    char head[DK_MAC_TEXT];
-    struct dk_epochs *epochs;
-};
 
 /* ---- open, close, fork ---------------------------------------------------------------------- */
 
@@ -228,18 +222,25 @@ static char *list_unwraps(const struct dk_core *core, const struct dk_key_row *r
     return list;
 }
 
+dk_rc dk_audit_store_here(struct dk_core *core, struct dk_change *change, struct dk_log_row *row,
+                          char head[static DK_MAC_TEXT], struct dk_err *err)
+{
+    char line[2 * DK_ACTOR_MAX];
+    memcpy(head, core->audit->head, DK_MAC_TEXT);
+    DK_TRY(chain(core, head, row, err));
+    int n = snprintf(line, sizeof line, "process %s %s\n", core->node, head);
+    DK_TRY(change->txn->ops->log_append(change->txn->self, row, err));
+    return add_head(change, line, (size_t)n, err);
+}
+
 static dk_rc write_unwraps_locked(struct dk_core *core, struct dk_log_row *row, struct dk_err *err)
 {
     struct dk_txn txn;
     struct dk_change change;
-    char head[DK_MAC_TEXT], line[2 * DK_ACTOR_MAX];
-    memcpy(head, core->audit->head, sizeof head);
-    DK_TRY(chain(core, head, row, err));
-    int n = snprintf(line, sizeof line, "process %s %s\n", core->node, head);
+    char head[DK_MAC_TEXT];
     DK_TRY(dk_store_begin(&core->store, DK_TXN_WRITE, &txn, err));
     dk_change_init(&change, core, &txn);
-    dk_rc rc = txn.ops->log_append(txn.self, row, err);
-    rc = rc == DK_OK ? add_head(&change, line, (size_t)n, err) : rc;
+    dk_rc rc = dk_audit_store_here(core, &change, row, head, err);
     rc = rc == DK_OK ? dk_change_seal(core, &change, err) : rc;
     dk_trace(core->world, "unwrap.log_written");
     rc = rc == DK_OK ? dk_store_commit(&txn, err) : rc;
@@ -405,27 +406,42 @@ static dk_rc adopt_tenant(struct dk_core *core, struct dk_change *change,
     return add_tenant_head(change, tenant, err);
 }
 
-/* A page of tenants, in one transaction and one seal. */
+/* A seal without heads says that everything before it is chained. */
+static bool is_end(void *arg, const struct dk_seal_row *row)
+{
+    bool *ended = arg;
+    *ended = row->heads[0] == '\0';
+    return !*ended;
+}
+
+/* A page of tenants, in one transaction and one seal; *count = 0 at the end. */
 static dk_rc adopt_page(struct dk_core *core, struct dk_change *change, struct dk_tenant_row *rows,
                         char *after, size_t *count, struct dk_err *err)
 {
     struct dk_txn *txn = change->txn;
     struct dk_seal_row newest;
+    bool ended = false;
     DK_TRY(txn->ops->seal_newest(txn->self, &newest, err));
+    DK_TRY(txn->ops->seal_walk(txn->self, 1, is_end, &ended, err));
     DK_TRY(txn->ops->tenant_list(txn->self, after, ADOPT_PAGE, rows, count, err));
     for (size_t i = 0; i < *count; i++) {
+        memcpy(after, rows[i].tenant.s, rows[i].tenant.n + 1);
         DK_TRY(dk_registry_verify_tenant(core, &rows[i], err));
-        if (rows[i].keys_digest[0] == '\0') {
-            DK_TRY(adopt_tenant(core, change, &rows[i], err));
-        } else if (newest.n == 0) {
+        if (rows[i].keys_digest[0] != '\0' && newest.n == 0) {
             return DK_FAIL(err, TAMPERED,
                            "the seals of the registry are gone: somebody deleted them");
         }
+        if (rows[i].keys_digest[0] == '\0' && ended) {
+            return DK_FAIL(err, TAMPERED,
+                           "the row of tenant %s is of a time before the log was chained: an old "
+                           "row was put back",
+                           rows[i].tenant.s);
+        }
+        if (rows[i].keys_digest[0] == '\0') {
+            DK_TRY(adopt_tenant(core, change, &rows[i], err));
+        }
     }
-    if (*count > 0) {
-        memcpy(after, rows[*count - 1].tenant.s, rows[*count - 1].tenant.n + 1);
-    }
-    if (newest.n == 0 || change->n > 0) {
+    if (change->n > 0 || (*count == 0 && !ended)) {
         DK_TRY(dk_change_seal(core, change, err));
     }
     dk_trace(core->world, "init.page_sealed");
@@ -448,7 +464,7 @@ dk_rc dk_audit_adopt(struct dk_core *core, struct dk_err *err)
             dk_change_clear(&change);
             dk_store_rollback(&txn);
         }
-    } while (rc == DK_OK && count == ADOPT_PAGE);
+    } while (rc == DK_OK && count > 0);
     dk_mem_free(&core->world->mem, rows);
     return rc;
 }

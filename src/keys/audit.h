@@ -18,6 +18,28 @@ void dk_audit_close(struct dk_core *core); /* allowed when nothing is open */
 /* In a child, alone: it begins a chain of its own. */
 DK_MUST_USE dk_rc dk_audit_after_fork(struct dk_core *core, struct dk_err *err);
 
+/*
+ * Reads the anchor, then the newest seal, and remembers both. An older registry is no error here:
+ * it is logged, encryption ends with E_ROLLBACK, decryption goes on. E_TAMPERED: the anchor is
+ * another registry's, or damaged. E_CONFIG: there is no seal yet (run init).
+ */
+DK_MUST_USE dk_rc dk_audit_start(struct dk_core *core, struct dk_err *err);
+/* E_ROLLBACK where the anchor knows a seal that the registry does not hold: nothing is adopted. */
+DK_MUST_USE dk_rc dk_audit_before_adopt(struct dk_core *core, struct dk_err *err);
+/* The same look at each poll; *back: what is known of the registry counts no more. */
+DK_MUST_USE dk_rc dk_audit_look(struct dk_core *core, struct dk_txn *txn, bool *back,
+                                struct dk_err *err);
+/* Moves the anchor to the newest seal seen; at most once a poll, and at close. */
+void dk_audit_anchor(struct dk_core *core);
+/* E_ROLLBACK while the registry is older than the anchor, or than this process saw it. */
+DK_MUST_USE dk_rc dk_audit_check(const struct dk_core *core, struct dk_err *err);
+/*
+ * An operator takes the registry as it stands: `confirm` is its UUID. Audited, sealed, and the
+ * anchor is set to it. *tenants: how many had rows put back or lost.
+ */
+DK_MUST_USE dk_rc dk_audit_accept(struct dk_core *core, const char *confirm, int64_t *tenants,
+                                  struct dk_err *err);
+
 /* The heads that one transaction moves. */
 struct dk_change {
     const struct dk_mem *mem;

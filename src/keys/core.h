@@ -53,7 +53,8 @@ struct dk_core {
     struct dk_registry registry;
     struct dk_counts *counts;
     struct dk_audit *audit;
-    char pin_wanted[65]; /* KMS_REGISTRY_PIN, "" = none */
+    char pin_wanted[65];     /* KMS_REGISTRY_PIN, "" = none */
+    const char *anchor_path; /* lent by the door */
     char actor[DK_ACTOR_MAX + 1];
     char host[65];
     char node[DK_ACTOR_MAX + 1]; /* host/instance: names this process's chain of the log */

@@ -81,6 +81,17 @@ dk_rc dk_inspect_log(struct dk_core *core, const struct dk_log_query *query, boo
     return rc;
 }
 
+dk_rc dk_inspect_newest_seal(struct dk_core *core, int64_t *out, struct dk_err *err)
+{
+    struct dk_txn txn;
+    struct dk_seal_row newest;
+    DK_TRY(dk_store_begin(&core->store, DK_TXN_READ, &txn, err));
+    dk_rc rc = txn.ops->seal_newest(txn.self, &newest, err);
+    dk_store_rollback(&txn);
+    *out = rc == DK_OK ? newest.n : 0;
+    return rc;
+}
+
 dk_rc dk_inspect_counts(struct dk_core *core, struct dk_key_counts *out, struct dk_err *err)
 {
     struct dk_txn txn;

@@ -20,6 +20,8 @@ DK_MUST_USE dk_rc dk_inspect_log(struct dk_core *core, const struct dk_log_query
                                  bool changes_only, size_t limit,
                                  bool (*each)(void *arg, const struct dk_log_row *row), void *arg,
                                  struct dk_err *err);
+/* The number of the newest seal; 0 = none. */
+DK_MUST_USE dk_rc dk_inspect_newest_seal(struct dk_core *core, int64_t *out, struct dk_err *err);
 DK_MUST_USE dk_rc dk_inspect_counts(struct dk_core *core, struct dk_key_counts *out,
                                     struct dk_err *err);
 /* The data key itself, after the log row of the export is committed; the caller's to free. */

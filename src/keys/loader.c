@@ -9,8 +9,9 @@
 #include "keys/states.h"
 
 /* Without a tenant row there may be no key row either (I07). */
-static dk_rc explain_no_tenant(struct dk_txn *txn, const struct dk_key_name *name,
-                               struct dk_key_row *scratch, struct dk_err *err)
+static dk_rc explain_no_tenant(struct dk_core *core, struct dk_txn *txn,
+                               const struct dk_key_name *name, struct dk_key_row *scratch,
+                               struct dk_err *err)
 {
     struct dk_key_cursor start = {0};
     size_t count = 0;
@@ -24,6 +25,7 @@ static dk_rc explain_no_tenant(struct dk_txn *txn, const struct dk_key_name *nam
                        "tenant %s has no key: is it the right tenant? (unknown key version %u)",
                        name->tenant.s, name->version);
     }
+    DK_TRY(dk_audit_check(core, err)); /* an older registry may have forgotten the tenant */
     return DK_FAIL(err, NOT_FOUND, "tenant %s has no key yet", name->tenant.s);
 }
 
@@ -72,9 +74,10 @@ static dk_rc read_in(struct dk_core *core, struct dk_txn *txn, const struct dk_k
     dk_err_clear(&cause);
     dk_rc rc = dk_audit_tenant(core, txn, &name->tenant, &tenant, &cause);
     if (rc == DK_E_NOT_FOUND) {
-        return explain_no_tenant(txn, name, out, err);
+        return explain_no_tenant(core, txn, name, out, err);
     }
-    rc = rc == DK_OK ? dk_audit_check_tenant(core, txn, &tenant, &cause) : rc;
+    bool older = rc == DK_OK && dk_audit_check(core, &cause) != DK_OK; /* told already */
+    rc = rc == DK_OK && !older ? dk_audit_check_tenant(core, txn, &tenant, &cause) : rc;
     if (rc != DK_OK && rc != DK_E_ROLLBACK) {
         *err = cause;
         return rc;

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "keys/audit.h"
 #include "keys/counts.h"
 #include "keys/loader.h"
 #include "keys/rotate.h"
@@ -59,7 +60,8 @@ static dk_rc open_parts(struct dk_manager *manager, struct dk_err *err)
     DK_TRY(dk_cache_open(manager->core, &loader, &manager->cache, err));
     manager->keys = dk_cache_source(manager->cache);
     DK_TRY(dk_threads_open(manager->core, manager->cache, &manager->threads, err));
-    return first_mark(manager, err);
+    DK_TRY(first_mark(manager, err));
+    return dk_audit_start(manager->core, err);
 }
 
 dk_rc dk_manager_open(struct dk_core *core, struct dk_manager **out, struct dk_err *err)
@@ -93,10 +95,27 @@ static dk_rc flush(struct dk_manager *manager, struct dk_err *err)
     return rc;
 }
 
+/* The anchor is left at what this process, and the others so far, have sealed. */
+static void look_last(struct dk_manager *manager)
+{
+    struct dk_txn txn;
+    struct dk_err err;
+    bool back = false;
+    dk_err_clear(&err);
+    if (dk_store_begin(&manager->core->store, DK_TXN_READ, &txn, &err) == DK_OK) {
+        dk_rc rc = dk_audit_look(manager->core, &txn, &back, &err);
+        dk_store_rollback(&txn);
+        if (rc == DK_OK) {
+            dk_audit_anchor(manager->core);
+        }
+    }
+}
+
 dk_rc dk_manager_close(struct dk_manager *manager, struct dk_err *err)
 {
     dk_threads_fold(manager->threads);
     dk_rc rc = dk_counts_flush(manager->core, NULL, NULL, err);
+    look_last(manager);
     free_parts(manager);
     return rc;
 }
@@ -140,14 +159,10 @@ static void note_changed(void *arg, const struct dk_tenant *tenant)
 static dk_rc look_for_changes(struct dk_manager *manager, struct dk_txn *txn,
                               struct changed *changed, struct dk_err *err)
 {
-    struct dk_registry_row row;
-    bool went_back = false;
-    DK_TRY(txn->ops->registry_read(txn->self, &row, err));
+    bool went_back = false, back = false;
     DK_TRY(txn->ops->changes(txn->self, &manager->mark, &went_back, note_changed, changed, err));
-    if (went_back || strcmp(row.uuid, manager->core->registry.uuid) != 0) {
-        DK_LOG(&manager->core->log, ERROR, "registry_went_back",
-               DK_LOG_S(REASON, "an older copy of the registry, or another one, was put in its "
-                                "place while it was in use: values sealed since may be lost"));
+    DK_TRY(dk_audit_look(manager->core, txn, &back, err));
+    if (went_back || back) {
         dk_cache_forget_all(manager->cache);
     }
     return DK_OK;
@@ -169,6 +184,9 @@ static dk_rc poll_changes(struct dk_manager *manager, struct dk_err *err)
         dk_store_rollback(&txn);
     }
     forget_changed(changed);
+    if (rc == DK_OK) {
+        dk_audit_anchor(manager->core);
+    }
     pthread_mutex_unlock(&manager->poll_lock);
     dk_mem_free(&manager->core->world->mem, changed);
     if (rc != DK_OK) {
@@ -215,6 +233,16 @@ dk_rc dk_manager_tick(struct dk_manager *manager, struct dk_err *err)
     }
     dk_threads_fold(manager->threads);
     return flush_is_due(manager) ? flush(manager, err) : DK_OK;
+}
+
+dk_rc dk_manager_accept(struct dk_manager *manager, const char *confirm, int64_t *tenants,
+                        struct dk_err *err)
+{
+    pthread_mutex_lock(&manager->poll_lock);
+    dk_rc rc = dk_audit_accept(manager->core, confirm, tenants, err);
+    pthread_mutex_unlock(&manager->poll_lock);
+    dk_cache_forget_all(manager->cache);
+    return rc;
 }
 
 static void ignore_rotation(void *arg, const struct dk_rotation *rotation)

@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+#include "base/file.h"
+
 #define REGISTRY_KEY 32
 
 static dk_rc derive(const struct dk_core *core, const struct dk_secret *key, const char *label,
@@ -139,9 +141,26 @@ static dk_rc fill(struct dk_core *core, struct dk_txn *txn, struct dk_wrapped *w
     return dk_store_commit(txn, err);
 }
 
+/* The anchor knows a registry with a key: say what is missing of it. */
+static dk_rc refuse_anchored(struct dk_core *core, struct dk_err *err)
+{
+    struct dk_txn txn;
+    DK_TRY(dk_store_begin(&core->store, DK_TXN_READ, &txn, err));
+    dk_rc rc = refuse_second(core, &txn, err);
+    dk_store_rollback(&txn);
+    DK_TRY(rc);
+    return DK_FAIL(err, CONFIG,
+                   "the anchor file %s belongs to a registry that is not here: restore its "
+                   "database, or remove the file to begin with an empty one",
+                   core->anchor_path);
+}
+
 dk_rc dk_registry_create_key(struct dk_core *core, bool *created, struct dk_err *err)
 {
     struct dk_registry_row row;
+    /* Looked at first: another init writes the anchor after the key, so the row read next has it.
+     */
+    bool anchored = dk_file_exists(core->anchor_path);
     DK_TRY(dk_registry_read(core, &row, err));
     *created = false;
     if (row.wrap.provider[0] != '\0') {
@@ -151,6 +170,9 @@ dk_rc dk_registry_create_key(struct dk_core *core, bool *created, struct dk_err 
         return DK_FAIL(err, CONFIG,
                        "KMS_REGISTRY_PIN is set but the registry has no key: this is not the "
                        "registry of that pin");
+    }
+    if (anchored) {
+        return refuse_anchored(core, err);
     }
     char now[DK_TIME_TEXT];
     dk_time_format(dk_wall_us(core->world), now);

@@ -52,6 +52,7 @@ static dk_rc lock_tenant(struct dk_core *core, struct dk_txn *txn, struct work *
     int64_t epoch = work->tenant.epoch;
     struct dk_tenant tenant = work->tenant.tenant;
     DK_TRY(dk_audit_tenant(core, txn, &tenant, &work->tenant, err));
+    DK_TRY(dk_audit_check_tenant(core, txn, &work->tenant, err));
     if (work->tenant.epoch != epoch) {
         return DK_FAIL(err, CONFLICT, "tenant %s was changed by another at the same time",
                        tenant.s);

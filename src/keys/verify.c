@@ -141,10 +141,16 @@ static void look_at_row(struct verify *v, struct chain *chain, const struct dk_l
     }
 }
 
+/* Unwraps, and what concerns the whole registry, stand in the chain of the process. */
+static bool is_of_process(const struct dk_log_row *row)
+{
+    return strcmp(row->operation, "decrypt") == 0 || strcmp(row->tenant, "*") == 0;
+}
+
 static bool see_row(void *arg, const struct dk_log_row *row)
 {
     struct verify *v = arg;
-    bool process = strcmp(row->operation, "decrypt") == 0;
+    bool process = is_of_process(row);
     struct chain *chain = chain_of(v, process, process ? row->node : row->tenant);
     if (chain == NULL) {
         return false;
@@ -171,6 +177,12 @@ static bool take_head(struct verify *v, const struct dk_seal_row *seal, const ch
     struct chain *chain = chain_of(v, process, name);
     if (chain == NULL) {
         return false;
+    }
+    if (!process && epoch < chain->epoch && !chain->broken) {
+        chain->broken = true;
+        tell(v, "tenants", name, name,
+             "its epoch went from %lld back to %lld: an old row was put back, and used",
+             (long long)chain->epoch, epoch);
     }
     chain->sealed = hash_text(v, strcmp(mac, "-") == 0 ? "" : mac);
     chain->epoch = epoch;
@@ -208,9 +220,9 @@ static void look_at_seal(struct verify *v, const struct dk_seal_row *seal)
     } else if (seal->n != v->seal_n + 1) {
         v->seals_broken = true;
         tell(v, "seals", "", number,
-             "the seals from %lld to %lld are gone: somebody who can write to the database deleted "
-             "them",
-             (long long)v->seal_n + 1, (long long)seal->n - 1);
+             "%lld seals before it, from number %lld on, are gone: somebody who can write to the "
+             "database deleted them",
+             (long long)(seal->n - v->seal_n - 1), (long long)v->seal_n + 1);
     } else if (strcmp(seal->prev, v->seal_hash) != 0) {
         v->seals_broken = true;
         tell(v, "seals", "", number,
@@ -244,7 +256,7 @@ static void look_at_head(struct verify *v, struct chain *chain, const struct dk_
         tell(v, "tenants", name, name,
              "its row is of epoch %lld, the seals know %lld: an old row was put back",
              (long long)row->epoch, (long long)chain->epoch);
-    } else if (row->log_head[0] != '\0' && !(chain->rows && same(chain->head, head))) {
+    } else if (row->log_head[0] != '\0' ? !(chain->rows && same(chain->head, head)) : chain->rows) {
         tell(v, "tenants", name, name,
              "its newest log row is not the last of its chain: rows at the end were deleted, or "
              "an old row of the tenant was put back");
@@ -363,7 +375,7 @@ static void look_at_end(struct verify *v, bool process, const char *name, const 
 
 static bool end_of_row(void *arg, const struct dk_log_row *row)
 {
-    bool process = strcmp(row->operation, "decrypt") == 0;
+    bool process = is_of_process(row);
     look_at_end(arg, process, process ? row->node : row->tenant, row->id);
     return true;
 }
@@ -424,6 +436,13 @@ static dk_rc verify_in(struct verify *v, union page *page)
     rc = ops->seal_walk(txn, 1, end_of_seal, v, v->err);
     DK_TRY(rc == DK_E_TAMPERED ? DK_OK : rc);
     dk_err_clear(v->err);
+    struct dk_err older;
+    dk_err_clear(&older);
+    if (dk_audit_check(v->core, &older) != DK_OK) {
+        tell(v, "seals", "", "newest",
+             "the registry does not hold a seal that was seen in it: it is an older copy, or "
+             "another one, put in its place");
+    }
     if (v->seal_n == 0) {
         tell(v, "seals", "", "1", "there is no seal: somebody deleted them all");
     }

@@ -33,16 +33,17 @@ static bool read_log(sqlite3_stmt *stmt, struct dk_log_row *out)
     bool ok = dk_sql_read_str(stmt, 1, out->id, sizeof out->id) &&
               read_subject(stmt, 2, out->tenant) &&
               dk_sql_read_str(stmt, 3, out->operation, sizeof out->operation) &&
-              dk_sql_read_version(stmt, 4, 0, &out->from_version) &&
-              dk_sql_read_version(stmt, 5, 0, &out->to_version) &&
+              dk_sql_read_version_or_null(stmt, 4, &out->from_version) &&
+              dk_sql_read_version_or_null(stmt, 5, &out->to_version) &&
               dk_sql_read_int(stmt, 6, 0, 1, &success) &&
-              dk_sql_read_str(stmt, 7, out->error_message, sizeof out->error_message) &&
+              dk_sql_read_nullable(stmt, 7, out->error_message, sizeof out->error_message) &&
               dk_sql_read_time(stmt, 8, false, &out->performed_at) &&
-              dk_sql_read_str(stmt, 9, out->performed_by, sizeof out->performed_by) &&
-              dk_sql_read_str(stmt, 10, out->node, sizeof out->node) &&
+              dk_sql_read_nullable(stmt, 9, out->performed_by, sizeof out->performed_by) &&
+              dk_sql_read_nullable(stmt, 10, out->node, sizeof out->node) &&
               lend_str(stmt, 11, &out->detail) &&
-              dk_sql_read_str(stmt, 12, out->prev, sizeof out->prev) &&
-              dk_sql_read_str(stmt, 13, out->mac, sizeof out->mac);
+              (out->detail[0] != '\0' || sqlite3_column_type(stmt, 11) == SQLITE_NULL) &&
+              dk_sql_read_nullable(stmt, 12, out->prev, sizeof out->prev) &&
+              dk_sql_read_nullable(stmt, 13, out->mac, sizeof out->mac);
     out->success = success == 1;
     return ok;
 }
@@ -122,7 +123,7 @@ static bool read_seal(sqlite3_stmt *stmt, void *to)
     struct dk_seal_row *out = to;
     return dk_sql_read_int(stmt, 0, 1, INT64_MAX, &out->n) &&
            dk_sql_read_time(stmt, 1, false, &out->at) && lend_str(stmt, 2, &out->heads) &&
-           dk_sql_read_str(stmt, 3, out->prev, sizeof out->prev) &&
+           dk_sql_read_nullable(stmt, 3, out->prev, sizeof out->prev) &&
            dk_sql_read_str(stmt, 4, out->mac, sizeof out->mac);
 }
 

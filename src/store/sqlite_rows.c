@@ -108,7 +108,7 @@ static bool read_key(sqlite3_stmt *stmt, void *to)
     char state[16];
     return dk_sql_read_str(stmt, 0, out->id, sizeof out->id) &&
            dk_sql_read_tenant(stmt, 1, &out->tenant) &&
-           dk_sql_read_version(stmt, 2, 1, &out->version) &&
+           dk_sql_read_version(stmt, 2, &out->version) &&
            dk_sql_read_str(stmt, 3, state, sizeof state) &&
            dk_state_from_name(state, &out->state) && read_wrap(stmt, 4, &out->wrap) &&
            read_check_value(stmt, 8, out->check_value) &&
@@ -126,7 +126,7 @@ static bool read_registry(sqlite3_stmt *stmt, void *to)
 {
     struct dk_registry_row *out = to;
     return dk_sql_read_str(stmt, 0, out->uuid, sizeof out->uuid) &&
-           dk_sql_read_version(stmt, 1, 1, &out->schema_version) &&
+           dk_sql_read_version(stmt, 1, &out->schema_version) &&
            dk_sql_read_time(stmt, 2, false, &out->created_at) && read_wrap(stmt, 3, &out->wrap);
 }
 
@@ -138,8 +138,8 @@ static bool read_tenant_row(sqlite3_stmt *stmt, void *to)
            dk_sql_read_int(stmt, 2, 1, INT64_MAX, &out->epoch) &&
            dk_sql_read_int(stmt, 3, 0, INT32_MAX, &out->rotation_days) &&
            dk_sql_read_str(stmt, 4, out->row_mac, sizeof out->row_mac) &&
-           dk_sql_read_str(stmt, 5, out->log_head, sizeof out->log_head) &&
-           dk_sql_read_str(stmt, 6, out->keys_digest, sizeof out->keys_digest);
+           dk_sql_read_nullable(stmt, 5, out->log_head, sizeof out->log_head) &&
+           dk_sql_read_nullable(stmt, 6, out->keys_digest, sizeof out->keys_digest);
 }
 
 /* ---- the face ------------------------------------------------------------------------------- */
@@ -375,7 +375,7 @@ dk_rc dk_sqlite_key_macs(void *self, const struct dk_tenant *tenant,
     while (code == SQLITE_ROW && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
         uint32_t version;
         char row_mac[DK_MAC_TEXT];
-        if (!dk_sql_read_version(stmt, 0, 1, &version) ||
+        if (!dk_sql_read_version(stmt, 0, &version) ||
             !dk_sql_read_str(stmt, 1, row_mac, sizeof row_mac)) {
             return dk_sql_finish_one(txn, stmt, false, "encryption_keys", err);
         }

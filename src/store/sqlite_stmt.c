@@ -79,6 +79,13 @@ bool dk_sql_read_str(sqlite3_stmt *stmt, int i, char *out, size_t cap)
     return true;
 }
 
+/* An empty text would read as NULL, and carry its MAC. */
+bool dk_sql_read_nullable(sqlite3_stmt *stmt, int i, char *out, size_t cap)
+{
+    return dk_sql_read_str(stmt, i, out, cap) &&
+           (out[0] != '\0' || sqlite3_column_type(stmt, i) == SQLITE_NULL);
+}
+
 bool dk_sql_read_int(sqlite3_stmt *stmt, int i, int64_t min, int64_t max, int64_t *out)
 {
     int type = sqlite3_column_type(stmt, i);
@@ -87,12 +94,21 @@ bool dk_sql_read_int(sqlite3_stmt *stmt, int i, int64_t min, int64_t max, int64_
            (type == SQLITE_NULL && min == 0);
 }
 
-bool dk_sql_read_version(sqlite3_stmt *stmt, int i, int64_t min, uint32_t *out)
+bool dk_sql_read_version(sqlite3_stmt *stmt, int i, uint32_t *out)
 {
     int64_t v;
-    bool ok = dk_sql_read_int(stmt, i, min, INT32_MAX, &v);
+    bool ok = dk_sql_read_int(stmt, i, 1, INT32_MAX, &v);
     *out = (uint32_t)v;
     return ok;
+}
+
+bool dk_sql_read_version_or_null(sqlite3_stmt *stmt, int i, uint32_t *out)
+{
+    if (sqlite3_column_type(stmt, i) == SQLITE_NULL) {
+        *out = 0;
+        return true;
+    }
+    return dk_sql_read_version(stmt, i, out);
 }
 
 bool dk_sql_read_time(sqlite3_stmt *stmt, int i, bool nullable, int64_t *out)

@@ -33,9 +33,11 @@ DK_MUST_USE dk_rc dk_sql_read_one(struct dk_sqlite_txn *txn, sqlite3_stmt *stmt,
                                   const char *table, struct dk_err *err);
 
 /* False: not what dekhand writes. */
-bool dk_sql_read_str(sqlite3_stmt *stmt, int i, char *out, size_t cap); /* NULL = "" */
+bool dk_sql_read_str(sqlite3_stmt *stmt, int i, char *out, size_t cap);      /* NULL = "" */
+bool dk_sql_read_nullable(sqlite3_stmt *stmt, int i, char *out, size_t cap); /* never '' */
 bool dk_sql_read_int(sqlite3_stmt *stmt, int i, int64_t min, int64_t max, int64_t *out);
-bool dk_sql_read_version(sqlite3_stmt *stmt, int i, int64_t min, uint32_t *out);
+bool dk_sql_read_version(sqlite3_stmt *stmt, int i, uint32_t *out);
+bool dk_sql_read_version_or_null(sqlite3_stmt *stmt, int i, uint32_t *out); /* NULL = 0 */
 bool dk_sql_read_time(sqlite3_stmt *stmt, int i, bool nullable, int64_t *out);
 bool dk_sql_read_tenant(sqlite3_stmt *stmt, int i, struct dk_tenant *out);
 

@@ -26,6 +26,7 @@ COMMITMENT = 16
 NONCE = 12
 TAG = 16
 OVERHEAD = COMMITMENT + NONCE + TAG
+MESSAGE_MAX = 1048576
 MASTER_HEAD = b"dekhand-master-key 1\n"
 
 
@@ -308,24 +309,96 @@ def column_text(value):
         return str(value).encode()
     if isinstance(value, bytes):
         return base64_encode(value).encode()
-    return value.encode("utf-8")
+    return value.encode("utf-8", "surrogateescape")
 
 
 LEFT_OUT = ("row_mac", "messages", "changed_xid")
 
 
-def row_message(registry_uuid, table, columns):
-    """`columns` is {name: value or None} without generated columns."""
-    message = lp(b"dekhand/row/1") + lp(registry_uuid.lower().encode()) + lp(table.encode())
-    for name, value in sorted((n.encode(), v) for n, v in columns.items() if n not in LEFT_OUT):
+def mac_message(label, registry_uuid, table, columns, left_out):
+    message = lp(label) + lp(registry_uuid.lower().encode()) + lp(table.encode())
+    for name, value in sorted((n.encode(), v) for n, v in columns.items() if n not in left_out):
         if value is not None:
             message += lp(name) + lp(column_text(value))
+    if len(message) > MESSAGE_MAX:
+        raise ValueError("a message has at most 1048576 bytes")
     return message
 
 
+def mac_text(registry_key, which, message):
+    return base64_encode(b"\x01" + hmac_sha256(registry_subkeys(registry_key)[which], message))
+
+
+def row_message(registry_uuid, table, columns):
+    """`columns` is {name: value or None} without generated columns."""
+    return mac_message(b"dekhand/row/1", registry_uuid, table, columns, LEFT_OUT)
+
+
 def row_mac(registry_key, registry_uuid, table, columns):
-    k_row = registry_subkeys(registry_key)["k_row"]
-    return base64_encode(b"\x01" + hmac_sha256(k_row, row_message(registry_uuid, table, columns)))
+    return mac_text(registry_key, "k_row", row_message(registry_uuid, table, columns))
+
+
+# ---- 11 Keys digest ------------------------------------------------------------------------------
+
+def keys_digest(rows):
+    """tenants.keys_digest. `rows` is [(version, row_mac as text)] in any order."""
+    total = bytes(32)
+    for version, mac in sorted(rows):
+        total = hashlib.sha256(total + u32(version) + lp(mac.encode())).digest()
+    return base64_encode(b"\x01" + total)
+
+
+# ---- 12 Log rows and their chains ----------------------------------------------------------------
+
+def log_message(registry_uuid, row):
+    """`row` is {name: value or None} of a row of key_rotation_log; `success` may be 0 or 1."""
+    row = {**row, "success": column_text(row["success"] in (1, "true")).decode()}
+    return mac_message(b"dekhand/log/1", registry_uuid, "key_rotation_log", row, ("mac",))
+
+
+def log_mac(registry_key, registry_uuid, row):
+    return mac_text(registry_key, "k_log", log_message(registry_uuid, row))
+
+
+def log_chain(row):
+    """Which chain the row belongs to: ("process", node) or ("tenant", tenant_id)."""
+    if row["operation"] == "decrypt" or row["tenant_id"] == "*":
+        return "process", row["node"]
+    return "tenant", row["tenant_id"]
+
+
+# ---- 13 Seals ------------------------------------------------------------------------------------
+
+def seal_message(registry_uuid, row):
+    return mac_message(b"dekhand/seal/1", registry_uuid, "seals", row, ("mac",))
+
+
+def seal_mac(registry_key, registry_uuid, row):
+    return mac_text(registry_key, "k_seal", seal_message(registry_uuid, row))
+
+
+def seal_hash(mac):
+    """What the next seal has as `prev`."""
+    return hashlib.sha256(mac.encode()).hexdigest()
+
+
+def parse_heads(heads):
+    """[(chain, epoch or None, mac or None)] of a seal, the chain as log_chain() names it."""
+    lines = heads.split("\n")
+    if lines.pop() != "":
+        raise FormatError("a line without end")
+    return [parse_head(line) for line in lines]
+
+
+def parse_head(line):
+    mac = r"([A-Za-z0-9+/]{44})"
+    tenant = re.fullmatch(r"tenant ([A-Za-z0-9._:-]{1,128}) ([1-9][0-9]*) (?:-|" + mac + ")", line)
+    if tenant:
+        return ("tenant", tenant[1]), int(tenant[2]), tenant[3]
+    process = re.fullmatch(r"process (\S+/[0-9a-f]{16}) " + mac, line)
+    if process:
+        return ("process", process[1]), None, process[2]
+    raise FormatError("not a head of a chain")
 
 
 # ---- command line, for tests ---------------------------------------------------------------------

@@ -52,7 +52,9 @@ class Case:
 
     def row(self):
         columns = dict(value.split(":", 1) for name, value in self.items if name == "column")
-        return {**columns, **{value: None for name, value in self.items if name == "null"}}
+        in_hex = dict(value.split(":", 1) for name, value in self.items if name == "column_hex")
+        return {**columns, **{name: bytes.fromhex(text).decode() for name, text in in_hex.items()},
+                **{value: None for name, value in self.items if name == "null"}}
 
 
 def load(name, prefix=""):
@@ -145,7 +147,7 @@ def test_registry_subkeys(c):
         assert sub[name] == c.hex(name + "_hex")
 
 
-@pytest.mark.parametrize("c", load("row_mac.txt") + only("example_row"))
+@pytest.mark.parametrize("c", load("row_mac.txt") + load("tenant_chain.txt") + only("example_row"))
 def test_row_mac(c):
     row = {**c.row(), "row_mac": "left out", "messages": "7", "changed_xid": "9"}
     assert dk1.row_message(c["registry_uuid"], c["table"], row) == c.hex("message_hex")
@@ -158,6 +160,75 @@ def test_row_mac_text_of_each_type():
     text = {"a": "true", "b": "false", "c": "2147483647", "d": "//4=", "f": "", "g": "é"}
     assert dk1.row_message("u", "t", typed) == dk1.row_message("u", "t", text)
     assert dk1.row_message("u", "t", {**text, "f": None}) != dk1.row_message("u", "t", text)
+
+
+def test_row_mac_is_the_same_while_a_later_column_is_null():
+    old = {"epoch": 1, "next_version": 2, "rotation_days": None, "tenant_id": "acme"}
+    new = {**old, "keys_digest": None, "log_head": None}
+    assert dk1.row_message("u", "tenants", new) == dk1.row_message("u", "tenants", old)
+
+
+def test_message_above_1_mib_is_refused():
+    fixed = len(dk1.row_message("u", "t", {"a": ""}))
+    assert len(dk1.row_message("u", "t", {"a": "x" * (1048576 - fixed)})) == 1048576
+    with pytest.raises(ValueError):
+        dk1.row_message("u", "t", {"a": "x" * (1048577 - fixed)})
+
+
+@pytest.mark.parametrize("c", load("keys_digest.txt") + only("example_digest"))
+def test_keys_digest(c):
+    rows = [value.split(":") for name, value in c.items if name == "key"]
+    rows = [(int(version), mac) for version, mac in rows]
+    assert dk1.keys_digest(rows[::-1]) == c["keys_digest"]
+    for i, (version, mac) in enumerate(rows):
+        assert dk1.keys_digest(rows[:i] + rows[i + 1:]) != c["keys_digest"]
+        assert dk1.keys_digest(rows[:i] + [(version, mac[::-1])] + rows[i + 1:]) != c["keys_digest"]
+
+
+@pytest.mark.parametrize("c", load("log_mac.txt") + only("example_log_row"))
+def test_log_mac(c):
+    row = {**c.row(), "mac": "left out"}
+    assert dk1.log_message(c["registry_uuid"], row) == c.hex("message_hex")
+    assert dk1.log_mac(c.hex("registry_key_hex"), c["registry_uuid"].upper(), row) == c["mac"]
+    stored = {**row, "success": 1 if row["success"] == "true" else 0}
+    assert dk1.log_message(c["registry_uuid"], stored) == c.hex("message_hex")
+
+
+def test_golden_log_rows_are_two_chains():
+    c = {param.id: param.values[0] for param in load("log_mac.txt")}
+    for chain in (("log_first", "log_next", "log_failed"),
+                  ("log_unwrap_one", "log_unwrap_many", "log_whole_registry")):
+        rows = [c[name].row() for name in chain]
+        assert [row["prev"] for row in rows] == [None, *(c[name]["mac"] for name in chain[:-1])]
+        assert len({dk1.log_chain(row) for row in rows}) == 1
+
+
+@pytest.mark.parametrize("c", load("seal_mac.txt") + only("example_seal"))
+def test_seal_mac_and_hash(c):
+    row = {**c.row(), "mac": "left out"}
+    assert dk1.seal_message(c["registry_uuid"], row) == c.hex("message_hex")
+    assert dk1.seal_mac(c.hex("registry_key_hex"), c["registry_uuid"].upper(), row) == c["mac"]
+    assert dk1.seal_hash(c["mac"]) == c["hash"]
+    assert "".join(line + "\n" for line in map(head_line, dk1.parse_heads(row["heads"]))) == row["heads"]
+
+
+def head_line(head):
+    (kind, name), epoch, mac = head
+    return f"{kind} {name} {mac}" if epoch is None else f"{kind} {name} {epoch} {mac or '-'}"
+
+
+MAC = "A" * 44
+
+
+@pytest.mark.parametrize("heads", [
+    f"tenant acme 1 {MAC}", "\n", f"tenant acme 1 {MAC}\n\n", f"tenant acme 0 {MAC}\n", "tenant acme -\n",
+    f"tenant  acme 1 {MAC}\n", f"tenant acme 01 {MAC}\n", f"tenant acme 1 {MAC}=\n", f"tenant acme 1 {MAC} \n",
+    f"tenant a/b 1 {MAC}\n", "process db/0123456789abcdef -\n", f"process db {MAC}\n", f"process {MAC}\n",
+    f"process db/0123456789ABCDEF {MAC}\n", f"tenant acme 1 {MAC}\r\n", f"seal acme 1 {MAC}\n",
+])
+def test_heads_that_are_not_exact_are_refused(heads):
+    with pytest.raises(dk1.FormatError):
+        dk1.parse_heads(heads)
 
 
 def test_generator_makes_the_golden_files_again(tmp_path):

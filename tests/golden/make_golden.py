@@ -24,6 +24,8 @@ CONTEXT_EXTRA = ("# context_hex=<name>:<value> is one pair, both in hex; it come
                  "# which the caller gives the pairs.\n")
 COLUMN_EXTRA = ("# column=<name>:<text> is a column as it enters the MAC, null=<name> one that is NULL and left\n"
                 "# out; the columns of a row are sorted by name.\n")
+HEX_EXTRA = "# column_hex=<name>:<hex> is a column too, its text in hex: it has line ends or is not ASCII.\n"
+KEY_EXTRA = "# key=<version>:<row_mac> is a key row of the tenant, in the order of the versions.\n"
 
 UUID_LOWER = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 REGISTRY_UUID = "6ba7b810-9dad-41d1-80b4-00c04fd430c8"
@@ -191,12 +193,145 @@ def row_case(case, table, row):
                  ("row_mac", dk1.row_mac(registry_key, REGISTRY_UUID, table, row)))
 
 
+def row_mac_of(case):
+    return dk1.row_mac(fixed("registry key"), REGISTRY_UUID, "encryption_keys", dict(KEY_ROWS)[case])
+
+
 def row_mac_file():
     head = ("# MACs of registry rows: docs/FORMAT.md section 10.\n"
             + LINE_FORMAT.format(extra=COLUMN_EXTRA)
             + "# message_hex is what is authenticated under K_row.\n\n")
     return (head + "".join(row_case(case, "encryption_keys", row) for case, row in KEY_ROWS)
             + "".join(row_case(case, "tenants", row) for case, row in TENANT_ROWS))
+
+
+# ---- log, seals, digests -------------------------------------------------------------------------
+
+NODE = "db-1.example/0123456789abcdef"
+DIGEST_KEYS = [  # (case, [(version, row MAC)]); the first is key_active of row_mac.txt
+    ("digest_one_key", [(1, row_mac_of("key_active"))]),
+    ("digest_three_keys", [(1, row_mac_of("key_retired")), (2, row_mac_of("key_compromised")),
+                           (2147483647, row_mac_of("key_version_largest"))]),
+    ("digest_no_key", []),
+]
+
+
+def log_row(**changes):
+    row = {
+        "id": "7d0c4a7e-3b0f-4a55-9d35-0c6f4f5e6a01", "tenant_id": UUID_LOWER, "operation": "create",
+        "from_version": None, "to_version": None, "success": True, "error_message": None,
+        "performed_at": CREATED, "performed_by": "cli:alice", "node": NODE, "detail": None,
+        "prev": None,
+    }
+    return {**row, **changes}
+
+
+def log_rows():
+    """(case, row), the rows of one tenant's chain, then those of a process's."""
+    first = log_row(to_version=1, detail=dk1.local_key_id(fixed("master key 1")))
+    rotated = log_row(id="7d0c4a7e-3b0f-4a55-9d35-0c6f4f5e6a02", operation="rotate", from_version=1,
+                      to_version=2147483647, performed_at=ROTATED, prev=log_mac_of(first),
+                      detail=dk1.local_key_id(fixed("master key 2")))
+    failed = log_row(id="7d0c4a7e-3b0f-4a55-9d35-0c6f4f5e6a03", operation="rotate",
+                     from_version=2147483647, success=False, prev=log_mac_of(rotated),
+                     error_message="E_LIMIT: tenant Zoë has used up its versions",
+                     performed_at="2026-01-05T02:00:01.000000Z")
+    one = log_row(id="7d0c4a7e-3b0f-4a55-9d35-0c6f4f5e6a04", operation="decrypt", from_version=1)
+    many = log_row(id="7d0c4a7e-3b0f-4a55-9d35-0c6f4f5e6a05", operation="decrypt", tenant_id="*",
+                   detail=f"acme:1 Acme.EU:shop_1-A:12 {UUID_LOWER}:2147483647",
+                   prev=log_mac_of(one), performed_at=ROTATED)
+    bare = log_row(id="7d0c4a7e-3b0f-4a55-9d35-0c6f4f5e6a06", operation="export", from_version=1,
+                   performed_by=None, node=None, tenant_id="acme")
+    whole = log_row(id="7d0c4a7e-3b0f-4a55-9d35-0c6f4f5e6a07", operation="accept-restore", tenant_id="*",
+                    prev=log_mac_of(many), performed_at="2026-01-05T02:00:00.123457Z")
+    return [("log_first", first), ("log_next", rotated), ("log_failed", failed),
+            ("log_unwrap_one", one), ("log_unwrap_many", many), ("log_whole_registry", whole),
+            ("log_without_names", bare)]
+
+
+def log_mac_of(row):
+    return dk1.log_mac(fixed("registry key"), REGISTRY_UUID, row)
+
+
+def seal_mac_of(row):
+    return dk1.seal_mac(fixed("registry key"), REGISTRY_UUID, row)
+
+
+def seal_rows():
+    macs = [log_mac_of(row) for _, row in log_rows()]
+    first = {"n": 1, "at": CREATED, "heads": "", "prev": None}
+    second = {"n": 2, "at": "2025-10-14T12:00:00.000001Z", "prev": dk1.seal_hash(seal_mac_of(first)),
+              "heads": f"tenant {UUID_LOWER} 1 {macs[0]}\ntenant acme 9223372036854775807 -\n"}
+    third = {"n": 3, "at": ROTATED, "heads": f"process {NODE} {macs[4]}\n",
+             "prev": dk1.seal_hash(seal_mac_of(second))}
+    largest = {**third, "n": 9223372036854775807}
+    return [("seal_first", first), ("seal_tenants", second), ("seal_process", third),
+            ("seal_number_largest", largest)]
+
+
+def column_item(name, value):
+    if value is None:
+        return "null", name
+    text = dk1.column_text(value)
+    if b"\n" in text or not text.isascii():
+        return "column_hex", f"{name}:{text.hex()}"
+    return "column", f"{name}:{text.decode()}"
+
+
+def mac_case(case, table, row, message, mac, *more):
+    return lines(("case", case), ("registry_key_hex", fixed("registry key")),
+                 ("registry_uuid", REGISTRY_UUID), ("table", table),
+                 *[column_item(name, value) for name, value in sorted(row.items())],
+                 ("message_hex", message), ("mac", mac), *more)
+
+
+def log_mac_file():
+    head = ("# MACs of log rows: docs/FORMAT.md section 12.\n"
+            + LINE_FORMAT.format(extra=COLUMN_EXTRA + HEX_EXTRA)
+            + "# message_hex is what is authenticated under K_log. The first three cases are one chain, the\n"
+              "# three after them another.\n\n")
+    return head + "".join(
+        mac_case(case, "key_rotation_log", row, dk1.log_message(REGISTRY_UUID, row), log_mac_of(row))
+        for case, row in log_rows())
+
+
+def seal_mac_file():
+    head = ("# MACs and hashes of seals: docs/FORMAT.md section 13.\n"
+            + LINE_FORMAT.format(extra=COLUMN_EXTRA + HEX_EXTRA)
+            + "# message_hex is what is authenticated under K_seal; hash is what the next seal has as prev.\n\n")
+    return head + "".join(
+        mac_case(case, "seals", row, dk1.seal_message(REGISTRY_UUID, row), seal_mac_of(row),
+                 ("hash", dk1.seal_hash(seal_mac_of(row))))
+        for case, row in seal_rows())
+
+
+def chained_tenants():
+    digests = {case: dk1.keys_digest(keys) for case, keys in DIGEST_KEYS}
+    heads = {case: log_mac_of(row) for case, row in log_rows()}
+    return [
+        ("tenant_chained", {"tenant_id": UUID_LOWER, "next_version": 2, "epoch": 1,
+                            "rotation_days": None, "keys_digest": digests["digest_one_key"],
+                            "log_head": heads["log_first"]}),
+        ("tenant_chained_without_log", {"tenant_id": "acme", "next_version": 2147483648, "epoch": 3,
+                                        "rotation_days": 30, "log_head": None,
+                                        "keys_digest": digests["digest_three_keys"]}),
+    ]
+
+
+def tenant_chain_file():
+    head = ("# MACs of tenants that have a digest and a chain: docs/FORMAT.md section 10.\n"
+            + LINE_FORMAT.format(extra=COLUMN_EXTRA)
+            + "# message_hex is what is authenticated under K_row.\n\n")
+    return head + "".join(row_case(case, "tenants", row) for case, row in chained_tenants())
+
+
+def keys_digest_file():
+    head = ("# What the key rows of a tenant add up to: docs/FORMAT.md section 11.\n"
+            + LINE_FORMAT.format(extra=KEY_EXTRA) + "\n")
+    return head + "".join(
+        lines(("case", case), *[("key", f"{version}:{mac}") for version, mac in keys],
+              ("keys_digest", dk1.keys_digest(keys)))
+        for case, keys in DIGEST_KEYS)
 
 
 FILES = {
@@ -206,6 +341,10 @@ FILES = {
     "master.key": lambda: dk1.write_master_key_file(MASTER_KEYS),
     "master_key.txt": lambda: master_key_text_file().encode(),
     "row_mac.txt": lambda: row_mac_file().encode(),
+    "log_mac.txt": lambda: log_mac_file().encode(),
+    "seal_mac.txt": lambda: seal_mac_file().encode(),
+    "tenant_chain.txt": lambda: tenant_chain_file().encode(),
+    "keys_digest.txt": lambda: keys_digest_file().encode(),
 }
 
 

@@ -106,5 +106,6 @@ def test_I28_keys_are_in_no_file_no_message_and_no_ciphertext(watch):
 
 
 def test_I28_files_that_went_away_leave_nothing_beside(watch):
-    assert {path.name for path in watch.cli.state.iterdir()} == {"master.key", "dekhand.db"}
+    assert {path.name for path in watch.cli.state.iterdir()} == {
+        "master.key", "dekhand.db", "anchor", "anchor.lock"}
     assert {path.name for path in watch.cli.folder.iterdir()} == {"state", "home", "rejects"}

@@ -28,7 +28,7 @@ def test_init_makes_files_for_the_owner_alone(fresh):
     fresh.ok("init", preexec_fn=lambda: os.umask(0))
     assert mode(fresh.state) == 0o700
     assert {path.name: mode(path) for path in fresh.state.iterdir()} == {
-        "master.key": 0o600, "dekhand.db": 0o600}
+        "master.key": 0o600, "dekhand.db": 0o600, "anchor": 0o600, "anchor.lock": 0o600}
 
 
 def test_init_prints_the_pin_and_what_to_keep_safe(fresh):
@@ -80,9 +80,11 @@ def test_master_key_put_back_works_again(cli):
     assert decrypt(cli, value) == b"hello"
 
 
-def test_lost_database_gets_a_new_registry_under_the_same_master_key(cli):
+def test_lost_database_gets_a_new_registry_only_without_the_anchor(cli):
     before = cli.json("init")
     cli.database.unlink()
+    assert "anchor" in cli.fails(2, "init") and "restore its database" in cli.fails(2, "init")
+    (cli.state / "anchor").unlink()
     after = cli.json("init", schema="init")
     assert (after["madeMasterKey"], after["madeRegistry"]) == (False, True)
     assert after["kmsKeyId"] == before["kmsKeyId"]

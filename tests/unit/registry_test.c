@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 
+#include "keys/audit.h"
 #include "keys/registry.h"
 #include "support/golden.h"
 #include "support/world.h"
@@ -32,21 +33,28 @@ static void core_close(struct dk_core *core)
     dk_suite_close(&core->suite);
 }
 
-/* K_row as FORMATS derives it. */
-static void set_registry(struct dk_core *core, const struct dk_golden_case *c)
+static void derive(struct dk_core *core, const struct dk_secret *key, const char *label,
+                   struct dk_secret *out)
 {
     uint8_t info[64];
+    size_t n = (size_t)(dk_put_lp(info, label, strlen(label)) - info);
+    DK_TEST_OK(err, dk_secret_new(core->arena, 32, out, &err));
+    DK_TEST_OK(err, dk_hkdf_secret(&core->suite, key, dk_view_of(info, n), out, &err));
+}
+
+/* K_row, K_log and K_seal as FORMATS derives them. */
+static void set_registry(struct dk_core *core, const struct dk_golden_case *c)
+{
     struct dk_secret key = {0};
-    size_t n = (size_t)(dk_put_lp(info, "dekhand/row-mac/1", 17) - info);
     dk_registry_clear(core);
     snprintf(core->registry.uuid, sizeof core->registry.uuid, "%s",
              dk_golden_get(c, "registry_uuid", 0));
     DK_TEST_OK(err, dk_secret_new(core->arena, 32, &key, &err));
     assert_int_equal(dk_golden_bytes(c, "registry_key_hex", dk_secret_expose_for_crypto(&key), 32),
                      32);
-    DK_TEST_OK(err, dk_secret_new(core->arena, 32, &core->registry.k_row, &err));
-    DK_TEST_OK(
-        err, dk_hkdf_secret(&core->suite, &key, dk_view_of(info, n), &core->registry.k_row, &err));
+    derive(core, &key, "dekhand/row-mac/1", &core->registry.k_row);
+    derive(core, &key, "dekhand/log-mac/1", &core->registry.k_log);
+    derive(core, &key, "dekhand/seal-mac/1", &core->registry.k_seal);
     dk_secret_free(core->arena, &key);
 }
 
@@ -111,6 +119,180 @@ static void tenant_of(const struct dk_golden_case *c, struct dk_tenant_row *row)
     row->next_version = strtoll(column(c, "next_version"), NULL, 10);
     row->rotation_days =
         column(c, "rotation_days") != NULL ? strtoll(column(c, "rotation_days"), NULL, 10) : 0;
+    TEXT(row->log_head, c, "log_head");
+    TEXT(row->keys_digest, c, "keys_digest");
+}
+
+/* The text of a column_hex item, or of the column; "" is NULL. */
+static void text_of(const struct dk_golden_case *c, const char *name, char *out, size_t cap)
+{
+    const char *hex = dk_golden_get(c, "column_hex", 0);
+    size_t n = strlen(name);
+    memset(out, 0, cap);
+    if (hex != NULL && strncmp(hex, name, n) == 0 && hex[n] == ':') {
+        hex += n + 1;
+        assert_true(strlen(hex) / 2 < cap);
+        assert_true(dk_hex_decode(hex, strlen(hex), (uint8_t *)out, strlen(hex) / 2));
+    } else if (column(c, name) != NULL) {
+        snprintf(out, cap, "%s", column(c, name));
+    }
+}
+
+static uint32_t version_of(const struct dk_golden_case *c, const char *name)
+{
+    return column(c, name) != NULL ? (uint32_t)strtoul(column(c, name), NULL, 10) : 0;
+}
+
+static void log_of(const struct dk_golden_case *c, struct dk_log_row *row)
+{
+    memset(row, 0, sizeof *row);
+    TEXT(row->id, c, "id");
+    TEXT(row->tenant, c, "tenant_id");
+    TEXT(row->operation, c, "operation");
+    row->from_version = version_of(c, "from_version");
+    row->to_version = version_of(c, "to_version");
+    row->success = strcmp(column(c, "success"), "true") == 0;
+    text_of(c, "error_message", row->error_message, sizeof row->error_message);
+    row->performed_at = time_of(c, "performed_at");
+    TEXT(row->performed_by, c, "performed_by");
+    TEXT(row->node, c, "node");
+    row->detail = column(c, "detail") != NULL ? column(c, "detail") : "";
+    TEXT(row->prev, c, "prev");
+}
+
+/* Where `tenants` got a digest and a chain, its rows got a file of their own. */
+static void R9_golden_tenants_with_a_chain_have_these_macs(void **state)
+{
+    (void)state;
+    static struct dk_golden_case c;
+    struct dk_core core;
+    struct dk_tenant_row row;
+    unsigned count = 0;
+    core_open(&core);
+    FILE *file = dk_golden_open("tenant_chain.txt");
+    while (dk_golden_next(file, &c)) {
+        set_registry(&core, &c);
+        tenant_of(&c, &row);
+        assert_true(row.keys_digest[0] != '\0');
+        DK_TEST_OK(err, dk_registry_seal_tenant(&core, &row, &err));
+        assert_string_equal(row.row_mac, dk_golden_get(&c, "row_mac", 0));
+        DK_TEST_OK(err, dk_registry_verify_tenant(&core, &row, &err));
+        count++;
+    }
+    fclose(file);
+    assert_true(count >= 2);
+    core_close(&core);
+}
+
+static void R9_golden_log_rows_have_these_macs(void **state)
+{
+    (void)state;
+    static struct dk_golden_case c;
+    struct dk_core core;
+    struct dk_log_row row;
+    unsigned count = 0;
+    core_open(&core);
+    FILE *file = dk_golden_open("log_mac.txt");
+    while (dk_golden_next(file, &c)) {
+        set_registry(&core, &c);
+        log_of(&c, &row);
+        DK_TEST_OK(err, dk_registry_seal_log(&core, &row, &err));
+        assert_string_equal(row.mac, dk_golden_get(&c, "mac", 0));
+        DK_TEST_OK(err, dk_registry_verify_log(&core, &row, &err));
+        count++;
+    }
+    fclose(file);
+    assert_true(count >= 7);
+    core_close(&core);
+}
+
+static void R9_golden_seals_have_these_macs_and_hashes(void **state)
+{
+    (void)state;
+    static struct dk_golden_case c;
+    struct dk_core core;
+    char heads[512], hash[DK_HASH_TEXT];
+    unsigned count = 0;
+    core_open(&core);
+    FILE *file = dk_golden_open("seal_mac.txt");
+    while (dk_golden_next(file, &c)) {
+        struct dk_seal_row row = {.at = time_of(&c, "at"), .heads = heads};
+        set_registry(&core, &c);
+        text_of(&c, "heads", heads, sizeof heads);
+        row.n = strtoll(column(&c, "n"), NULL, 10);
+        TEXT(row.prev, &c, "prev");
+        DK_TEST_OK(err, dk_registry_seal_seal(&core, &row, &err));
+        assert_string_equal(row.mac, dk_golden_get(&c, "mac", 0));
+        DK_TEST_OK(err, dk_registry_verify_seal(&core, &row, &err));
+        DK_TEST_OK(err, dk_seal_hash(&core, row.mac, hash, &err));
+        assert_string_equal(hash, dk_golden_get(&c, "hash", 0));
+        count++;
+    }
+    fclose(file);
+    assert_true(count >= 4);
+    core_close(&core);
+}
+
+/* ---- golden digests
+ * ------------------------------------------------------------------------------ */
+
+/* The nth `key` item, as a version and a MAC. */
+static bool key_item(const struct dk_golden_case *c, size_t nth, uint32_t *version,
+                     char row_mac[static DK_MAC_TEXT])
+{
+    const char *text = dk_golden_get(c, "key", nth);
+    if (text == NULL) {
+        return false;
+    }
+    char *end = NULL;
+    *version = (uint32_t)strtoul(text, &end, 10);
+    assert_true(*end == ':' && strlen(end + 1) == DK_MAC_TEXT - 1);
+    memcpy(row_mac, end + 1, DK_MAC_TEXT);
+    return true;
+}
+
+/* A store that has the key rows of a golden case, and no more. */
+static dk_rc golden_macs(void *txn, const struct dk_tenant *tenant,
+                         bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
+                         struct dk_err *ignored)
+{
+    uint32_t version;
+    char row_mac[DK_MAC_TEXT];
+    (void)tenant;
+    (void)ignored;
+    for (size_t i = 0; key_item(txn, i, &version, row_mac) && each(arg, version, row_mac); i++) {
+    }
+    return DK_OK;
+}
+
+static void R9_golden_key_rows_have_these_digests(void **state)
+{
+    (void)state;
+    static struct dk_golden_case c;
+    static const struct dk_store_ops ops = {.key_macs = golden_macs};
+    struct dk_core core;
+    struct dk_txn txn = {&ops, &c};
+    struct dk_tenant tenant;
+    struct dk_key_row first = {0};
+    char digest[DK_MAC_TEXT];
+    unsigned all = 0, firsts = 0;
+    core_open(&core);
+    DK_TEST_OK(err, dk_tenant_parse(dk_view_str("acme"), &tenant, &err));
+    FILE *file = dk_golden_open("keys_digest.txt");
+    while (dk_golden_next(file, &c)) {
+        const char *want = dk_golden_get(&c, "keys_digest", 0);
+        DK_TEST_OK(err, dk_audit_digest(&core, &txn, &tenant, digest, &err));
+        assert_string_equal(digest, want);
+        all++;
+        if (key_item(&c, 0, &first.version, first.row_mac) && dk_golden_get(&c, "key", 1) == NULL) {
+            DK_TEST_OK(err, dk_audit_first_digest(&core, &first, digest, &err));
+            assert_string_equal(digest, want);
+            firsts++;
+        }
+    }
+    fclose(file);
+    assert_true(all >= 3 && firsts >= 1);
+    core_close(&core);
 }
 
 static void R9_golden_rows_have_these_macs(void **state)
@@ -256,8 +438,10 @@ static void I03_a_changed_column_of_a_tenant_is_tampered(void **state)
     load_case(&core, "tenants", &c);
     tenant_of(&c, &good);
     DK_TEST_OK(err, dk_registry_seal_tenant(&core, &good, &err));
-    for (int which = 0; which < 5; which++) {
+    for (int which = 0; which < 7; which++) {
         row = good;
+        row.keys_digest[0] = which == 5 ? 'A' : '\0'; /* NULL in this row */
+        row.log_head[0] = which == 6 ? 'A' : '\0';
         row.tenant.s[0] ^= which == 0;
         row.epoch += which == 1;
         row.next_version += which == 2;
@@ -343,6 +527,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(R9_golden_rows_have_these_macs),
+        cmocka_unit_test(R9_golden_tenants_with_a_chain_have_these_macs),
+        cmocka_unit_test(R9_golden_log_rows_have_these_macs),
+        cmocka_unit_test(R9_golden_seals_have_these_macs_and_hashes),
+        cmocka_unit_test(R9_golden_key_rows_have_these_digests),
         cmocka_unit_test(I01_I03_F51_a_changed_column_of_a_key_is_tampered),
         cmocka_unit_test(I03_a_changed_column_of_a_tenant_is_tampered),
         cmocka_unit_test(a_pin_that_is_another_is_refused),

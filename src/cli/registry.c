@@ -1,0 +1,112 @@
+/* dekhand registry show and accept-restore. */
+#include "cli/cli.h"
+
+static void show_json(const struct dekhand_registry_info *info, struct cli_out *out)
+{
+    struct dk_json json = cli_out_json(out);
+    dk_json_object(&json, NULL);
+    dk_json_str(&json, "registryId", info->id);
+    dk_json_time(&json, "createdAt", info->created_at);
+    dk_json_int(&json, "schemaVersion", info->schema_version);
+    dk_json_str(&json, "provider", info->provider);
+    dk_json_str(&json, "kmsKeyId", info->kms_key_id);
+    dk_json_str(&json, "registryPin", info->pin);
+    dk_json_str(&json, "database", info->database);
+    dk_json_str(&json, "anchorFile", info->anchor);
+    cli_json_version(&json, "anchorSeal", (uint32_t)info->anchor_seal);
+    dk_json_int(&json, "newestSeal", info->newest_seal);
+    dk_json_bool(&json, "older", info->older);
+    dk_json_end(&json, '}');
+    cli_out_str(out, "\n");
+}
+
+static void show_text(const struct dekhand_registry_info *info, struct cli_out *out)
+{
+    char created[DK_TIME_TEXT];
+    dk_time_format(info->created_at, created);
+    cli_out_printf(out, "  registry      %s, schema %u, of %s\n", info->id, info->schema_version,
+                   created);
+    cli_out_printf(out, "  database      %s\n", info->database);
+    cli_out_printf(out, "  wrapped by    %s, %s\n", info->provider, info->kms_key_id);
+    cli_out_printf(out, "  registry pin  %s\n", info->pin);
+    cli_out_printf(out, "  seals         %lld\n", (long long)info->newest_seal);
+    if (info->anchor_seal == 0) {
+        cli_out_printf(out, "  anchor        none (%s): an older copy would not be noticed\n",
+                       info->anchor);
+    } else {
+        cli_out_printf(out, "  anchor        seal %lld, in %s\n", (long long)info->anchor_seal,
+                       info->anchor);
+    }
+    if (info->older) {
+        cli_out_printf(out,
+                       "\nThe registry is older than the anchor: a copy of another time was put "
+                       "back. Nothing is\nencrypted; what its key versions sealed still opens. "
+                       "Restore the newest copy. If there is\nnone, take it as it stands, and know "
+                       "that values sealed under later versions are lost:\n"
+                       "    dekhand registry accept-restore --confirm %s\n",
+                       info->id);
+    }
+}
+
+static int show(struct cli *cli)
+{
+    static struct cli_out out;
+    struct dekhand_registry_info info = {.size = sizeof info};
+    struct dekhand_error error;
+    if (dekhand_registry(cli->library, &info, &error) != DEKHAND_OK) {
+        return cli_fail(cli, &error);
+    }
+    int code = cli_out_open(&out, NULL);
+    if (code != CLI_OK) {
+        return code;
+    }
+    if (cli->json) {
+        show_json(&info, &out);
+    } else {
+        show_text(&info, &out);
+    }
+    code = cli_out_finish(&out);
+    return code == CLI_OK && info.older ? CLI_ATTENTION : code;
+}
+
+int cli_registry_show(struct cli *cli)
+{
+    int code = cli_open(cli);
+    return code == CLI_OK ? cli_close(cli, show(cli)) : code;
+}
+
+static int accept(struct cli *cli, const char *confirm)
+{
+    static struct cli_out out;
+    struct dekhand_error error;
+    int64_t tenants = 0;
+    if (dekhand_registry_accept_restore(cli->library, confirm, &tenants, &error) != DEKHAND_OK) {
+        return cli_fail(cli, &error);
+    }
+    int code = cli_out_open(&out, NULL);
+    if (code == CLI_OK && cli->json) {
+        struct dk_json json = cli_out_json(&out);
+        dk_json_object(&json, NULL);
+        dk_json_str(&json, "registryId", confirm);
+        dk_json_int(&json, "tenants", tenants);
+        dk_json_end(&json, '}');
+        cli_out_str(&out, "\n");
+    } else if (code == CLI_OK) {
+        cli_out_printf(&out,
+                       "The registry is taken as it stands; the key rows of %lld tenants were not "
+                       "those of their\nlast change. Versions that were made after this copy are "
+                       "lost: rotate every tenant now,\n`dekhand rotate --all`.\n",
+                       (long long)tenants);
+    }
+    return code == CLI_OK ? cli_out_finish(&out) : code;
+}
+
+int cli_registry_accept(struct cli *cli)
+{
+    const char *confirm = cli_need(cli, "confirm");
+    if (confirm == NULL) {
+        return CLI_USAGE;
+    }
+    int code = cli_open(cli);
+    return code == CLI_OK ? cli_close(cli, accept(cli, confirm)) : code;
+}

@@ -1,0 +1,33 @@
+/*
+ * audit_state: what audit.c (the chains) and guard.c (the anchor) share of one instance.
+ */
+#ifndef DK_KEYS_AUDIT_STATE_H
+#define DK_KEYS_AUDIT_STATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "keys/anchor.h"
+#include "keys/audit.h"
+
+struct dk_epochs;
+
+struct dk_audit {
+    pthread_mutex_t lock;   /* guards head, from the reading of it to the commit */
+    char head[DK_MAC_TEXT]; /* of this process's chain */
+    struct dk_epochs *epochs;
+    /* Moved by one thread at a time: at open, under the manager's poll lock, at close. */
+    struct dk_anchor known; /* the newest seal seen; its pin is not used */
+    int64_t anchored;       /* as far as the anchor file is known to be */
+    atomic_bool back;       /* the registry is older than it was */
+};
+
+/*
+ * Chains and stores a row of this process in the change. The caller holds `lock` and, once it is
+ * committed, makes `head` the chain's.
+ */
+DK_MUST_USE dk_rc dk_audit_store_here(struct dk_core *core, struct dk_change *change,
+                                      struct dk_log_row *row, char head[static DK_MAC_TEXT],
+                                      struct dk_err *err);
+
+#endif

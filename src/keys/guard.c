@@ -1,0 +1,302 @@
+/* The part of audit that knows an older registry: the anchor, the newest seal, accept-restore. */
+#include <stdio.h>
+#include <string.h>
+
+#include "keys/anchor.h"
+#include "keys/audit_state.h"
+#include "keys/epochs.h"
+#include "keys/registry.h"
+
+#define PAGE 128
+
+/* ---- is the store as far as it was? -----------------------------------------------------------
+ */
+
+struct find_seal {
+    struct dk_core *core;
+    int64_t n;
+    char hash[DK_HASH_TEXT];
+    bool found;
+    dk_rc rc;
+    struct dk_err *err;
+};
+
+static bool find_seal(void *arg, const struct dk_seal_row *row)
+{
+    struct find_seal *find = arg;
+    struct dk_err forged;
+    dk_err_clear(&forged);
+    find->found = row->n == find->n && dk_registry_verify_seal(find->core, row, &forged) == DK_OK;
+    find->rc = dk_seal_hash(find->core, row->mac, find->hash, find->err);
+    return false;
+}
+
+/* Whether the store holds seal `n` with that hash. */
+static dk_rc holds(struct dk_core *core, struct dk_txn *txn, int64_t n, const char *hash, bool *out,
+                   struct dk_err *err)
+{
+    struct find_seal find = {.core = core, .n = n, .err = err};
+    DK_TRY(txn->ops->seal_walk(txn->self, n, find_seal, &find, err));
+    DK_TRY(find.rc);
+    *out = find.found && strcmp(find.hash, hash) == 0;
+    return DK_OK;
+}
+
+static dk_rc remember_newest(struct dk_core *core, struct dk_txn *txn, struct dk_err *err)
+{
+    struct dk_seal_row newest;
+    DK_TRY(txn->ops->seal_newest(txn->self, &newest, err));
+    struct dk_audit *audit = core->audit;
+    if (newest.n != audit->known.n) {
+        DK_TRY(dk_seal_hash(core, newest.mac, audit->known.hash, err));
+        audit->known.n = newest.n;
+    }
+    return DK_OK;
+}
+
+static void went_back(struct dk_core *core, int64_t n)
+{
+    if (!atomic_exchange(&core->audit->back, true)) {
+        DK_LOG(&core->log, ERROR, "registry_went_back", DK_LOG_I(COUNT, n),
+               DK_LOG_S(REASON, "the registry does not hold a seal that was seen in it: it is an "
+                                "older copy, or another one. Nothing is encrypted until the newest "
+                                "copy is back or `dekhand registry accept-restore` is run"));
+    }
+}
+
+static dk_rc read_anchor(struct dk_core *core, struct dk_anchor *anchor, struct dk_err *err)
+{
+    DK_TRY(dk_anchor_read(&core->suite, core->anchor_path, anchor, err));
+    if (anchor->n > 0 && strcmp(anchor->pin, core->registry.pin) != 0) {
+        return DK_FAIL(err, TAMPERED,
+                       "the registry key is not the one of the anchor file %s: another registry, "
+                       "or a forged one",
+                       core->anchor_path);
+    }
+    return DK_OK;
+}
+
+static dk_rc start_in(struct dk_core *core, struct dk_txn *txn, const struct dk_anchor *anchor,
+                      struct dk_err *err)
+{
+    bool there = true;
+    DK_TRY(remember_newest(core, txn, err));
+    if (anchor->n > 0) {
+        DK_TRY(holds(core, txn, anchor->n, anchor->hash, &there, err));
+    }
+    if (!there) {
+        went_back(core, anchor->n);
+    } else if (core->audit->known.n == 0) {
+        return DK_FAIL(err, CONFIG, "the registry has no seal yet: run `dekhand init`");
+    }
+    return DK_OK;
+}
+
+dk_rc dk_audit_start(struct dk_core *core, struct dk_err *err)
+{
+    struct dk_anchor anchor;
+    struct dk_txn txn;
+    DK_TRY(read_anchor(core, &anchor, err)); /* first the anchor, then the store: it only grows */
+    DK_TRY(dk_store_begin(&core->store, DK_TXN_READ, &txn, err));
+    dk_rc rc = start_in(core, &txn, &anchor, err);
+    dk_store_rollback(&txn);
+    core->audit->anchored = anchor.n;
+    return rc;
+}
+
+dk_rc dk_audit_before_adopt(struct dk_core *core, struct dk_err *err)
+{
+    struct dk_anchor anchor;
+    struct dk_txn txn;
+    struct dk_seal_row newest;
+    DK_TRY(read_anchor(core, &anchor, err));
+    DK_TRY(dk_store_begin(&core->store, DK_TXN_READ, &txn, err));
+    dk_rc rc = txn.ops->seal_newest(txn.self, &newest, err);
+    dk_store_rollback(&txn);
+    if (rc == DK_OK && newest.n == 0 && anchor.n > 0) {
+        rc = DK_FAIL(err, ROLLBACK,
+                     "the registry has no seal, and the anchor file %s knows seal %lld of it",
+                     core->anchor_path, (long long)anchor.n);
+    }
+    return rc;
+}
+
+/* The seal that was known is gone: an operator accepted it (the anchor says so), or not. */
+static dk_rc look_again(struct dk_core *core, struct dk_txn *txn, struct dk_err *err)
+{
+    struct dk_anchor anchor;
+    bool there = false;
+    DK_TRY(read_anchor(core, &anchor, err));
+    if (anchor.n > 0) {
+        DK_TRY(holds(core, txn, anchor.n, anchor.hash, &there, err));
+    }
+    if (!there) {
+        went_back(core, core->audit->known.n);
+        return DK_OK;
+    }
+    DK_TRY(remember_newest(core, txn, err));
+    dk_epochs_forget(core->audit->epochs);
+    core->audit->anchored = anchor.n;
+    if (atomic_exchange(&core->audit->back, false)) {
+        DK_LOG(&core->log, WARN, "registry_accepted",
+               DK_LOG_S(REASON, "the anchor names a seal that the registry holds: going on"));
+    }
+    return DK_OK;
+}
+
+dk_rc dk_audit_look(struct dk_core *core, struct dk_txn *txn, bool *back, struct dk_err *err)
+{
+    struct dk_audit *audit = core->audit;
+    bool there = audit->known.n == 0;
+    if (!atomic_load(&audit->back) && !there) {
+        DK_TRY(holds(core, txn, audit->known.n, audit->known.hash, &there, err));
+    }
+    if (there) {
+        *back = false;
+        return remember_newest(core, txn, err);
+    }
+    *back = true;
+    return look_again(core, txn, err);
+}
+
+dk_rc dk_audit_check(const struct dk_core *core, struct dk_err *err)
+{
+    if (atomic_load_explicit(&core->audit->back, memory_order_relaxed)) {
+        return DK_FAIL(err, ROLLBACK, "the registry is older than it was");
+    }
+    return DK_OK;
+}
+
+static dk_rc write_anchor(struct dk_core *core, bool back, struct dk_err *err)
+{
+    struct dk_audit *audit = core->audit;
+    struct dk_anchor anchor = audit->known;
+    memcpy(anchor.pin, core->registry.pin, sizeof anchor.pin);
+    DK_TRY(dk_anchor_write(&core->suite, core->anchor_path, &anchor, back, err));
+    audit->anchored = anchor.n;
+    return DK_OK;
+}
+
+void dk_audit_anchor(struct dk_core *core)
+{
+    struct dk_audit *audit = core->audit;
+    struct dk_err err;
+    dk_err_clear(&err);
+    if (atomic_load(&audit->back) || audit->known.n <= audit->anchored) {
+        return;
+    }
+    if (write_anchor(core, false, &err) != DK_OK) {
+        DK_LOG(&core->log, WARN, "anchor_not_written", DK_LOG_S(CODE, dk_error_info(err.rc)->name),
+               DK_LOG_S(REASON, err.text));
+    }
+}
+
+/* ---- accept-restore -------------------------------------------------------------------------- */
+
+/* A tenant whose key rows are not those of its last change: they are from now on. */
+static dk_rc accept_tenant(struct dk_core *core, struct dk_change *change,
+                           struct dk_tenant_row *row, int64_t *accepted, struct dk_err *err)
+{
+    struct dk_log_row log;
+    char digest[DK_MAC_TEXT];
+    bool changed = false;
+    int64_t old_epoch = row->epoch;
+    DK_TRY(dk_registry_verify_tenant(core, row, err));
+    DK_TRY(dk_audit_digest(core, change->txn, &row->tenant, digest, err));
+    if (strcmp(digest, row->keys_digest) == 0) {
+        return DK_OK;
+    }
+    memcpy(row->keys_digest, digest, sizeof digest);
+    row->epoch++;
+    DK_TRY(dk_audit_row(core, row->tenant.s, "accept-restore", &log, err));
+    DK_TRY(dk_audit_chain(core, row, &log, err));
+    DK_TRY(dk_registry_seal_tenant(core, row, err));
+    DK_TRY(change->txn->ops->tenant_update(change->txn->self, row, old_epoch, &changed, err));
+    ++*accepted;
+    return dk_audit_store(change, row, &log, err);
+}
+
+/* One seal a page: a seal has a ceiling. */
+static dk_rc accept_pages(struct dk_core *core, struct dk_txn *txn, struct dk_tenant_row *rows,
+                          int64_t *accepted, struct dk_err *err)
+{
+    char after[DK_TENANT_MAX + 1] = "";
+    size_t count;
+    do {
+        struct dk_change change;
+        dk_change_init(&change, core, txn);
+        dk_rc rc = txn->ops->tenant_list(txn->self, after, PAGE, rows, &count, err);
+        for (size_t i = 0; i < count && rc == DK_OK; i++) {
+            memcpy(after, rows[i].tenant.s, rows[i].tenant.n + 1);
+            rc = accept_tenant(core, &change, &rows[i], accepted, err);
+        }
+        if (rc == DK_OK && change.n > 0) {
+            rc = dk_change_seal(core, &change, err);
+        }
+        dk_change_clear(&change);
+        DK_TRY(rc);
+    } while (count == PAGE);
+    return DK_OK;
+}
+
+static dk_rc log_accepted(struct dk_core *core, struct dk_txn *txn, char head[static DK_MAC_TEXT],
+                          struct dk_err *err)
+{
+    struct dk_log_row log;
+    struct dk_change change;
+    DK_TRY(dk_audit_row(core, "*", "accept-restore", &log, err));
+    dk_change_init(&change, core, txn);
+    dk_rc rc = dk_audit_store_here(core, &change, &log, head, err);
+    rc = rc == DK_OK ? dk_change_seal(core, &change, err) : rc;
+    dk_change_clear(&change);
+    return rc;
+}
+
+static dk_rc accept_locked(struct dk_core *core, struct dk_tenant_row *rows, int64_t *accepted,
+                           struct dk_err *err)
+{
+    struct dk_txn txn;
+    char head[DK_MAC_TEXT];
+    DK_TRY(dk_store_begin(&core->store, DK_TXN_WRITE, &txn, err));
+    dk_rc rc = accept_pages(core, &txn, rows, accepted, err);
+    rc = rc == DK_OK ? log_accepted(core, &txn, head, err) : rc;
+    rc = rc == DK_OK ? dk_store_commit(&txn, err) : rc;
+    dk_store_rollback(&txn);
+    if (rc == DK_OK) {
+        memcpy(core->audit->head, head, sizeof head);
+    }
+    return rc;
+}
+
+static dk_rc look_and_anchor(struct dk_core *core, struct dk_err *err)
+{
+    struct dk_txn txn;
+    DK_TRY(dk_store_begin(&core->store, DK_TXN_READ, &txn, err));
+    dk_rc rc = remember_newest(core, &txn, err);
+    dk_store_rollback(&txn);
+    return rc == DK_OK ? write_anchor(core, true, err) : rc;
+}
+
+dk_rc dk_audit_accept(struct dk_core *core, const char *confirm, int64_t *tenants,
+                      struct dk_err *err)
+{
+    int64_t accepted = 0;
+    if (confirm == NULL || strcmp(confirm, core->registry.uuid) != 0) {
+        return DK_FAIL(err, USAGE, "to accept the registry as it stands, confirm its id: %s",
+                       core->registry.uuid);
+    }
+    struct dk_tenant_row *rows = dk_mem_alloc(&core->world->mem, PAGE * sizeof *rows);
+    if (rows == NULL) {
+        return DK_FAIL(err, NOMEM, "no memory for a page of tenants");
+    }
+    pthread_mutex_lock(&core->audit->lock);
+    dk_rc rc = accept_locked(core, rows, &accepted, err);
+    pthread_mutex_unlock(&core->audit->lock);
+    dk_mem_free(&core->world->mem, rows);
+    DK_TRY(rc);
+    DK_TRY(look_and_anchor(core, err));
+    dk_epochs_forget(core->audit->epochs);
+    atomic_store(&core->audit->back, false);
+    *tenants = accepted;
+    return DK_OK;
+}

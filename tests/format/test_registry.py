@@ -1,0 +1,282 @@
+"""A registry that the program made, believed by the second implementation alone.
+
+What is checked is what docs/FORMAT.md says of a whole registry: wraps, check values, MACs, digests,
+chains and seals. The names carry no id of docs/BAR.md, as in test_dk1.py.
+"""
+import shutil
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+import dk1
+
+UUID_TENANT = "3F2504E0-4F89-41D3-9A0C-0305E82C3301"
+GENERATED = ("is_active",)
+
+
+# ---- reading -------------------------------------------------------------------------------------
+
+def table(database, name, order="rowid"):
+    """The rows of a table as dicts, without generated columns; text keeps bytes that are not UTF-8."""
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as db:
+        db.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
+        found = db.execute(f"SELECT * FROM {name} ORDER BY {order}")
+        names = [column[0] for column in found.description]
+        rows = [dict(zip(names, row)) for row in found]
+    return [{n: v for n, v in row.items() if n not in GENERATED} for row in rows]
+
+
+def master_keys(state):
+    entries = dk1.parse_master_key_file((state / "master.key").read_bytes())
+    return {number: key for number, _, key in entries}
+
+
+class Registry:
+    """The tables in `state`, and the registry key that master.key opens."""
+
+    def __init__(self, state):
+        self.master_keys = master_keys(state)
+        [registry] = table(state / "dekhand.db", "registry")
+        self.uuid = registry["registry_uuid"]
+        context = dk1.registry_key_context(self.uuid, registry["context_timestamp"])
+        self.key = dk1.local_unwrap(self.master_keys, registry["kms_key_id"],
+                                    registry["encrypted_data_key"], context)
+        self.keys = table(state / "dekhand.db", "encryption_keys")
+        self.tenants = table(state / "dekhand.db", "tenants")
+        self.log = table(state / "dekhand.db", "key_rotation_log")
+        self.seals = table(state / "dekhand.db", "seals", "n")
+
+    def row_mac(self, name, row):
+        return dk1.row_mac(self.key, self.uuid, name, row)
+
+    def data_key(self, row):
+        context = dk1.data_key_context(row["tenant_id"], row["context_timestamp"])
+        return dk1.local_unwrap(self.master_keys, row["kms_key_id"], row["encrypted_data_key"], context)
+
+    def chains(self):
+        """{chain: its rows in order}."""
+        chains = {}
+        for row in self.log:
+            chains.setdefault(dk1.log_chain(row), []).append(row)
+        return chains
+
+    def heads(self):
+        """All lines of all seals, in order."""
+        return [head for seal in self.seals for head in dk1.parse_heads(seal["heads"])]
+
+
+# ---- what must hold ------------------------------------------------------------------------------
+
+def wrong_keys(registry):
+    for row in registry.keys:
+        name = f"version {row['version']} of {row['tenant_id']}"
+        if registry.row_mac("encryption_keys", row) != row["row_mac"]:
+            yield f"{name}: row_mac"
+        elif dk1.check_value(registry.data_key(row)) != row["check_value"]:
+            yield f"{name}: check_value"
+
+
+def wrong_tenants(registry):
+    chains = registry.chains()
+    for row in registry.tenants:
+        name = row["tenant_id"]
+        macs = [(key["version"], key["row_mac"]) for key in registry.keys if key["tenant_id"] == name]
+        rows = chains.get(("tenant", name), [])
+        if registry.row_mac("tenants", row) != row["row_mac"]:
+            yield f"{name}: row_mac"
+        if dk1.keys_digest(macs) != row["keys_digest"]:
+            yield f"{name}: keys_digest"
+        if row["log_head"] != (rows[-1]["mac"] if rows else None):
+            yield f"{name}: log_head"
+
+
+def wrong_log(registry):
+    for chain, rows in registry.chains().items():
+        prev = None
+        for row in rows:
+            if dk1.log_mac(registry.key, registry.uuid, row) != row["mac"]:
+                yield f"{chain}, row {row['id']}: mac"
+            if row["prev"] != prev:
+                yield f"{chain}, row {row['id']}: prev"
+            prev = row["mac"]
+
+
+def wrong_seals(registry):
+    prev = None
+    for n, row in enumerate(registry.seals, 1):
+        if row["n"] != n:
+            yield f"seal {row['n']}: expected {n}"
+        if dk1.seal_mac(registry.key, registry.uuid, row) != row["mac"]:
+            yield f"seal {n}: mac"
+        if row["prev"] != prev:
+            yield f"seal {n}: prev"
+        prev = dk1.seal_hash(row["mac"])
+
+
+def wrong_heads(registry, before):
+    """`before` are the ids of rows that are older than the chains."""
+    heads, chains = registry.heads(), registry.chains()
+    last = {chain: (epoch, mac) for chain, epoch, mac in heads}
+    want = {chain: (None, rows[-1]["mac"]) for chain, rows in chains.items() if chain[0] == "process"}
+    for row in registry.tenants:
+        want["tenant", row["tenant_id"]] = row["epoch"], row["log_head"]
+    if last != want:
+        yield f"the last heads are {last}, not {want}"
+    for chain, rows in chains.items():
+        lines = [mac for name, _, mac in heads if name == chain and mac is not None]
+        if len(set(lines)) != len(lines) or [r["mac"] for r in rows if r["mac"] in lines] != lines:
+            yield f"{chain}: the seals have heads {lines}"
+        missing = [r["id"] for r in rows if r["mac"] not in lines and r["id"] not in before]
+        if missing:
+            yield f"{chain}: in no seal {missing}"
+
+
+def findings(state, before=()):
+    registry = Registry(state)
+    return [*wrong_keys(registry), *wrong_tenants(registry), *wrong_log(registry),
+            *wrong_seals(registry), *wrong_heads(registry, before)]
+
+
+# ---- the registry of the program -----------------------------------------------------------------
+
+CSV = ("--csv", "--columns", "v", "--tenant-column", "t")
+
+
+@pytest.fixture
+def used(cli):
+    """Two tenants, rotations, an export, unwraps of one key and of several."""
+    values = {tenant: cli.ok("encrypt", "--tenant", tenant, stdin=b"x") for tenant in ("acme", UUID_TENANT)}
+    cli.ok("rotate", "--tenant", "acme")
+    cli.ok("rotate", "--all")
+    cli.ok("rotate", "--tenant", "acme", "--compromised")
+    cli.ok("keys", "export", "--tenant", "acme", "--version", 1, "--allow-key-export")
+    for tenant, value in values.items():
+        assert cli.ok("decrypt", "--tenant", tenant, stdin=value) == b"x"
+    rows = "".join(f"{tenant},y\n" for tenant in ("acme", "globex", "Acme.EU:shop_1-A"))
+    sealed = cli.ok("encrypt", *CSV, stdin=b"t,v\n" + rows.encode())
+    assert cli.ok("decrypt", *CSV, stdin=sealed) == b"t,v\n" + rows.encode()
+    return cli
+
+
+def test_new_registry_has_one_seal_without_heads(fresh):
+    pin = fresh.json("init", schema="init")["registryPin"]
+    registry = Registry(fresh.state)
+    assert findings(fresh.state) == []
+    assert dk1.registry_subkeys(registry.key)["pin"].hex() == pin
+    assert [(seal["n"], seal["heads"], seal["prev"]) for seal in registry.seals] == [(1, "", None)]
+
+
+def test_every_row_chain_seal_and_digest_is_right(used):
+    assert findings(used.state) == []
+    registry = Registry(used.state)
+    assert {row["operation"] for row in registry.log} == {"create", "rotate", "compromise", "export",
+                                                          "decrypt"}
+    acme = registry.chains()["tenant", "acme"]
+    assert [row["operation"] for row in acme] == ["create", "rotate", "rotate", "compromise", "export"]
+    assert ("tenant", UUID_TENANT.lower()) in registry.chains()
+    assert len(registry.seals) > 10
+
+
+def test_unwraps_are_chained_by_process_and_name_their_keys(used):
+    unwraps = {chain: rows for chain, rows in Registry(used.state).chains().items()
+               if chain[0] == "process"}
+    assert len(unwraps) > 5
+    several = [row for rows in unwraps.values() for row in rows if row["tenant_id"] == "*"]
+    assert several and all(row["from_version"] is None for row in several)
+    assert any(set(row["detail"].split(" ")) == {"acme:4", "globex:1", "Acme.EU:shop_1-A:1"}
+               for row in several)
+    for rows in unwraps.values():
+        for row in rows:
+            assert row["tenant_id"] == "*" or (row["from_version"] and row["detail"] is None)
+
+
+def test_values_of_the_program_open_with_the_keys_of_the_registry(used):
+    value = used.ok("encrypt", "--tenant", "acme", "--context", "a=b", stdin=b"plain").rstrip(b"\n")
+    registry = Registry(used.state)
+    [key] = [registry.data_key(row) for row in registry.keys
+             if (row["tenant_id"], row["version"]) == ("acme", dk1.parse(value)[0])]
+    assert dk1.decrypt(key, "acme", value, [("a", "b")]) == b"plain"
+
+
+# ---- a registry that somebody changed ------------------------------------------------------------
+
+def edit(database, *statements):
+    """Writes past the triggers, which are there again afterwards."""
+    with closing(sqlite3.connect(database)) as db:
+        triggers = db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        for name, _ in triggers:
+            db.execute(f"DROP TRIGGER {name}")
+        changed = [db.execute(*(s if isinstance(s, tuple) else (s,))).rowcount for s in statements]
+        for _, sql in triggers:
+            db.execute(sql)
+        db.commit()
+    return changed
+
+
+A_KEY = "WHERE tenant_id = 'acme' AND version = 2"
+A_ROW = "WHERE tenant_id = 'acme' AND operation = 'compromise'"
+AN_UNWRAP = "WHERE operation = 'decrypt' AND tenant_id = '*'"
+OTHER = "'B' || substr(%s, 2)"
+
+EDITS = [
+    *(f"UPDATE encryption_keys SET {change} {A_KEY}" for change in (
+        "state = 'disabled'", "created_at = replace(created_at, 'T', ' ')", "compromised_at = created_at",
+        "row_mac = " + OTHER % "row_mac", "version = 77")),
+    f"DELETE FROM encryption_keys {A_KEY}",
+    *(f"UPDATE tenants SET {change} WHERE tenant_id = 'acme'" for change in (
+        "epoch = epoch + 1", "next_version = 9", "rotation_days = 1", "log_head = NULL", "keys_digest = NULL",
+        "keys_digest = " + OTHER % "keys_digest", "log_head = " + OTHER % "log_head")),
+    *(f"UPDATE key_rotation_log SET {change} {A_ROW}" for change in (
+        "id = '" + "0" * 36 + "'", "operation = 'rotate'", "from_version = NULL", "to_version = 9",
+        "success = 0", "error_message = 'x'", "error_message = ''", "performed_at = '" + "0" * 27 + "'",
+        "performed_by = 'x'", "node = NULL", "detail = NULL", "prev = NULL", "mac = " + OTHER % "mac")),
+    *(f"UPDATE key_rotation_log SET {change} {AN_UNWRAP}" for change in (
+        "detail = detail || ' acme:9'", "tenant_id = 'acme'", "node = 'db/0123456789abcdef'")),
+    f"DELETE FROM key_rotation_log {A_ROW}", f"DELETE FROM key_rotation_log {AN_UNWRAP}",
+    *(f"UPDATE seals SET {change}" for change in (
+        "n = 1000 WHERE n = 3", "at = '" + "0" * 27 + "' WHERE n = 2", "heads = '' WHERE n = 2",
+        "prev = NULL WHERE n = 2", "mac = " + OTHER % "mac" + " WHERE n = 4")),
+    "DELETE FROM seals WHERE n = 1", "DELETE FROM seals WHERE n = 5",
+    "DELETE FROM seals WHERE n = (SELECT max(n) FROM seals)",
+]
+
+
+def test_each_change_by_another_is_found(used, tmp_path):
+    for i, statement in enumerate(EDITS):
+        state = tmp_path / str(i)
+        shutil.copytree(used.state, state)
+        [changed] = edit(state / "dekhand.db", "PRAGMA ignore_check_constraints = 1", statement)[1:]
+        assert changed > 0, statement
+        assert findings(state), statement
+    assert findings(used.state) == []
+
+
+# ---- a registry from before the chains -----------------------------------------------------------
+
+def take_the_chains_out(cli):
+    """As a registry was before it had them; the ids of its log rows."""
+    registry = Registry(cli.state)
+    statements = ["DELETE FROM seals", "DELETE FROM key_rotation_log WHERE operation = 'decrypt'",
+                  "UPDATE key_rotation_log SET prev = NULL, mac = NULL",
+                  "DELETE FROM key_rotation_log WHERE tenant_id = 'globex'"]
+    for row in registry.tenants:
+        row.update(log_head=None, keys_digest=None)
+        statements.append(("UPDATE tenants SET log_head = NULL, keys_digest = NULL, row_mac = ? "
+                           "WHERE tenant_id = ?",
+                           (registry.row_mac("tenants", row), row["tenant_id"])))
+    edit(cli.database, *statements)
+    (cli.state / "anchor").unlink(missing_ok=True)
+    return {row["id"] for row in registry.log}
+
+
+def test_init_chains_and_seals_a_registry_from_before(used):
+    before = take_the_chains_out(used)
+    used.ok("init")
+    assert findings(used.state, before) == []
+    registry = Registry(used.state)
+    assert len(registry.seals) == 2 and registry.seals[-1]["heads"] == ""
+    assert (("tenant", "globex"), 1, None) in registry.heads()
+    used.ok("rotate", "--all")
+    used.ok("init")
+    assert findings(used.state, before) == []
