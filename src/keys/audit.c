@@ -11,14 +11,21 @@
 
 /* ---- open, close, fork ---------------------------------------------------------------------- */
 
-static dk_rc name_node(struct dk_core *core, struct dk_err *err)
+dk_rc dk_audit_new_chain(struct dk_core *core, struct dk_err *err)
 {
+    struct dk_audit *audit = core->audit;
     uint8_t bytes[8];
+    char hex[2 * sizeof bytes + 1] = "";
     DK_TRY(dk_random_fill(core->world, bytes, sizeof bytes, err));
-    size_t n = (size_t)snprintf(core->node, sizeof core->node, "%s/", core->host);
     for (size_t i = 0; i < sizeof bytes; i++) {
-        n += (size_t)snprintf(core->node + n, sizeof core->node - n, "%02x", bytes[i]);
+        snprintf(hex + 2 * i, 3, "%02x", bytes[i]);
     }
+    pthread_mutex_lock(&audit->lock);
+    pthread_mutex_lock(&audit->node_lock);
+    snprintf(audit->node, sizeof audit->node, "%s/%s", core->host, hex);
+    pthread_mutex_unlock(&audit->node_lock);
+    audit->head[0] = '\0';
+    pthread_mutex_unlock(&audit->lock);
     return DK_OK;
 }
 
@@ -29,15 +36,17 @@ dk_rc dk_audit_open(struct dk_core *core, struct dk_err *err)
         return DK_FAIL(err, NOMEM, "no memory for the audit");
     }
     pthread_mutex_init(&audit->lock, NULL);
+    pthread_mutex_init(&audit->node_lock, NULL);
     core->audit = audit;
     DK_TRY(dk_epochs_open(core->world, core->limits.max_keys, &audit->epochs, err));
-    return name_node(core, err);
+    return dk_audit_new_chain(core, err);
 }
 
 void dk_audit_close(struct dk_core *core)
 {
     if (core->audit != NULL) {
         pthread_mutex_destroy(&core->audit->lock);
+        pthread_mutex_destroy(&core->audit->node_lock);
         dk_epochs_close(core->audit->epochs);
         dk_mem_free(&core->world->mem, core->audit);
         core->audit = NULL;
@@ -47,9 +56,9 @@ void dk_audit_close(struct dk_core *core)
 dk_rc dk_audit_after_fork(struct dk_core *core, struct dk_err *err)
 {
     pthread_mutex_init(&core->audit->lock, NULL);
+    pthread_mutex_init(&core->audit->node_lock, NULL);
     dk_epochs_after_fork(core->audit->epochs);
-    core->audit->head[0] = '\0';
-    return name_node(core, err);
+    return dk_audit_new_chain(core, err);
 }
 
 /* ---- one change ------------------------------------------------------------------------------ */
@@ -122,6 +131,13 @@ dk_rc dk_change_seal(struct dk_core *core, struct dk_change *change, struct dk_e
 
 /* ---- rows ------------------------------------------------------------------------------------ */
 
+static void copy_node(struct dk_audit *audit, char out[static DK_ACTOR_MAX + 1])
+{
+    pthread_mutex_lock(&audit->node_lock);
+    memcpy(out, audit->node, DK_ACTOR_MAX + 1);
+    pthread_mutex_unlock(&audit->node_lock);
+}
+
 dk_rc dk_audit_row(const struct dk_core *core, const char *tenant, const char *operation,
                    struct dk_log_row *out, struct dk_err *err)
 {
@@ -129,7 +145,7 @@ dk_rc dk_audit_row(const struct dk_core *core, const char *tenant, const char *o
     snprintf(out->tenant, sizeof out->tenant, "%s", tenant);
     snprintf(out->operation, sizeof out->operation, "%s", operation);
     snprintf(out->performed_by, sizeof out->performed_by, "%s", core->actor);
-    snprintf(out->node, sizeof out->node, "%s", core->node);
+    copy_node(core->audit, out->node);
     out->performed_at = dk_wall_us(core->world);
     return dk_uuid_new(core->world, out->id, err);
 }
@@ -226,9 +242,10 @@ dk_rc dk_audit_store_here(struct dk_core *core, struct dk_change *change, struct
                           char head[static DK_MAC_TEXT], struct dk_err *err)
 {
     char line[2 * DK_ACTOR_MAX];
+    copy_node(core->audit, row->node); /* it may have a new name since the row was begun */
     memcpy(head, core->audit->head, DK_MAC_TEXT);
     DK_TRY(chain(core, head, row, err));
-    int n = snprintf(line, sizeof line, "process %s %s\n", core->node, head);
+    int n = snprintf(line, sizeof line, "process %s %s\n", row->node, head);
     DK_TRY(change->txn->ops->log_append(change->txn->self, row, err));
     return add_head(change, line, (size_t)n, err);
 }

@@ -12,7 +12,7 @@
 #include "keys/core.h"
 #include "keys/source.h"
 
-/* Fills core->audit and core->node. */
+/* Fills core->audit, and names this process's chain. */
 DK_MUST_USE dk_rc dk_audit_open(struct dk_core *core, struct dk_err *err);
 void dk_audit_close(struct dk_core *core); /* allowed when nothing is open */
 /* In a child, alone: it begins a chain of its own. */

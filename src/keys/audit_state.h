@@ -13,14 +13,19 @@
 struct dk_epochs;
 
 struct dk_audit {
-    pthread_mutex_t lock;   /* guards head, from the reading of it to the commit */
-    char head[DK_MAC_TEXT]; /* of this process's chain */
+    pthread_mutex_t lock;        /* guards head, from the reading of it to the commit */
+    char head[DK_MAC_TEXT];      /* of this process's chain */
+    pthread_mutex_t node_lock;   /* guards node, which moves under `lock` too */
+    char node[DK_ACTOR_MAX + 1]; /* host/instance: the name of the chain */
     struct dk_epochs *epochs;
     /* Moved by one thread at a time: at open, under the manager's poll lock, at close. */
     struct dk_anchor known; /* the newest seal seen; its pin is not used */
     int64_t anchored;       /* as far as the anchor file is known to be */
     atomic_bool back;       /* the registry is older than it was */
 };
+
+/* A new name and an empty head: the old chain ends where the registry that had it went. */
+DK_MUST_USE dk_rc dk_audit_new_chain(struct dk_core *core, struct dk_err *err);
 
 /*
  * Chains and stores a row of this process in the change. The caller holds `lock` and, once it is

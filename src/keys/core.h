@@ -57,7 +57,6 @@ struct dk_core {
     const char *anchor_path; /* lent by the door */
     char actor[DK_ACTOR_MAX + 1];
     char host[65];
-    char node[DK_ACTOR_MAX + 1]; /* host/instance: names this process's chain of the log */
 };
 
 #endif

@@ -5,7 +5,6 @@
 #include "crypto/siphash.h"
 
 #define FIRST 64
-#define REACH 16 /* places looked at; then one of them is given away */
 
 struct entry {
     uint64_t tenant; /* keyed hash; 0 = free */
@@ -66,23 +65,26 @@ static uint64_t hash_of(const struct dk_epochs *epochs, const struct dk_tenant *
     return hash != 0 ? hash : 1;
 }
 
-/* The tenant's entry, a free one, or with neither within reach the first that is looked at. */
+static bool is_full(size_t used, size_t cap)
+{
+    return used >= cap / 4 * 3;
+}
+
+/* The tenant's entry or the free one where it belongs; there always is a free one. */
 static struct entry *place(struct entry *entries, size_t cap, uint64_t hash)
 {
-    for (size_t i = 0; i < REACH; i++) {
-        struct entry *entry = &entries[(hash + i) & (cap - 1)];
-        if (entry->tenant == 0 || entry->tenant == hash) {
-            return entry;
-        }
+    size_t i = (size_t)hash & (cap - 1);
+    while (entries[i].tenant != 0 && entries[i].tenant != hash) {
+        i = (i + 1) & (cap - 1);
     }
-    return &entries[hash & (cap - 1)];
+    return &entries[i];
 }
 
 /* Twice the size while the bound permits it; without memory it stays as it is. */
 static void grow_locked(struct dk_epochs *epochs)
 {
     size_t cap = epochs->cap * 2;
-    if (epochs->used < epochs->cap / 4 * 3 || epochs->cap >= epochs->max) {
+    if (!is_full(epochs->used, epochs->cap) || epochs->cap >= epochs->max) {
         return;
     }
     struct entry *bigger = dk_mem_zalloc(&epochs->world->mem, cap * sizeof *bigger);
@@ -102,6 +104,12 @@ static int64_t see_locked(struct dk_epochs *epochs, uint64_t hash, int64_t epoch
 {
     grow_locked(epochs);
     struct entry *entry = place(epochs->entries, epochs->cap, hash);
+    if (entry->tenant == 0 && is_full(epochs->used, epochs->cap)) {
+        entry = &epochs->entries[hash & (epochs->cap - 1)];
+        if (entry->tenant == 0) {
+            return epoch; /* a quarter stays free, or the search would not end: not remembered */
+        }
+    } /* else another tenant is forgotten */
     epochs->used += entry->tenant == 0;
     if (entry->tenant != hash || entry->epoch < epoch) {
         *entry = (struct entry){hash, epoch};

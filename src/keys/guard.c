@@ -54,14 +54,16 @@ static dk_rc remember_newest(struct dk_core *core, struct dk_txn *txn, struct dk
     return DK_OK;
 }
 
-static void went_back(struct dk_core *core, int64_t n)
+static dk_rc went_back(struct dk_core *core, int64_t n, struct dk_err *err)
 {
-    if (!atomic_exchange(&core->audit->back, true)) {
-        DK_LOG(&core->log, ERROR, "registry_went_back", DK_LOG_I(COUNT, n),
-               DK_LOG_S(REASON, "the registry does not hold a seal that was seen in it: it is an "
-                                "older copy, or another one. Nothing is encrypted until the newest "
-                                "copy is back or `dekhand registry accept-restore` is run"));
+    if (atomic_exchange(&core->audit->back, true)) {
+        return DK_OK;
     }
+    DK_LOG(&core->log, ERROR, "registry_went_back", DK_LOG_I(COUNT, n),
+           DK_LOG_S(REASON, "the registry does not hold a seal that was seen in it: it is an older "
+                            "copy, or another one. Nothing is encrypted until the newest copy is "
+                            "back or `dekhand registry accept-restore` is run"));
+    return dk_audit_new_chain(core, err);
 }
 
 static dk_rc read_anchor(struct dk_core *core, struct dk_anchor *anchor, struct dk_err *err)
@@ -85,8 +87,9 @@ static dk_rc start_in(struct dk_core *core, struct dk_txn *txn, const struct dk_
         DK_TRY(holds(core, txn, anchor->n, anchor->hash, &there, err));
     }
     if (!there) {
-        went_back(core, anchor->n);
-    } else if (core->audit->known.n == 0) {
+        return went_back(core, anchor->n, err);
+    }
+    if (core->audit->known.n == 0) {
         return DK_FAIL(err, CONFIG, "the registry has no seal yet: run `dekhand init`");
     }
     return DK_OK;
@@ -131,12 +134,12 @@ static dk_rc look_again(struct dk_core *core, struct dk_txn *txn, struct dk_err 
         DK_TRY(holds(core, txn, anchor.n, anchor.hash, &there, err));
     }
     if (!there) {
-        went_back(core, core->audit->known.n);
-        return DK_OK;
+        return went_back(core, core->audit->known.n, err);
     }
     DK_TRY(remember_newest(core, txn, err));
     dk_epochs_forget(core->audit->epochs);
     core->audit->anchored = anchor.n;
+    DK_TRY(dk_audit_new_chain(core, err));
     if (atomic_exchange(&core->audit->back, false)) {
         DK_LOG(&core->log, WARN, "registry_accepted",
                DK_LOG_S(REASON, "the anchor names a seal that the registry holds: going on"));

@@ -1,0 +1,127 @@
+"""audit list, verify and export; registry show and accept-restore: what an auditor sees."""
+
+import json
+import shutil
+
+import pytest
+
+from cli_tool import check_schema
+
+
+@pytest.fixture
+def used(cli):
+    for tenant in ("acme", "globex"):
+        cli.ok("encrypt", "--tenant", tenant, stdin=b"x")
+    cli.ok("rotate", "--tenant", "acme")
+    return cli
+
+
+def lines(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def old_copy_comes_back(cli):
+    shutil.copy(cli.database, cli.folder / "old.db")
+    cli.ok("rotate", "--all")
+    shutil.copy(cli.folder / "old.db", cli.database)
+    for beside in ("-wal", "-shm"):
+        cli.database.with_name(cli.database.name + beside).unlink(missing_ok=True)
+
+
+def test_list_is_newest_first_and_one_object_a_line(used):
+    rows = lines(used.ok("audit", "list", "--json"))
+    for row in rows:
+        check_schema("audit-entry", row)
+    assert [row["seq"] for row in rows] == sorted((row["seq"] for row in rows), reverse=True)
+    assert [row["operation"] for row in rows] == ["rotate", "decrypt", "create", "decrypt",
+                                                  "create"]
+    assert rows[0]["tenantId"] == "acme"
+    assert (rows[0]["fromVersion"], rows[0]["toVersion"]) == (1, 2)
+    assert all(row["performedBy"].startswith("cli:") and row["mac"] for row in rows)
+
+
+def test_export_is_oldest_first_and_whole(used):
+    used.ok("audit", "export", "-o", "log.ndjson")
+    rows = lines((used.folder / "log.ndjson").read_bytes())
+    assert [row["seq"] for row in rows] == [1, 2, 3, 4, 5]
+    of_acme = [row for row in rows if row["tenantId"] == "acme" and row["operation"] != "decrypt"]
+    assert of_acme[0]["prev"] is None and of_acme[1]["prev"] == of_acme[0]["mac"]
+
+
+@pytest.mark.parametrize("args, count", [
+    (("--tenant", "acme"), 3), (("--operation", "create"), 2), (("--limit", "2"), 2),
+    (("--tenant", "globex", "--operation", "decrypt"), 1), (("--tenant", "nobody"), 0),
+    (("--since", "2020-01-01"), 5), (("--until", "2020-01-01T00:00:00Z"), 0),
+    (("--since", "2020-01-01T00:00:00.000001Z", "--until", "2099-12-31"), 5), (("--limit", "0"), 5),
+])
+def test_filters(used, args, count):
+    assert len(lines(used.ok("audit", "list", "--json", *args))) == count
+    assert len(lines(used.ok("audit", "export", *args))) == count
+
+
+@pytest.mark.parametrize("args, word", [
+    (("--since", "yesterday"), "--since"), (("--until", "2026-13-01"), "--until"),
+    (("--limit", "-1"), "--limit"), (("--limit", "x"), "--limit"), (("--tenant", "a b"), "tenant"),
+])
+def test_wrong_filters_are_named(used, args, word):
+    assert word in used.fails(2, "audit", "list", *args)
+
+
+def test_I30_looking_changes_nothing(used):
+    before = used.database.read_bytes()
+    for command in (("audit", "list"), ("audit", "verify"), ("audit", "export"),
+                    ("registry", "show"), ("keys", "list"), ("rotate", "--all", "--dry-run")):
+        used.ok(*command)
+    assert used.database.read_bytes() == before
+
+
+def test_verify_of_an_untouched_registry_ends_0(used):
+    found = used.json("audit", "verify", schema="audit-verify")
+    assert found == {"findings": [], "ok": True, "logRows": 5, "seals": 6, "tenants": 2, "keys": 3}
+    assert b"none is missing" in used.ok("audit", "verify")
+
+
+def test_registry_show_tells_id_pin_and_anchor(used):
+    found = used.json("registry", "show", schema="registry-show")
+    assert found["registryPin"] == used.json("init")["registryPin"]
+    assert found["anchorSeal"] == found["newestSeal"] == 6 and found["older"] is False
+    assert found["registryId"] in used.ok("registry", "show").decode()
+
+
+def test_I04_F54_old_copy_is_refused_until_an_operator_accepts_it(used):
+    value = used.ok("encrypt", "--tenant", "acme", stdin=b"x")
+    old_copy_comes_back(used)
+    assert "E_ROLLBACK" in used.fails(1, "encrypt", "--tenant", "acme", stdin=b"x")
+    assert used.ok("decrypt", "--tenant", "acme", stdin=value) == b"x"
+    shown = used.run("registry", "show", "--json")
+    ident = json.loads(shown.stdout)["registryId"]
+    assert shown.returncode == 3 and json.loads(shown.stdout)["older"] is True
+    assert f"--confirm {ident}" in used.run("registry", "show").stdout.decode()
+    assert used.run("audit", "verify").returncode == 7
+    assert ident in used.fails(2, "registry", "accept-restore", "--confirm", "me")
+    assert used.json("registry", "accept-restore", "--confirm", ident,
+                     schema="registry-accept-restore") == {"registryId": ident, "tenants": 0}
+    assert used.ok("encrypt", "--tenant", "acme", stdin=b"x")
+    assert used.json("audit", "verify")["ok"] is True
+    assert lines(used.ok("audit", "list", "--json", "--operation", "accept-restore"))
+
+
+def test_anchor_may_stand_elsewhere(fresh):
+    elsewhere = {"KMS_ANCHOR_FILE": str(fresh.folder / "safe-anchor")}
+    fresh.ok("init", env=elsewhere)
+    assert (fresh.folder / "safe-anchor").exists() and not (fresh.state / "anchor").exists()
+    fresh.ok("encrypt", "--tenant", "acme", stdin=b"x", env=elsewhere)
+
+
+def test_anchor_that_cannot_be_written_is_a_warning(fresh):
+    nowhere = {"KMS_ANCHOR_FILE": str(fresh.folder / "no/such/folder/anchor")}
+    done = fresh.run("init", env=nowhere)
+    assert done.returncode == 0 and b"anchor_not_written" in done.stderr
+    assert fresh.run("encrypt", "--tenant", "acme", stdin=b"x", env=nowhere).returncode == 0
+
+
+@pytest.mark.parametrize("text", [b"", b"dekhand-anchor 1\n", b"\x00" * 230, b"x" * 5000])
+def test_damaged_anchor_is_named(used, text):
+    (used.state / "anchor").write_bytes(text)
+    said = used.fails(1, "encrypt", "--tenant", "acme", stdin=b"x")
+    assert "E_TAMPERED" in said and "anchor" in said
