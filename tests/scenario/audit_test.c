@@ -324,7 +324,7 @@ static void I26_a_batch_of_unwraps_is_one_row(void **state)
     struct dekhand_item items[ITEMS];
     dk_place_new(&place, false);
     for (int i = 0; i < ITEMS; i++) {
-        snprintf(names[i], sizeof names[i], "tenant-%d", i);
+        snprintf(names[i], sizeof names[i], "tenant-%u", (unsigned)i % 100);
         items[i] = (struct dekhand_item){
             .tenant = names[i], .in = "x", .in_size = 1, .out = out[i], .capacity = 128};
     }
