@@ -73,10 +73,11 @@ dk_rc dk_anchor_read(const struct dk_suite *suite, const char *path, struct dk_a
         return DK_FAIL_BACKEND(err, IO, why, "%s cannot be read: %s", path, strerror(why));
     }
     if (!dk_anchor_parse(suite, text, (size_t)n, out)) {
-        return DK_FAIL(err, TAMPERED,
-                       "the anchor file %s is damaged; without it an older registry would not be "
-                       "known: restore it, or remove it once `dekhand audit verify` ends well",
-                       path);
+        return DK_FAIL(
+            err, TAMPERED,
+            "the anchor file %s is damaged: restore it, or remove it; then the registry is "
+            "trusted as it stands, so run `dekhand audit verify` next",
+            path);
     }
     return DK_OK;
 }

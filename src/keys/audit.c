@@ -114,13 +114,46 @@ dk_rc dk_seal_hash(const struct dk_core *core, const char *mac, char out[static 
     return DK_OK;
 }
 
+struct newest {
+    struct dk_core *core;
+    struct dk_newest_seal seal;
+    dk_rc rc;
+    struct dk_err *err;
+};
+
+static bool see_newest(void *arg, const struct dk_seal_row *row)
+{
+    struct newest *newest = arg;
+    newest->rc = dk_registry_verify_seal(newest->core, row, newest->err);
+    if (newest->rc == DK_OK) {
+        newest->seal.n = row->n;
+        newest->rc = dk_seal_hash(newest->core, row->mac, newest->seal.hash, newest->err);
+    }
+    return false;
+}
+
+dk_rc dk_seal_newest(struct dk_core *core, struct dk_txn *txn, struct dk_newest_seal *out,
+                     struct dk_err *err)
+{
+    struct dk_seal_row row;
+    struct newest newest = {.core = core, .err = err};
+    DK_TRY(txn->ops->seal_newest(txn->self, &row, err));
+    if (row.n > 0) {
+        DK_TRY(txn->ops->seal_walk(txn->self, row.n, see_newest, &newest, err));
+        if (newest.rc != DK_OK) {
+            return dk_err_while(err, "reading seal %lld", (long long)row.n);
+        }
+    }
+    *out = newest.seal;
+    return DK_OK;
+}
+
 dk_rc dk_change_seal(struct dk_core *core, struct dk_change *change, struct dk_err *err)
 {
-    struct dk_seal_row newest, seal = {.at = dk_wall_us(core->world)};
-    DK_TRY(change->txn->ops->seal_newest(change->txn->self, &newest, err));
-    if (newest.n > 0) {
-        DK_TRY(dk_seal_hash(core, newest.mac, seal.prev, err));
-    }
+    struct dk_newest_seal newest;
+    struct dk_seal_row seal = {.at = dk_wall_us(core->world)};
+    DK_TRY(dk_seal_newest(core, change->txn, &newest, err));
+    memcpy(seal.prev, newest.hash, sizeof seal.prev);
     seal.n = newest.n + 1;
     seal.heads = change->n > 0 ? change->heads : "";
     DK_TRY(dk_registry_seal_seal(core, &seal, err));
@@ -378,6 +411,30 @@ dk_rc dk_audit_check_tenant(struct dk_core *core, struct dk_txn *txn,
                        tenant->tenant.s);
     }
     return DK_OK;
+}
+
+/* A row of the tenant's own chain: one of unwraps may have been written before its first use was
+   lost to another. */
+static bool is_of_tenant(void *arg, const struct dk_log_row *row)
+{
+    bool *known = arg;
+    *known = strcmp(row->operation, "decrypt") != 0;
+    return !*known;
+}
+
+dk_rc dk_audit_check_unknown(struct dk_core *core, struct dk_txn *txn,
+                             const struct dk_tenant *tenant, struct dk_err *err)
+{
+    struct dk_log_query query = {.tenant = tenant, .since = DK_TIME_NONE, .until = DK_TIME_NONE};
+    bool known = false;
+    if (dk_epochs_see(core->audit->epochs, tenant, 0) > 0) {
+        return DK_FAIL(err, ROLLBACK, "tenant %s was there, and its row is gone", tenant->s);
+    }
+    DK_TRY(txn->ops->log_walk(txn->self, &query, is_of_tenant, &known, err));
+    return known ? DK_FAIL(err, TAMPERED,
+                           "the log knows tenant %s, and its row is gone: it is not a new tenant",
+                           tenant->s)
+                 : DK_OK;
 }
 
 /* ---- rows from before the chain -------------------------------------------------------------- */

@@ -76,6 +76,9 @@ DK_MUST_USE dk_rc dk_audit_tenant(struct dk_core *core, struct dk_txn *txn,
  */
 DK_MUST_USE dk_rc dk_audit_check_tenant(struct dk_core *core, struct dk_txn *txn,
                                         const struct dk_tenant_row *tenant, struct dk_err *err);
+/* E_TAMPERED or E_ROLLBACK when the log, or this process, knows a tenant whose row is not there. */
+DK_MUST_USE dk_rc dk_audit_check_unknown(struct dk_core *core, struct dk_txn *txn,
+                                         const struct dk_tenant *tenant, struct dk_err *err);
 /* One row about a tenant that changes no key, in a transaction of its own. */
 DK_MUST_USE dk_rc dk_audit_write(struct dk_core *core, const struct dk_tenant *tenant,
                                  struct dk_log_row *row, struct dk_err *err);
@@ -97,6 +100,17 @@ DK_MUST_USE dk_rc dk_audit_first_digest(const struct dk_core *core, const struct
 /* The hash by which the next seal, and the anchor, name this one: hex of SHA-256 of its mac. */
 DK_MUST_USE dk_rc dk_seal_hash(const struct dk_core *core, const char *mac,
                                char out[static DK_HASH_TEXT], struct dk_err *err);
+
+/*
+ * The newest seal, its MAC verified, and its hash; n = 0: there is none. E_TAMPERED: it was edited
+ * or forged, and nothing is built upon it.
+ */
+struct dk_newest_seal {
+    int64_t n;
+    char hash[DK_HASH_TEXT];
+};
+DK_MUST_USE dk_rc dk_seal_newest(struct dk_core *core, struct dk_txn *txn,
+                                 struct dk_newest_seal *out, struct dk_err *err);
 
 /*
  * After a migration: chains the rows that were there before, seals them, and writes the first seal

@@ -44,13 +44,10 @@ static dk_rc holds(struct dk_core *core, struct dk_txn *txn, int64_t n, const ch
 
 static dk_rc remember_newest(struct dk_core *core, struct dk_txn *txn, struct dk_err *err)
 {
-    struct dk_seal_row newest;
-    DK_TRY(txn->ops->seal_newest(txn->self, &newest, err));
-    struct dk_audit *audit = core->audit;
-    if (newest.n != audit->known.n) {
-        DK_TRY(dk_seal_hash(core, newest.mac, audit->known.hash, err));
-        audit->known.n = newest.n;
-    }
+    struct dk_newest_seal newest;
+    DK_TRY(dk_seal_newest(core, txn, &newest, err));
+    core->audit->known.n = newest.n;
+    memcpy(core->audit->known.hash, newest.hash, sizeof newest.hash);
     return DK_OK;
 }
 
@@ -78,11 +75,21 @@ static dk_rc read_anchor(struct dk_core *core, struct dk_anchor *anchor, struct 
     return DK_OK;
 }
 
+/* A newest seal that is not ours is no reason not to open: `audit verify` has to say so. */
 static dk_rc start_in(struct dk_core *core, struct dk_txn *txn, const struct dk_anchor *anchor,
                       struct dk_err *err)
 {
     bool there = true;
-    DK_TRY(remember_newest(core, txn, err));
+    struct dk_err forged;
+    dk_err_clear(&forged);
+    dk_rc rc = remember_newest(core, txn, &forged);
+    if (rc == DK_E_TAMPERED) {
+        return went_back(core, anchor->n, err);
+    }
+    if (rc != DK_OK) {
+        *err = forged;
+        return rc;
+    }
     if (anchor->n > 0) {
         DK_TRY(holds(core, txn, anchor->n, anchor->hash, &there, err));
     }
@@ -150,8 +157,8 @@ static dk_rc look_again(struct dk_core *core, struct dk_txn *txn, struct dk_err 
 dk_rc dk_audit_look(struct dk_core *core, struct dk_txn *txn, bool *back, struct dk_err *err)
 {
     struct dk_audit *audit = core->audit;
-    bool there = audit->known.n == 0;
-    if (!atomic_load(&audit->back) && !there) {
+    bool there = false;
+    if (!atomic_load(&audit->back)) {
         DK_TRY(holds(core, txn, audit->known.n, audit->known.hash, &there, err));
     }
     if (there) {

@@ -26,6 +26,7 @@ static dk_rc explain_no_tenant(struct dk_core *core, struct dk_txn *txn,
                        name->tenant.s, name->version);
     }
     DK_TRY(dk_audit_check(core, err)); /* an older registry may have forgotten the tenant */
+    DK_TRY(dk_audit_check_unknown(core, txn, &name->tenant, err));
     return DK_FAIL(err, NOT_FOUND, "tenant %s has no key yet", name->tenant.s);
 }
 
@@ -66,8 +67,12 @@ static dk_rc read_key(struct dk_core *core, struct dk_txn *txn, const struct dk_
     return rc == DK_OK ? DK_OK : explain_no_key(name, err);
 }
 
+/*
+ * `last`: what looks older is older. A first look may be into a snapshot from before a change that
+ * another thread has seen meanwhile: it ends with E_ROLLBACK, and a new transaction decides.
+ */
 static dk_rc read_in(struct dk_core *core, struct dk_txn *txn, const struct dk_key_name *name,
-                     struct dk_key_row *out, struct dk_err *err)
+                     bool last, struct dk_key_row *out, struct dk_err *err)
 {
     struct dk_tenant_row tenant;
     struct dk_err cause;
@@ -78,7 +83,7 @@ static dk_rc read_in(struct dk_core *core, struct dk_txn *txn, const struct dk_k
     }
     bool older = rc == DK_OK && dk_audit_check(core, &cause) != DK_OK; /* told already */
     rc = rc == DK_OK && !older ? dk_audit_check_tenant(core, txn, &tenant, &cause) : rc;
-    if (rc != DK_OK && rc != DK_E_ROLLBACK) {
+    if (rc != DK_OK && (rc != DK_E_ROLLBACK || (!last && !older))) {
         *err = cause;
         return rc;
     }
@@ -89,12 +94,38 @@ static dk_rc read_in(struct dk_core *core, struct dk_txn *txn, const struct dk_k
     return read_key(core, txn, name, out, &cause, err);
 }
 
+static dk_rc read_last(struct dk_core *core, const struct dk_key_name *name, struct dk_key_row *out,
+                       struct dk_err *err)
+{
+    struct dk_txn txn;
+    DK_TRY(dk_store_begin(&core->store, DK_TXN_READ, &txn, err));
+    dk_rc rc = read_in(core, &txn, name, true, out, err);
+    dk_store_rollback(&txn);
+    return rc;
+}
+
+/* In this transaction; in one of its own when this one may be too old. */
+static dk_rc read_row(struct dk_core *core, struct dk_txn *txn, const struct dk_key_name *name,
+                      struct dk_key_row *out, struct dk_err *err)
+{
+    struct dk_err first;
+    dk_err_clear(&first);
+    dk_rc rc = read_in(core, txn, name, false, out, &first);
+    if (rc == DK_E_ROLLBACK) {
+        return read_last(core, name, out, err);
+    }
+    if (rc != DK_OK) {
+        *err = first;
+    }
+    return rc;
+}
+
 dk_rc dk_loader_read_row(struct dk_core *core, const struct dk_key_name *name,
                          struct dk_key_row *out, struct dk_err *err)
 {
     struct dk_txn txn;
     DK_TRY(dk_store_begin(&core->store, DK_TXN_READ, &txn, err));
-    dk_rc rc = read_in(core, &txn, name, out, err);
+    dk_rc rc = read_row(core, &txn, name, out, err);
     dk_store_rollback(&txn);
     return rc;
 }
@@ -183,7 +214,7 @@ static dk_rc read_many(struct dk_core *core, const struct dk_key_name *names, si
         if (rc[i] == only) {
             struct dk_err one;
             dk_err_clear(&one);
-            rc[i] = read_in(core, &txn, &names[i], &rows[i], &one);
+            rc[i] = read_row(core, &txn, &names[i], &rows[i], &one);
             if (rc[i] != DK_OK) {
                 *err = one;
             }

@@ -102,6 +102,9 @@ static void look_last(struct dk_manager *manager)
     struct dk_err err;
     bool back = false;
     dk_err_clear(&err);
+    if (manager->core->registry.k_seal.n == 0) {
+        return; /* a child that only closes: it has not opened the registry again */
+    }
     if (dk_store_begin(&manager->core->store, DK_TXN_READ, &txn, &err) == DK_OK) {
         dk_rc rc = dk_audit_look(manager->core, &txn, &back, &err);
         dk_store_rollback(&txn);

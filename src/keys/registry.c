@@ -37,8 +37,16 @@ dk_rc dk_registry_read(struct dk_core *core, struct dk_registry_row *row, struct
 {
     struct dk_txn txn;
     DK_TRY(dk_store_begin(&core->store, DK_TXN_READ, &txn, err));
-    dk_rc rc = txn.ops->registry_read(txn.self, row, err);
+    struct dk_err cause;
+    dk_err_clear(&cause);
+    dk_rc rc = txn.ops->registry_read(txn.self, row, &cause);
     dk_store_rollback(&txn);
+    if (rc == DK_E_NOT_FOUND) {
+        return DK_FAIL(err, TAMPERED, "the registry's own row is gone: restore it from a copy");
+    }
+    if (rc != DK_OK) {
+        *err = cause;
+    }
     return rc;
 }
 

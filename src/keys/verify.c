@@ -19,6 +19,7 @@ struct chain {
     int64_t epoch; /* as the newest seal has it */
     bool rows;
     bool broken; /* its first wrong row was told */
+    bool lost;   /* so was the first row that a seal knows and the log has not */
     bool row_of_tenant;
 };
 
@@ -33,6 +34,9 @@ struct verify {
     uint8_t hash_key[16];
     struct chain *chains; /* open addressing; an id of zero is free */
     size_t cap, used;
+    uint64_t *macs; /* of all log rows, as keyed hashes; 0 is free */
+    size_t mac_cap, mac_count;
+    bool log_cut, tenants_cut; /* a row could not be read: what follows it is not known */
     int64_t seal_n;
     char seal_hash[DK_HASH_TEXT];
     bool seals_broken;
@@ -113,6 +117,60 @@ static struct chain *chain_of(struct verify *v, bool process, const char *name)
     return chain;
 }
 
+/* ---- the macs of all log rows ---------------------------------------------------------------- */
+
+static uint64_t *mac_place(uint64_t *macs, size_t cap, uint64_t hash)
+{
+    size_t i = (size_t)hash & (cap - 1);
+    while (macs[i] != 0 && macs[i] != hash) {
+        i = (i + 1) & (cap - 1);
+    }
+    return &macs[i];
+}
+
+static bool grow_macs(struct verify *v)
+{
+    const struct dk_mem *mem = &v->core->world->mem;
+    size_t cap = v->mac_cap == 0 ? 1024 : v->mac_cap * 2;
+    uint64_t *bigger = dk_mem_zalloc(mem, cap * sizeof *bigger);
+    if (bigger == NULL) {
+        v->rc = DK_FAIL(v->err, NOMEM, "no memory for the rows of the log");
+        return false;
+    }
+    for (size_t i = 0; i < v->mac_cap; i++) {
+        if (v->macs[i] != 0) {
+            *mac_place(bigger, cap, v->macs[i]) = v->macs[i];
+        }
+    }
+    dk_mem_free(mem, v->macs);
+    v->macs = bigger;
+    v->mac_cap = cap;
+    return true;
+}
+
+static uint64_t mac_hash(const struct verify *v, const char *mac)
+{
+    uint64_t hash = hash_text(v, mac).lo;
+    return hash != 0 ? hash : 1;
+}
+
+static bool remember_mac(struct verify *v, const char *mac)
+{
+    if (v->mac_count + 1 > v->mac_cap / 4 * 3 && !grow_macs(v)) {
+        return false;
+    }
+    uint64_t hash = mac_hash(v, mac);
+    uint64_t *place = mac_place(v->macs, v->mac_cap, hash);
+    v->mac_count += *place == 0;
+    *place = hash;
+    return true;
+}
+
+static bool is_in_log(const struct verify *v, const char *mac)
+{
+    return v->mac_cap > 0 && *mac_place(v->macs, v->mac_cap, mac_hash(v, mac)) != 0;
+}
+
 /* ---- the log --------------------------------------------------------------------------------- */
 
 static void look_at_row(struct verify *v, struct chain *chain, const struct dk_log_row *row)
@@ -159,7 +217,7 @@ static bool see_row(void *arg, const struct dk_log_row *row)
     look_at_row(v, chain, row);
     chain->rows = true;
     chain->head = hash_text(v, row->mac);
-    return true;
+    return remember_mac(v, row->mac);
 }
 
 /* ---- seals ----------------------------------------------------------------------------------- */
@@ -183,6 +241,14 @@ static bool take_head(struct verify *v, const struct dk_seal_row *seal, const ch
         tell(v, "tenants", name, name,
              "its epoch went from %lld back to %lld: an old row was put back, and used",
              (long long)chain->epoch, epoch);
+    }
+    if (!chain->lost && !v->log_cut && strcmp(mac, "-") != 0 && !is_in_log(v, mac)) {
+        chain->lost = true;
+        snprintf(number, sizeof number, "%lld", (long long)seal->n);
+        tell(v, "key_rotation_log", process ? "" : name, number,
+             "seal %s knows a row of %s %s that the log has not: it was deleted, by somebody who "
+             "can write to the database",
+             number, process ? "process" : "tenant", name);
     }
     chain->sealed = hash_text(v, strcmp(mac, "-") == 0 ? "" : mac);
     chain->epoch = epoch;
@@ -256,6 +322,8 @@ static void look_at_head(struct verify *v, struct chain *chain, const struct dk_
         tell(v, "tenants", name, name,
              "its row is of epoch %lld, the seals know %lld: an old row was put back",
              (long long)row->epoch, (long long)chain->epoch);
+    } else if (v->log_cut) {
+        return;
     } else if (row->log_head[0] != '\0' ? !(chain->rows && same(chain->head, head)) : chain->rows) {
         tell(v, "tenants", name, name,
              "its newest log row is not the last of its chain: rows at the end were deleted, or "
@@ -325,7 +393,7 @@ static dk_rc see_key(struct verify *v, const struct dk_key_row *row)
     if (chain == NULL) {
         return v->rc;
     }
-    if (!chain->row_of_tenant) {
+    if (!chain->row_of_tenant && !v->tenants_cut) {
         tell(v, "tenants", row->tenant.s, row->tenant.s,
              "it has a key row of version %u but no row of its own: somebody deleted it",
              row->version);
@@ -359,12 +427,12 @@ static void look_at_end(struct verify *v, bool process, const char *name, const 
     if (chain == NULL || chain->broken) {
         return;
     }
-    if (!process && !chain->row_of_tenant) {
+    if (!process && !chain->row_of_tenant && !v->tenants_cut) {
         chain->broken = true;
         tell(v, "tenants", name, name,
              "the log and the seals know it, but its row is gone: somebody deleted it");
     }
-    if (process && !same(chain->head, chain->sealed)) {
+    if (process && !v->log_cut && !same(chain->head, chain->sealed)) {
         chain->broken = true;
         tell(v, "key_rotation_log", "", row,
              "the unwraps of process %s do not end with the row that was sealed: rows or seals at "
@@ -423,10 +491,12 @@ static dk_rc verify_in(struct verify *v, union page *page)
     void *txn = v->txn->self;
     struct dk_verify_result *n = v->result;
     dk_rc rc = ops->log_walk(txn, &all, see_row, v, v->err);
+    v->log_cut = rc == DK_E_TAMPERED;
     DK_TRY(or_finding(v, "key_rotation_log", n->log_rows, rc));
     rc = ops->seal_walk(txn, 1, see_seal, v, v->err);
     DK_TRY(or_finding(v, "seals", n->seals, rc));
     rc = see_tenants(v, page->tenants);
+    v->tenants_cut = rc == DK_E_TAMPERED;
     DK_TRY(or_finding(v, "tenants", n->tenants, rc));
     rc = see_keys(v, page->keys);
     DK_TRY(or_finding(v, "encryption_keys", n->keys, rc));
@@ -466,6 +536,7 @@ dk_rc dk_verify(struct dk_core *core, void (*each)(void *arg, const struct dk_fi
     }
     dk_mem_free(&core->world->mem, page);
     dk_mem_free(&core->world->mem, v.chains);
+    dk_mem_free(&core->world->mem, v.macs);
     if (rc == DK_OK) {
         *out = result;
     }

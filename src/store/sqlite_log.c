@@ -64,7 +64,9 @@ dk_rc dk_sqlite_log_append(void *self, const struct dk_log_row *row, struct dk_e
                 dk_sql_bind_str_or_null(stmt, 11, row->detail) |
                 dk_sql_bind_str_or_null(stmt, 12, row->prev) |
                 dk_sql_bind_str_or_null(stmt, 13, row->mac);
-    return dk_sql_run(self, stmt, bound, "writing the log", NULL, err);
+    bool stored = false;
+    DK_TRY(dk_sql_run(self, stmt, bound, "writing the log", &stored, err));
+    return stored ? DK_OK : DK_FAIL(err, TAMPERED, "something in the database drops log rows");
 }
 
 dk_rc dk_sqlite_log_chain(void *self, const struct dk_log_row *row, struct dk_err *err)
@@ -134,7 +136,9 @@ dk_rc dk_sqlite_seal_append(void *self, const struct dk_seal_row *row, struct dk
     int bound = sqlite3_bind_int64(stmt, 1, row->n) | dk_sql_bind_time(stmt, 2, row->at) |
                 dk_sql_bind_str(stmt, 3, row->heads) | dk_sql_bind_str_or_null(stmt, 4, row->prev) |
                 dk_sql_bind_str(stmt, 5, row->mac);
-    return dk_sql_run(self, stmt, bound, "writing a seal", NULL, err);
+    bool stored = false;
+    DK_TRY(dk_sql_run(self, stmt, bound, "writing a seal", &stored, err));
+    return stored ? DK_OK : DK_FAIL(err, TAMPERED, "something in the database drops seals");
 }
 
 dk_rc dk_sqlite_seal_newest(void *self, struct dk_seal_row *out, struct dk_err *err)

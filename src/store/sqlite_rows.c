@@ -130,13 +130,20 @@ static bool read_registry(sqlite3_stmt *stmt, void *to)
            dk_sql_read_time(stmt, 2, false, &out->created_at) && read_wrap(stmt, 3, &out->wrap);
 }
 
+/* NULL reads as 0; a 0 that is stored would carry the same MAC. */
+static bool read_days(sqlite3_stmt *stmt, int i, int64_t *out)
+{
+    bool null = sqlite3_column_type(stmt, i) == SQLITE_NULL;
+    return dk_sql_read_int(stmt, i, null ? 0 : 1, INT32_MAX, out);
+}
+
 static bool read_tenant_row(sqlite3_stmt *stmt, void *to)
 {
     struct dk_tenant_row *out = to;
     return dk_sql_read_tenant(stmt, 0, &out->tenant) &&
            dk_sql_read_int(stmt, 1, 1, (int64_t)INT32_MAX + 1, &out->next_version) &&
            dk_sql_read_int(stmt, 2, 1, INT64_MAX, &out->epoch) &&
-           dk_sql_read_int(stmt, 3, 0, INT32_MAX, &out->rotation_days) &&
+           read_days(stmt, 3, &out->rotation_days) &&
            dk_sql_read_str(stmt, 4, out->row_mac, sizeof out->row_mac) &&
            dk_sql_read_nullable(stmt, 5, out->log_head, sizeof out->log_head) &&
            dk_sql_read_nullable(stmt, 6, out->keys_digest, sizeof out->keys_digest);
@@ -185,8 +192,12 @@ static dk_rc change_mark(struct dk_sqlite_txn *txn, struct dk_err *err)
     if (txn->change_mark == 0) {
         DK_TRY(dk_sql_prepare(txn, DK_SQL_CHANGES_MARK, &stmt, err));
         DK_TRY(dk_sql_step_one(txn, stmt, SQLITE_OK, "tenants", err));
-        txn->change_mark = sqlite3_column_int64(stmt, 0) + 1;
+        int64_t newest = sqlite3_column_int64(stmt, 0);
         sqlite3_reset(stmt);
+        if (newest < 0 || newest == INT64_MAX) {
+            return DK_FAIL(err, TAMPERED, "changed_xid of a tenant is %lld", (long long)newest);
+        }
+        txn->change_mark = newest + 1;
     }
     return DK_OK;
 }
