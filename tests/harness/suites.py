@@ -12,7 +12,7 @@ from harness.report import Result
 from harness.tree import (PYTHON, ROOT, ROOMS_OF_TESTS, clean_environment, test_environment,
                           test_program, test_sources)
 
-PROGRAM_SECONDS = 240
+PROGRAM_SECONDS = 480
 AT_ONCE = 2
 _WARNING = re.compile(r"^.*\bwarning:.*$", re.M | re.I)
 
