@@ -228,7 +228,7 @@ static dk_rc read_info(struct dekhand *d, struct dekhand_registry_info *out, str
     struct dekhand_registry_info info = {.size = sizeof info,
                                          .created_at = row.created_at,
                                          .schema_version = row.schema_version,
-                                         .anchor_seal = anchor.n};
+                                         .anchor_seal = anchor.seal.n};
     snprintf(info.id, sizeof info.id, "%s", row.uuid);
     snprintf(info.provider, sizeof info.provider, "%s", row.wrap.provider);
     snprintf(info.kms_key_id, sizeof info.kms_key_id, "%s", row.wrap.kms_key_id);

@@ -13,7 +13,11 @@ static void show_json(const struct dekhand_registry_info *info, struct cli_out *
     dk_json_str(&json, "registryPin", info->pin);
     dk_json_str(&json, "database", info->database);
     dk_json_str(&json, "anchorFile", info->anchor);
-    cli_json_version(&json, "anchorSeal", (uint32_t)info->anchor_seal);
+    if (info->anchor_seal == 0) {
+        dk_json_null(&json, "anchorSeal");
+    } else {
+        dk_json_int(&json, "anchorSeal", info->anchor_seal);
+    }
     dk_json_int(&json, "newestSeal", info->newest_seal);
     dk_json_bool(&json, "older", info->older);
     dk_json_end(&json, '}');

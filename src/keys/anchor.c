@@ -14,7 +14,7 @@ static dk_rc print(const struct dk_suite *suite, const struct dk_anchor *anchor,
     uint8_t sum[DK_SHA256_LEN];
     char hex[DK_HASH_TEXT];
     int head = snprintf(out, DK_ANCHOR_MAX, "dekhand-anchor 1\npin %s\nseal %lld %s\n", anchor->pin,
-                        (long long)anchor->n, anchor->hash);
+                        (long long)anchor->seal.n, anchor->seal.hash);
     DK_TRY(dk_sha256(suite, dk_view_of(out, (size_t)head), sum, err));
     dk_hex_encode(sum, sizeof sum, hex);
     *n = (size_t)head +
@@ -26,7 +26,7 @@ bool dk_anchor_parse(const struct dk_suite *suite, const char *text, size_t n,
                      struct dk_anchor *out)
 {
     char copy[DK_ANCHOR_MAX + 1], again[DK_ANCHOR_MAX];
-    struct dk_anchor anchor = {.n = 0};
+    struct dk_anchor anchor = {.seal = {.n = 0}};
     struct dk_err ignored;
     long long number = 0;
     size_t again_n = 0;
@@ -37,11 +37,11 @@ bool dk_anchor_parse(const struct dk_suite *suite, const char *text, size_t n,
     memcpy(copy, text, n);
     copy[n] = '\0';
     if (sscanf(copy, "dekhand-anchor 1\npin %64[0-9a-f]\nseal %18lld %64[0-9a-f]\n", anchor.pin,
-               &number, anchor.hash) != 3 ||
-        number < 1 || strlen(anchor.pin) != 64 || strlen(anchor.hash) != 64) {
+               &number, anchor.seal.hash) != 3 ||
+        number < 1 || strlen(anchor.pin) != 64 || strlen(anchor.seal.hash) != 64) {
         return false;
     }
-    anchor.n = number;
+    anchor.seal.n = number;
     if (print(suite, &anchor, again, &again_n, &ignored) != DK_OK || again_n != n ||
         memcmp(again, text, n) != 0) {
         return false; /* one spelling, and the sum is right */
@@ -59,7 +59,7 @@ dk_rc dk_anchor_read(const struct dk_suite *suite, const char *path, struct dk_a
     dk_err_clear(&none);
     dk_rc rc = dk_file_open_private(path, &fd, &none);
     if (rc == DK_E_NOT_FOUND) {
-        *out = (struct dk_anchor){.n = 0};
+        *out = (struct dk_anchor){.seal = {.n = 0}};
         return DK_OK;
     }
     if (rc != DK_OK) {
@@ -104,7 +104,7 @@ static dk_rc write_locked(const struct dk_suite *suite, const char *path,
     struct dk_anchor there;
     if (!back) {
         DK_TRY(dk_anchor_read(suite, path, &there, err));
-        if (there.n >= anchor->n) {
+        if (there.seal.n >= anchor->seal.n) {
             return DK_OK;
         }
     }

@@ -12,16 +12,21 @@
 
 #define DK_ANCHOR_MAX 320 /* bytes of the file */
 
+/* A seal as others name it. */
+struct dk_seal {
+    int64_t n; /* 0 = none */
+    char hash[DK_HASH_TEXT];
+};
+
 struct dk_anchor {
     char pin[DK_HASH_TEXT];
-    int64_t n; /* 0 = there is no anchor */
-    char hash[DK_HASH_TEXT];
+    struct dk_seal seal;
 };
 
 /* Exactly the file's bytes: anything else is false. */
 DK_MUST_USE bool dk_anchor_parse(const struct dk_suite *suite, const char *text, size_t n,
                                  struct dk_anchor *out);
-/* n = 0 where there is no file. E_TAMPERED: it is damaged. E_CONFIG: not a private file. */
+/* seal.n = 0 where there is no file. E_TAMPERED: it is damaged. E_CONFIG: not a private file. */
 DK_MUST_USE dk_rc dk_anchor_read(const struct dk_suite *suite, const char *path,
                                  struct dk_anchor *out, struct dk_err *err);
 /* Writes it unless the file is as far already; `back` permits any other seal (accept-restore). */

@@ -15,11 +15,9 @@ dk_rc dk_audit_new_chain(struct dk_core *core, struct dk_err *err)
 {
     struct dk_audit *audit = core->audit;
     uint8_t bytes[8];
-    char hex[2 * sizeof bytes + 1] = "";
+    char hex[2 * sizeof bytes + 1];
     DK_TRY(dk_random_fill(core->world, bytes, sizeof bytes, err));
-    for (size_t i = 0; i < sizeof bytes; i++) {
-        snprintf(hex + 2 * i, 3, "%02x", bytes[i]);
-    }
+    dk_hex_encode(bytes, sizeof bytes, hex);
     pthread_mutex_lock(&audit->lock);
     pthread_mutex_lock(&audit->node_lock);
     snprintf(audit->node, sizeof audit->node, "%s/%s", core->host, hex);
@@ -114,43 +112,59 @@ dk_rc dk_seal_hash(const struct dk_core *core, const char *mac, char out[static 
     return DK_OK;
 }
 
-struct newest {
+struct read_seal {
     struct dk_core *core;
-    struct dk_newest_seal seal;
+    int64_t n;
+    struct dk_seal *out;
     dk_rc rc;
     struct dk_err *err;
 };
 
-static bool see_newest(void *arg, const struct dk_seal_row *row)
+static bool read_seal(void *arg, const struct dk_seal_row *row)
 {
-    struct newest *newest = arg;
-    newest->rc = dk_registry_verify_seal(newest->core, row, newest->err);
-    if (newest->rc == DK_OK) {
-        newest->seal.n = row->n;
-        newest->rc = dk_seal_hash(newest->core, row->mac, newest->seal.hash, newest->err);
+    struct read_seal *read = arg;
+    if (row->n != read->n) {
+        return false; /* the walk begins at the next one that is there */
+    }
+    read->rc = dk_registry_verify_seal(read->core, row, read->err);
+    if (read->rc == DK_OK) {
+        read->rc = dk_seal_hash(read->core, row->mac, read->out->hash, read->err);
+        read->out->n = row->n;
     }
     return false;
 }
 
-dk_rc dk_seal_newest(struct dk_core *core, struct dk_txn *txn, struct dk_newest_seal *out,
+dk_rc dk_seal_read(struct dk_core *core, struct dk_txn *txn, int64_t n, struct dk_seal *out,
+                   struct dk_err *err)
+{
+    struct dk_seal seal = {.n = 0};
+    struct read_seal read = {core, n, &seal, DK_E_NOT_FOUND, err};
+    DK_TRY(txn->ops->seal_walk(txn->self, n, read_seal, &read, err));
+    if (read.rc == DK_E_NOT_FOUND) {
+        return DK_FAIL(err, NOT_FOUND, "there is no seal %lld", (long long)n);
+    }
+    if (read.rc != DK_OK) {
+        return dk_err_while(err, "reading seal %lld", (long long)n);
+    }
+    *out = seal;
+    return DK_OK;
+}
+
+dk_rc dk_seal_newest(struct dk_core *core, struct dk_txn *txn, struct dk_seal *out,
                      struct dk_err *err)
 {
     struct dk_seal_row row;
-    struct newest newest = {.core = core, .err = err};
     DK_TRY(txn->ops->seal_newest(txn->self, &row, err));
     if (row.n > 0) {
-        DK_TRY(txn->ops->seal_walk(txn->self, row.n, see_newest, &newest, err));
-        if (newest.rc != DK_OK) {
-            return dk_err_while(err, "reading seal %lld", (long long)row.n);
-        }
+        return dk_seal_read(core, txn, row.n, out, err);
     }
-    *out = newest.seal;
+    *out = (struct dk_seal){.n = 0};
     return DK_OK;
 }
 
 dk_rc dk_change_seal(struct dk_core *core, struct dk_change *change, struct dk_err *err)
 {
-    struct dk_newest_seal newest;
+    struct dk_seal newest;
     struct dk_seal_row seal = {.at = dk_wall_us(core->world)};
     DK_TRY(dk_seal_newest(core, change->txn, &newest, err));
     memcpy(seal.prev, newest.hash, sizeof seal.prev);
@@ -220,19 +234,24 @@ dk_rc dk_audit_tenant(struct dk_core *core, struct dk_txn *txn, const struct dk_
     return DK_OK;
 }
 
+dk_rc dk_audit_update_tenant(struct dk_core *core, struct dk_txn *txn, struct dk_tenant_row *row,
+                             int64_t old_epoch, struct dk_err *err)
+{
+    bool changed = false;
+    DK_TRY(dk_registry_seal_tenant(core, row, err));
+    DK_TRY(txn->ops->tenant_update(txn->self, row, old_epoch, &changed, err));
+    return changed ? DK_OK
+                   : DK_FAIL(err, CONFLICT, "tenant %s was changed by another at the same time",
+                             row->tenant.s);
+}
+
 static dk_rc write_in(struct dk_core *core, struct dk_change *change,
                       const struct dk_tenant *tenant, struct dk_log_row *row, struct dk_err *err)
 {
     struct dk_tenant_row now;
-    bool changed = false;
     DK_TRY(dk_audit_tenant(core, change->txn, tenant, &now, err));
     DK_TRY(dk_audit_chain(core, &now, row, err));
-    DK_TRY(dk_registry_seal_tenant(core, &now, err));
-    DK_TRY(change->txn->ops->tenant_update(change->txn->self, &now, now.epoch, &changed, err));
-    if (!changed) {
-        return DK_FAIL(err, CONFLICT, "tenant %s was changed by another at the same time",
-                       tenant->s);
-    }
+    DK_TRY(dk_audit_update_tenant(core, change->txn, &now, now.epoch, err));
     DK_TRY(dk_audit_store(change, &now, row, err));
     DK_TRY(dk_change_seal(core, change, err));
     return dk_store_commit(change->txn, err);
@@ -465,7 +484,6 @@ static dk_rc adopt_tenant(struct dk_core *core, struct dk_change *change,
     struct adopt adopt = {.core = core, .tenant = tenant, .err = err};
     struct dk_log_query query = {
         .tenant = &tenant->tenant, .since = DK_TIME_NONE, .until = DK_TIME_NONE, .unchained = true};
-    bool changed = false;
     do {
         adopt.found = false;
         DK_TRY(txn->ops->log_walk(txn->self, &query, adopt_row, &adopt, err));
@@ -475,8 +493,7 @@ static dk_rc adopt_tenant(struct dk_core *core, struct dk_change *change,
         }
     } while (adopt.found);
     DK_TRY(dk_audit_digest(core, txn, &tenant->tenant, tenant->keys_digest, err));
-    DK_TRY(dk_registry_seal_tenant(core, tenant, err));
-    DK_TRY(txn->ops->tenant_update(txn->self, tenant, tenant->epoch, &changed, err));
+    DK_TRY(dk_audit_update_tenant(core, txn, tenant, tenant->epoch, err));
     return add_tenant_head(change, tenant, err);
 }
 

@@ -9,6 +9,7 @@
 #ifndef DK_KEYS_AUDIT_H
 #define DK_KEYS_AUDIT_H
 
+#include "keys/anchor.h"
 #include "keys/core.h"
 #include "keys/source.h"
 
@@ -76,6 +77,10 @@ DK_MUST_USE dk_rc dk_audit_tenant(struct dk_core *core, struct dk_txn *txn,
  */
 DK_MUST_USE dk_rc dk_audit_check_tenant(struct dk_core *core, struct dk_txn *txn,
                                         const struct dk_tenant_row *tenant, struct dk_err *err);
+/* Seals the tenant's row and stores it where its epoch is still `old_epoch`: else E_CONFLICT. */
+DK_MUST_USE dk_rc dk_audit_update_tenant(struct dk_core *core, struct dk_txn *txn,
+                                         struct dk_tenant_row *row, int64_t old_epoch,
+                                         struct dk_err *err);
 /* E_TAMPERED or E_ROLLBACK when the log, or this process, knows a tenant whose row is not there. */
 DK_MUST_USE dk_rc dk_audit_check_unknown(struct dk_core *core, struct dk_txn *txn,
                                          const struct dk_tenant *tenant, struct dk_err *err);
@@ -101,16 +106,12 @@ DK_MUST_USE dk_rc dk_audit_first_digest(const struct dk_core *core, const struct
 DK_MUST_USE dk_rc dk_seal_hash(const struct dk_core *core, const char *mac,
                                char out[static DK_HASH_TEXT], struct dk_err *err);
 
-/*
- * The newest seal, its MAC verified, and its hash; n = 0: there is none. E_TAMPERED: it was edited
- * or forged, and nothing is built upon it.
- */
-struct dk_newest_seal {
-    int64_t n;
-    char hash[DK_HASH_TEXT];
-};
-DK_MUST_USE dk_rc dk_seal_newest(struct dk_core *core, struct dk_txn *txn,
-                                 struct dk_newest_seal *out, struct dk_err *err);
+/* The seal of that number, its MAC verified. E_NOT_FOUND; E_TAMPERED: it was edited or forged. */
+DK_MUST_USE dk_rc dk_seal_read(struct dk_core *core, struct dk_txn *txn, int64_t n,
+                               struct dk_seal *out, struct dk_err *err);
+/* The newest one; n = 0: there is none. E_TAMPERED: nothing is built upon it. */
+DK_MUST_USE dk_rc dk_seal_newest(struct dk_core *core, struct dk_txn *txn, struct dk_seal *out,
+                                 struct dk_err *err);
 
 /*
  * After a migration: chains the rows that were there before, seals them, and writes the first seal

@@ -19,9 +19,9 @@ struct dk_audit {
     char node[DK_ACTOR_MAX + 1]; /* host/instance: the name of the chain */
     struct dk_epochs *epochs;
     /* Moved by one thread at a time: at open, under the manager's poll lock, at close. */
-    struct dk_anchor known; /* the newest seal seen; its pin is not used */
-    int64_t anchored;       /* as far as the anchor file is known to be */
-    atomic_bool back;       /* the registry is older than it was */
+    struct dk_seal known; /* the newest seal seen */
+    int64_t anchored;     /* as far as the anchor file is known to be */
+    atomic_bool back;     /* the registry is older than it was */
 };
 
 /* A new name and an empty head: the old chain ends where the registry that had it went. */

@@ -5,6 +5,7 @@
 #include "keys/anchor.h"
 #include "keys/audit_state.h"
 #include "keys/epochs.h"
+#include "keys/inspect.h"
 #include "keys/registry.h"
 
 #define PAGE 128
@@ -12,42 +13,20 @@
 /* ---- is the store as far as it was? -----------------------------------------------------------
  */
 
-struct find_seal {
-    struct dk_core *core;
-    int64_t n;
-    char hash[DK_HASH_TEXT];
-    bool found;
-    dk_rc rc;
-    struct dk_err *err;
-};
-
-static bool find_seal(void *arg, const struct dk_seal_row *row)
-{
-    struct find_seal *find = arg;
-    struct dk_err forged;
-    dk_err_clear(&forged);
-    find->found = row->n == find->n && dk_registry_verify_seal(find->core, row, &forged) == DK_OK;
-    find->rc = dk_seal_hash(find->core, row->mac, find->hash, find->err);
-    return false;
-}
-
-/* Whether the store holds seal `n` with that hash. */
-static dk_rc holds(struct dk_core *core, struct dk_txn *txn, int64_t n, const char *hash, bool *out,
+/* Whether the store holds that very seal. That it cannot be read for want of memory is no answer.
+ */
+static dk_rc holds(struct dk_core *core, struct dk_txn *txn, const struct dk_seal *seal, bool *out,
                    struct dk_err *err)
 {
-    struct find_seal find = {.core = core, .n = n, .err = err};
-    DK_TRY(txn->ops->seal_walk(txn->self, n, find_seal, &find, err));
-    DK_TRY(find.rc);
-    *out = find.found && strcmp(find.hash, hash) == 0;
-    return DK_OK;
-}
-
-static dk_rc remember_newest(struct dk_core *core, struct dk_txn *txn, struct dk_err *err)
-{
-    struct dk_newest_seal newest;
-    DK_TRY(dk_seal_newest(core, txn, &newest, err));
-    core->audit->known.n = newest.n;
-    memcpy(core->audit->known.hash, newest.hash, sizeof newest.hash);
+    struct dk_seal there;
+    struct dk_err cause;
+    dk_err_clear(&cause);
+    dk_rc rc = dk_seal_read(core, txn, seal->n, &there, &cause);
+    if (rc != DK_OK && rc != DK_E_NOT_FOUND && rc != DK_E_TAMPERED) {
+        *err = cause;
+        return rc;
+    }
+    *out = rc == DK_OK && strcmp(there.hash, seal->hash) == 0;
     return DK_OK;
 }
 
@@ -66,7 +45,7 @@ static dk_rc went_back(struct dk_core *core, int64_t n, struct dk_err *err)
 static dk_rc read_anchor(struct dk_core *core, struct dk_anchor *anchor, struct dk_err *err)
 {
     DK_TRY(dk_anchor_read(&core->suite, core->anchor_path, anchor, err));
-    if (anchor->n > 0 && strcmp(anchor->pin, core->registry.pin) != 0) {
+    if (anchor->seal.n > 0 && strcmp(anchor->pin, core->registry.pin) != 0) {
         return DK_FAIL(err, TAMPERED,
                        "the registry key is not the one of the anchor file %s: another registry, "
                        "or a forged one",
@@ -82,19 +61,19 @@ static dk_rc start_in(struct dk_core *core, struct dk_txn *txn, const struct dk_
     bool there = true;
     struct dk_err forged;
     dk_err_clear(&forged);
-    dk_rc rc = remember_newest(core, txn, &forged);
+    dk_rc rc = dk_seal_newest(core, txn, &core->audit->known, &forged);
     if (rc == DK_E_TAMPERED) {
-        return went_back(core, anchor->n, err);
+        return went_back(core, anchor->seal.n, err);
     }
     if (rc != DK_OK) {
         *err = forged;
         return rc;
     }
-    if (anchor->n > 0) {
-        DK_TRY(holds(core, txn, anchor->n, anchor->hash, &there, err));
+    if (anchor->seal.n > 0) {
+        DK_TRY(holds(core, txn, &anchor->seal, &there, err));
     }
     if (!there) {
-        return went_back(core, anchor->n, err);
+        return went_back(core, anchor->seal.n, err);
     }
     if (core->audit->known.n == 0) {
         return DK_FAIL(err, CONFIG, "the registry has no seal yet: run `dekhand init`");
@@ -110,25 +89,22 @@ dk_rc dk_audit_start(struct dk_core *core, struct dk_err *err)
     DK_TRY(dk_store_begin(&core->store, DK_TXN_READ, &txn, err));
     dk_rc rc = start_in(core, &txn, &anchor, err);
     dk_store_rollback(&txn);
-    core->audit->anchored = anchor.n;
+    core->audit->anchored = anchor.seal.n;
     return rc;
 }
 
 dk_rc dk_audit_before_adopt(struct dk_core *core, struct dk_err *err)
 {
     struct dk_anchor anchor;
-    struct dk_txn txn;
-    struct dk_seal_row newest;
+    int64_t newest = 0;
     DK_TRY(read_anchor(core, &anchor, err));
-    DK_TRY(dk_store_begin(&core->store, DK_TXN_READ, &txn, err));
-    dk_rc rc = txn.ops->seal_newest(txn.self, &newest, err);
-    dk_store_rollback(&txn);
-    if (rc == DK_OK && newest.n == 0 && anchor.n > 0) {
-        rc = DK_FAIL(err, ROLLBACK,
-                     "the registry has no seal, and the anchor file %s knows seal %lld of it",
-                     core->anchor_path, (long long)anchor.n);
+    DK_TRY(dk_inspect_newest_seal(core, &newest, err));
+    if (newest == 0 && anchor.seal.n > 0) {
+        return DK_FAIL(err, ROLLBACK,
+                       "the registry has no seal, and the anchor file %s knows seal %lld of it",
+                       core->anchor_path, (long long)anchor.seal.n);
     }
-    return rc;
+    return DK_OK;
 }
 
 /* The seal that was known is gone: an operator accepted it (the anchor says so), or not. */
@@ -137,15 +113,15 @@ static dk_rc look_again(struct dk_core *core, struct dk_txn *txn, struct dk_err 
     struct dk_anchor anchor;
     bool there = false;
     DK_TRY(read_anchor(core, &anchor, err));
-    if (anchor.n > 0) {
-        DK_TRY(holds(core, txn, anchor.n, anchor.hash, &there, err));
+    if (anchor.seal.n > 0) {
+        DK_TRY(holds(core, txn, &anchor.seal, &there, err));
     }
     if (!there) {
         return went_back(core, core->audit->known.n, err);
     }
-    DK_TRY(remember_newest(core, txn, err));
+    DK_TRY(dk_seal_newest(core, txn, &core->audit->known, err));
     dk_epochs_forget(core->audit->epochs);
-    core->audit->anchored = anchor.n;
+    core->audit->anchored = anchor.seal.n;
     DK_TRY(dk_audit_new_chain(core, err));
     if (atomic_exchange(&core->audit->back, false)) {
         DK_LOG(&core->log, WARN, "registry_accepted",
@@ -159,11 +135,11 @@ dk_rc dk_audit_look(struct dk_core *core, struct dk_txn *txn, bool *back, struct
     struct dk_audit *audit = core->audit;
     bool there = false;
     if (!atomic_load(&audit->back)) {
-        DK_TRY(holds(core, txn, audit->known.n, audit->known.hash, &there, err));
+        DK_TRY(holds(core, txn, &audit->known, &there, err));
     }
     if (there) {
         *back = false;
-        return remember_newest(core, txn, err);
+        return dk_seal_newest(core, txn, &audit->known, err);
     }
     *back = true;
     return look_again(core, txn, err);
@@ -180,10 +156,10 @@ dk_rc dk_audit_check(const struct dk_core *core, struct dk_err *err)
 static dk_rc write_anchor(struct dk_core *core, bool back, struct dk_err *err)
 {
     struct dk_audit *audit = core->audit;
-    struct dk_anchor anchor = audit->known;
+    struct dk_anchor anchor = {.seal = audit->known};
     memcpy(anchor.pin, core->registry.pin, sizeof anchor.pin);
     DK_TRY(dk_anchor_write(&core->suite, core->anchor_path, &anchor, back, err));
-    audit->anchored = anchor.n;
+    audit->anchored = anchor.seal.n;
     return DK_OK;
 }
 
@@ -209,7 +185,6 @@ static dk_rc accept_tenant(struct dk_core *core, struct dk_change *change,
 {
     struct dk_log_row log;
     char digest[DK_MAC_TEXT];
-    bool changed = false;
     int64_t old_epoch = row->epoch;
     DK_TRY(dk_registry_verify_tenant(core, row, err));
     DK_TRY(dk_audit_digest(core, change->txn, &row->tenant, digest, err));
@@ -220,8 +195,7 @@ static dk_rc accept_tenant(struct dk_core *core, struct dk_change *change,
     row->epoch++;
     DK_TRY(dk_audit_row(core, row->tenant.s, "accept-restore", &log, err));
     DK_TRY(dk_audit_chain(core, row, &log, err));
-    DK_TRY(dk_registry_seal_tenant(core, row, err));
-    DK_TRY(change->txn->ops->tenant_update(change->txn->self, row, old_epoch, &changed, err));
+    DK_TRY(dk_audit_update_tenant(core, change->txn, row, old_epoch, err));
     ++*accepted;
     return dk_audit_store(change, row, &log, err);
 }
@@ -282,7 +256,7 @@ static dk_rc look_and_anchor(struct dk_core *core, struct dk_err *err)
 {
     struct dk_txn txn;
     DK_TRY(dk_store_begin(&core->store, DK_TXN_READ, &txn, err));
-    dk_rc rc = remember_newest(core, &txn, err);
+    dk_rc rc = dk_seal_newest(core, &txn, &core->audit->known, err);
     dk_store_rollback(&txn);
     return rc == DK_OK ? write_anchor(core, true, err) : rc;
 }

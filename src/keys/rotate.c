@@ -67,7 +67,6 @@ static dk_rc close_change(struct dk_core *core, struct dk_change *change, struct
     struct dk_txn *txn = change->txn;
     struct dk_tenant_row row = work->tenant;
     struct dk_log_row log;
-    bool changed = false;
     row.epoch++;
     row.next_version = to != 0 ? (int64_t)to + 1 : row.next_version;
     DK_TRY(dk_audit_row(core, row.tenant.s, operation, &log, err));
@@ -76,12 +75,7 @@ static dk_rc close_change(struct dk_core *core, struct dk_change *change, struct
     log.detail = to != 0 ? work->fresh.wrap.kms_key_id : "";
     DK_TRY(dk_audit_digest(core, txn, &row.tenant, row.keys_digest, err));
     DK_TRY(dk_audit_chain(core, &row, &log, err));
-    DK_TRY(dk_registry_seal_tenant(core, &row, err));
-    DK_TRY(txn->ops->tenant_update(txn->self, &row, work->tenant.epoch, &changed, err));
-    if (!changed) {
-        return DK_FAIL(err, CONFLICT, "tenant %s was changed by another at the same time",
-                       row.tenant.s);
-    }
+    DK_TRY(dk_audit_update_tenant(core, txn, &row, work->tenant.epoch, err));
     dk_trace(core->world, "rotate.tenant_updated");
     DK_TRY(dk_audit_store(change, &row, &log, err));
     dk_trace(core->world, "rotate.log_written");

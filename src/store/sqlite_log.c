@@ -111,11 +111,7 @@ dk_rc dk_sqlite_log_walk(void *self, const struct dk_log_query *query,
             break;
         }
     }
-    dk_rc rc = code == SQLITE_ROW || code == SQLITE_DONE
-                   ? DK_OK
-                   : dk_sqlite_fail(txn->db, code, "reading the log", err);
-    sqlite3_reset(stmt);
-    return rc;
+    return dk_sql_end_walk(txn, stmt, code, "reading the log", err);
 }
 
 /* ---- seals ---------------------------------------------------------------------------------- */
@@ -175,9 +171,5 @@ dk_rc dk_sqlite_seal_walk(void *self, int64_t from,
             break;
         }
     }
-    dk_rc rc = code == SQLITE_ROW || code == SQLITE_DONE
-                   ? DK_OK
-                   : dk_sqlite_fail(txn->db, code, "reading the seals", err);
-    sqlite3_reset(stmt);
-    return rc;
+    return dk_sql_end_walk(txn, stmt, code, "reading the seals", err);
 }

@@ -349,10 +349,7 @@ dk_rc dk_sqlite_key_list(void *self, const struct dk_tenant *tenant, enum dk_key
             return dk_sql_finish_one(txn, stmt, false, "encryption_keys", err);
         }
     }
-    dk_rc rc = code == SQLITE_ROW || code == SQLITE_DONE
-                   ? DK_OK
-                   : dk_sqlite_fail(txn->db, code, "listing keys", err);
-    sqlite3_reset(stmt);
+    dk_rc rc = dk_sql_end_walk(txn, stmt, code, "listing keys", err);
     *count = rc == DK_OK ? n : 0;
     return rc;
 }
@@ -394,11 +391,7 @@ dk_rc dk_sqlite_key_macs(void *self, const struct dk_tenant *tenant,
             break;
         }
     }
-    dk_rc rc = code == SQLITE_ROW || code == SQLITE_DONE
-                   ? DK_OK
-                   : dk_sqlite_fail(txn->db, code, "reading the MACs of a tenant's keys", err);
-    sqlite3_reset(stmt);
-    return rc;
+    return dk_sql_end_walk(txn, stmt, code, "reading the MACs of a tenant's keys", err);
 }
 
 dk_rc dk_sqlite_tenant_list(void *self, const char *after, size_t limit, struct dk_tenant_row *out,
@@ -415,10 +408,7 @@ dk_rc dk_sqlite_tenant_list(void *self, const char *after, size_t limit, struct 
             return dk_sql_finish_one(txn, stmt, false, "tenants", err);
         }
     }
-    dk_rc rc = code == SQLITE_ROW || code == SQLITE_DONE
-                   ? DK_OK
-                   : dk_sqlite_fail(txn->db, code, "listing tenants", err);
-    sqlite3_reset(stmt);
+    dk_rc rc = dk_sql_end_walk(txn, stmt, code, "listing tenants", err);
     *count = rc == DK_OK ? n : 0;
     return rc;
 }

@@ -158,6 +158,15 @@ dk_rc dk_sql_finish_one(struct dk_sqlite_txn *txn, sqlite3_stmt *stmt, bool ok, 
     return DK_FAIL(err, TAMPERED, "a row of %s holds what dekhand does not write", table);
 }
 
+dk_rc dk_sql_end_walk(struct dk_sqlite_txn *txn, sqlite3_stmt *stmt, int code, const char *what,
+                      struct dk_err *err)
+{
+    dk_rc rc = code == SQLITE_ROW || code == SQLITE_DONE ? DK_OK
+                                                         : dk_sqlite_fail(txn->db, code, what, err);
+    sqlite3_reset(stmt);
+    return rc;
+}
+
 /* The one row of a bound statement, given to `read`. E_NOT_FOUND: none. */
 dk_rc dk_sql_read_one(struct dk_sqlite_txn *txn, sqlite3_stmt *stmt, int bound,
                       bool (*read)(sqlite3_stmt *stmt, void *to), void *to, const char *table,

@@ -27,6 +27,9 @@ DK_MUST_USE dk_rc dk_sql_step_one(struct dk_sqlite_txn *txn, sqlite3_stmt *stmt,
 /* Resets, and turns a reader's answer into a result. */
 DK_MUST_USE dk_rc dk_sql_finish_one(struct dk_sqlite_txn *txn, sqlite3_stmt *stmt, bool ok,
                                     const char *table, struct dk_err *err);
+/* After the last row that was wanted: resets; `code` is the last step's. */
+DK_MUST_USE dk_rc dk_sql_end_walk(struct dk_sqlite_txn *txn, sqlite3_stmt *stmt, int code,
+                                  const char *what, struct dk_err *err);
 /* The one row of a bound statement, given to `read`. */
 DK_MUST_USE dk_rc dk_sql_read_one(struct dk_sqlite_txn *txn, sqlite3_stmt *stmt, int bound,
                                   bool (*read)(sqlite3_stmt *stmt, void *to), void *to,

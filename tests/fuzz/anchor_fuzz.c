@@ -21,7 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         abort();
     }
     if (dk_anchor_parse(&suite, (const char *)data, size, &anchor) &&
-        (anchor.n < 1 || !is_hex(anchor.pin) || !is_hex(anchor.hash))) {
+        (anchor.seal.n < 1 || !is_hex(anchor.pin) || !is_hex(anchor.seal.hash))) {
         abort();
     }
     return 0;

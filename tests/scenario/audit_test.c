@@ -342,6 +342,41 @@ static void I26_a_batch_of_unwraps_is_one_row(void **state)
     dk_place_free(&place);
 }
 
+/* The seal of a large batch needs memory to be verified: none of it is no sign of an old copy. */
+static void F01_I04_a_poll_without_memory_is_no_rollback(void **state)
+{
+    (void)state;
+    enum { ITEMS = 100 };
+    struct dk_place place;
+    struct dk_test_value value;
+    static uint8_t out[ITEMS][128];
+    static char names[ITEMS][32];
+    struct dekhand_item items[ITEMS];
+    dk_place_new(&place, false);
+    for (int i = 0; i < ITEMS; i++) {
+        snprintf(names[i], sizeof names[i], "tenant-%u", (unsigned)i % 100);
+        items[i] = (struct dekhand_item){
+            .tenant = names[i], .in = "x", .in_size = 1, .out = out[i], .capacity = 128};
+    }
+    struct dekhand *d = dk_place_open(&place);
+    ASSERT_CODE(dekhand_encrypt_batch(d, items, ITEMS, NULL), OK);
+    assert_int_equal(dk_place_sql(&place, "DROP TRIGGER seals_stay; "
+                                          "DELETE FROM seals WHERE heads LIKE 'process%'"),
+                     0); /* the newest is the large one */
+    place.w.mono_ms += place.limits.poll_ms;
+    ASSERT_CODE(dekhand_tick(d, NULL), OK);
+    for (unsigned n = 1; n <= 12; n++) {
+        place.w.mono_ms += place.limits.poll_ms;
+        atomic_store(&place.w.allocs, 0);
+        place.w.fail_alloc_all = n;
+        (void)dekhand_tick(d, NULL);
+        place.w.fail_alloc_all = 0;
+        ASSERT_CODE(dk_test_encrypt(d, "tenant-7", "x", &value), OK);
+    }
+    dk_place_close(d);
+    dk_place_free(&place);
+}
+
 /* No key serves whose unwrap could not be written down. */
 static void I26_an_unwrap_that_cannot_be_written_serves_nobody(void **state)
 {
@@ -380,6 +415,7 @@ int main(void)
         cmocka_unit_test(I26_the_chain_of_many_threads_is_whole),
         cmocka_unit_test(I26_children_of_a_fork_have_chains_of_their_own),
         cmocka_unit_test(I26_a_batch_of_unwraps_is_one_row),
+        cmocka_unit_test(F01_I04_a_poll_without_memory_is_no_rollback),
         cmocka_unit_test(I26_an_unwrap_that_cannot_be_written_serves_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

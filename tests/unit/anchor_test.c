@@ -45,9 +45,9 @@ static int tear_down(void **state)
 
 static struct dk_anchor anchor_of(int64_t n)
 {
-    struct dk_anchor anchor = {.n = n};
+    struct dk_anchor anchor = {.seal = {.n = n}};
     memset(anchor.pin, 'a', 64);
-    snprintf(anchor.hash, sizeof anchor.hash, "%064llx", (unsigned long long)n);
+    snprintf(anchor.seal.hash, sizeof anchor.seal.hash, "%064llx", (unsigned long long)n);
     return anchor;
 }
 
@@ -55,7 +55,7 @@ static int64_t number_there(void)
 {
     struct dk_anchor there;
     DK_TEST_OK(err, dk_anchor_read(&suite, path, &there, &err));
-    return there.n;
+    return there.seal.n;
 }
 
 static size_t read_file(const char *name, char *text, size_t cap)
@@ -76,7 +76,7 @@ static void R9_golden_anchor_opens_and_is_written_again(void **state)
     size_t n = fread(golden, 1, sizeof golden, file);
     fclose(file);
     assert_true(dk_anchor_parse(&suite, golden, n, &anchor));
-    assert_int_equal(anchor.n, 42);
+    assert_int_equal(anchor.seal.n, 42);
     DK_TEST_OK(err, dk_anchor_write(&suite, path, &anchor, false, &err));
     assert_int_equal(read_file(path, again, sizeof again), n);
     assert_memory_equal(golden, again, n);
