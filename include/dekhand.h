@@ -62,6 +62,7 @@ enum dekhand_code {
     DEKHAND_E_CLOCK = 29,
     DEKHAND_E_INTERNAL = 30,
     DEKHAND_E_ROLLBACK = 31,
+    DEKHAND_E_DENIED = 32,
 };
 
 /* A record of the caller's, filled on failure. The texts never hold a key or a plaintext. */
@@ -117,6 +118,39 @@ DEKHAND_API int dekhand_close(struct dekhand *d, struct dekhand_error *error);
  * to; without it, the call that finds the look-out overdue (KMS_POLL_SECONDS) does it.
  */
 DEKHAND_API int dekhand_tick(struct dekhand *d, struct dekhand_error *error);
+
+/* ---- actors ---------------------------------------------------------------------------------- */
+
+/*
+ * On whose behalf a call is made. dekhand_open() gives a handle for who links the library: it may
+ * do all that a service and a super admin may. docs/SECURITY.md has the table; what it does not
+ * allow ends with E_DENIED and does nothing.
+ */
+enum dekhand_role {
+    DEKHAND_ROLE_NONE, /* may do nothing */
+    DEKHAND_ROLE_SUPER_ADMIN,
+    DEKHAND_ROLE_ORG_OWNER, /* sees the keys of its own tenant */
+    DEKHAND_ROLE_AGENT,     /* may do nothing */
+    DEKHAND_ROLE_SERVICE,
+    DEKHAND_ROLE_CRON,
+    DEKHAND_ROLE_HEALTH /* sees the health, nothing else */
+};
+
+struct dekhand_actor {
+    size_t size; /* sizeof(struct dekhand_actor) */
+    enum dekhand_role role;
+    const char *tenant; /* of DEKHAND_ROLE_ORG_OWNER; NULL for all others */
+    const char *name;   /* performed_by in the log: 1 to 127 bytes, no control characters */
+};
+
+/*
+ * A second handle to the same instance, for that actor: every call through it is checked. `d` must
+ * be one that dekhand_open() gave (E_DENIED otherwise). Cheap; may be shared by threads. The result
+ * is the caller's: dekhand_close(), before that of `d`. A first key that a value makes is written
+ * down under the name that opened the instance.
+ */
+DEKHAND_API int dekhand_act_as(struct dekhand *d, const struct dekhand_actor *actor,
+                               struct dekhand **out, struct dekhand_error *error);
 
 /* ---- values ---------------------------------------------------------------------------------- */
 

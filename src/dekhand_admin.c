@@ -1,4 +1,4 @@
-/* The operator's door: init, export, history, statistics. */
+/* The operator's door: init and the registry. */
 #include "dekhand_admin.h"
 
 #include <stdio.h>
@@ -8,7 +8,6 @@
 #include "keys/audit.h"
 #include "keys/inspect.h"
 #include "keys/registry.h"
-#include "keys/verify.h"
 #include "provider/local.h"
 
 /* ---- init ----------------------------------------------------------------------------------- */
@@ -21,7 +20,7 @@ static bool found_key(void *arg, const struct dk_key_row *row, dk_rc rc)
 }
 
 /* DESIGN 4: never a new master key where a registry key, a key row or a pin exists. */
-static dk_rc make_master_key(struct dekhand *d, bool *made, struct dk_err *err)
+static dk_rc make_master_key(struct dk_instance *d, bool *made, struct dk_err *err)
 {
     struct dk_registry_row row;
     char missing[DK_KMS_KEY_ID_TEXT] = "";
@@ -68,7 +67,8 @@ static dk_rc make_master_key(struct dekhand *d, bool *made, struct dk_err *err)
     return rc == DK_OK ? rc : dk_err_set(err, rc, exists.file, exists.line, "%s", exists.text);
 }
 
-static dk_rc make_registry(struct dekhand *d, struct dekhand_init_result *out, struct dk_err *err)
+static dk_rc make_registry(struct dk_instance *d, struct dekhand_init_result *out,
+                           struct dk_err *err)
 {
     struct dk_provider_info info;
     DK_TRY(dk_registry_create_key(&d->core, &out->made_registry, err));
@@ -85,7 +85,7 @@ static dk_rc make_registry(struct dekhand *d, struct dekhand_init_result *out, s
     return DK_OK;
 }
 
-static dk_rc init_all(struct dekhand *d, const struct dekhand_config *config,
+static dk_rc init_all(struct dk_instance *d, const struct dekhand_config *config,
                       const struct dk_parts *parts, struct dk_settings *settings,
                       struct dekhand_init_result *out, struct dk_err *err)
 {
@@ -113,7 +113,7 @@ int dk_door_init(const struct dekhand_config *config, const struct dk_parts *par
     dk_err_clear(&err);
     config = config != NULL ? config : &plain;
     const struct dk_mem *mem = parts->world != NULL ? &parts->world->mem : &dk_mem_default;
-    struct dekhand *d = dk_mem_zalloc(mem, sizeof *d);
+    struct dk_instance *d = dk_mem_zalloc(mem, sizeof *d);
     if (d == NULL) {
         return dk_door_leave(DK_FAIL(&err, NOMEM, "no memory to open"), &err, error);
     }
@@ -136,87 +136,9 @@ int dekhand_init(const struct dekhand_config *config, struct dekhand_init_result
     return dk_door_init(config, &real, out, error);
 }
 
-/* ---- export --------------------------------------------------------------------------------- */
-
-static dk_rc export_key(struct dekhand *d, const char *tenant, uint32_t version, bool allow,
-                        uint8_t *out, struct dk_err *err)
-{
-    struct dk_key_name name = {.version = version};
-    struct dk_secret key = {0};
-    if (!allow) {
-        return DK_FAIL(err, USAGE,
-                       "a key leaves only when it is asked for by name: "
-                       "--allow-key-export, or allow = true");
-    }
-    if (out == NULL || tenant == NULL || version == 0 || version > DK_FIELD_VERSION_MAX) {
-        return DK_FAIL(err, USAGE, "a tenant and a version from 1 on are needed");
-    }
-    DK_TRY(dk_tenant_parse(dk_view_str(tenant), &name.tenant, err));
-    DK_TRY(dk_inspect_export(&d->core, &name, &key, err));
-    memcpy(out, dk_secret_expose_for_crypto(&key), DEKHAND_DATA_KEY);
-    dk_secret_free(d->core.arena, &key);
-    return DK_OK;
-}
-
-int dekhand_key_export(struct dekhand *d, const char *tenant, uint32_t version, bool allow,
-                       uint8_t out[DEKHAND_DATA_KEY], struct dekhand_error *error)
-{
-    struct dk_err err;
-    dk_err_clear(&err);
-    dk_rc rc = dk_door_enter(d, &err);
-    if (rc == DK_OK) {
-        rc = export_key(d, tenant, version, allow, out, &err);
-    }
-    return dk_door_leave(rc, &err, error);
-}
-
-/* ---- history and statistics ------------------------------------------------------------------ */
-
-#define HISTORY_MAX 1000
-
-struct history_call {
-    bool (*each)(void *arg, const struct dekhand_history *entry);
-    void *arg;
-};
-
-static bool tell_history(void *arg, const struct dk_log_row *row)
-{
-    const struct history_call *call = arg;
-    struct dekhand_history entry = {row->tenant,       row->operation,    row->from_version,
-                                    row->to_version,   row->success,      row->error_message,
-                                    row->performed_at, row->performed_by, row->node};
-    return call->each(call->arg, &entry);
-}
-
-int dekhand_history(struct dekhand *d, const char *tenant, size_t limit,
-                    bool (*each)(void *arg, const struct dekhand_history *entry), void *arg,
-                    struct dekhand_error *error)
-{
-    struct dk_err err;
-    struct dk_tenant parsed;
-    struct history_call call = {each, arg};
-    dk_err_clear(&err);
-    dk_rc rc = dk_door_enter(d, &err);
-    if (rc == DK_OK && each == NULL) {
-        rc = DK_FAIL(&err, USAGE, "nobody is there to be told the history");
-    }
-    if (rc == DK_OK && tenant != NULL) {
-        rc = dk_tenant_parse(dk_view_str(tenant), &parsed, &err);
-    }
-    if (rc == DK_OK) {
-        struct dk_log_query query = {.tenant = tenant != NULL ? &parsed : NULL,
-                                     .since = DK_TIME_NONE,
-                                     .until = DK_TIME_NONE,
-                                     .newest_first = true};
-        rc = dk_inspect_log(&d->core, &query, true, limit < HISTORY_MAX ? limit : HISTORY_MAX,
-                            tell_history, &call, &err);
-    }
-    return dk_door_leave(rc, &err, error);
-}
-
 /* ---- registry -------------------------------------------------------------------------------- */
 
-static dk_rc read_info(struct dekhand *d, struct dekhand_registry_info *out, struct dk_err *err)
+static dk_rc read_info(struct dk_instance *d, struct dekhand_registry_info *out, struct dk_err *err)
 {
     struct dk_registry_row row;
     struct dk_anchor anchor;
@@ -248,9 +170,9 @@ int dekhand_registry(struct dekhand *d, struct dekhand_registry_info *out,
 {
     struct dk_err err;
     dk_err_clear(&err);
-    dk_rc rc = dk_door_enter(d, &err);
+    dk_rc rc = dk_door_enter(d, DK_MAY_ADMINISTER, NULL, &err);
     if (rc == DK_OK) {
-        rc = read_info(d, out, &err);
+        rc = read_info(d->in, out, &err);
     }
     return dk_door_leave(rc, &err, error);
 }
@@ -261,148 +183,12 @@ int dekhand_registry_accept_restore(struct dekhand *d, const char *confirm, int6
     struct dk_err err;
     int64_t accepted = 0;
     dk_err_clear(&err);
-    dk_rc rc = dk_door_enter(d, &err);
+    dk_rc rc = dk_door_enter(d, DK_MAY_ADMINISTER, NULL, &err);
     if (rc == DK_OK) {
-        rc = dk_manager_accept(d->manager, confirm, &accepted, &err);
+        rc = dk_manager_accept(d->in->manager, confirm, d->actor.name, &accepted, &err);
     }
     if (rc == DK_OK && tenants != NULL) {
         *tenants = accepted;
-    }
-    return dk_door_leave(rc, &err, error);
-}
-
-/* ---- audit ----------------------------------------------------------------------------------- */
-
-struct audit_call {
-    const struct dekhand_audit_query *query;
-    size_t told;
-    bool (*each)(void *arg, const struct dekhand_audit_entry *entry);
-    void *arg;
-};
-
-static bool tell_entry(void *arg, const struct dk_log_row *row)
-{
-    struct audit_call *call = arg;
-    const char *wanted = call->query->operation;
-    if (wanted != NULL && strcmp(wanted, row->operation) != 0) {
-        return true;
-    }
-    struct dekhand_audit_entry entry = {.seq = row->seq,
-                                        .id = row->id,
-                                        .tenant = row->tenant,
-                                        .operation = row->operation,
-                                        .from_version = row->from_version,
-                                        .to_version = row->to_version,
-                                        .success = row->success,
-                                        .error_message = row->error_message,
-                                        .performed_at = row->performed_at,
-                                        .performed_by = row->performed_by,
-                                        .node = row->node,
-                                        .detail = row->detail,
-                                        .prev = row->prev,
-                                        .mac = row->mac};
-    return call->each(call->arg, &entry) && ++call->told != call->query->limit;
-}
-
-static dk_rc list_audit(struct dekhand *d, struct audit_call *call, struct dk_err *err)
-{
-    const struct dekhand_audit_query *query = call->query;
-    struct dk_tenant tenant;
-    if (query == NULL || query->size != sizeof *query || call->each == NULL) {
-        return DK_FAIL(err, USAGE, "a query with its size, and somebody to tell, are needed");
-    }
-    if (query->tenant != NULL) {
-        DK_TRY(dk_tenant_parse(dk_view_str(query->tenant), &tenant, err));
-    }
-    struct dk_log_query log = {.tenant = query->tenant != NULL ? &tenant : NULL,
-                               .since = query->since != 0 ? query->since : DK_TIME_NONE,
-                               .until = query->until != 0 ? query->until : DK_TIME_NONE,
-                               .newest_first = !query->oldest_first};
-    return dk_inspect_log(&d->core, &log, false, SIZE_MAX, tell_entry, call, err);
-}
-
-int dekhand_audit_list(struct dekhand *d, const struct dekhand_audit_query *query,
-                       bool (*each)(void *arg, const struct dekhand_audit_entry *entry), void *arg,
-                       struct dekhand_error *error)
-{
-    struct dk_err err;
-    struct audit_call call = {query, 0, each, arg};
-    dk_err_clear(&err);
-    dk_rc rc = dk_door_enter(d, &err);
-    if (rc == DK_OK) {
-        rc = list_audit(d, &call, &err);
-    }
-    return dk_door_leave(rc, &err, error);
-}
-
-struct verify_call {
-    void (*each)(void *arg, const struct dekhand_finding *finding);
-    void *arg;
-};
-
-static void tell_finding(void *arg, const struct dk_finding *found)
-{
-    const struct verify_call *call = arg;
-    struct dekhand_finding finding = {found->table, found->tenant, found->row, found->text};
-    if (call->each != NULL) {
-        call->each(call->arg, &finding);
-    }
-}
-
-int dekhand_audit_verify(struct dekhand *d,
-                         void (*each)(void *arg, const struct dekhand_finding *finding), void *arg,
-                         struct dekhand_audit_result *out, struct dekhand_error *error)
-{
-    struct dk_err err;
-    struct dk_verify_result result;
-    struct verify_call call = {each, arg};
-    dk_err_clear(&err);
-    dk_rc rc = dk_door_enter(d, &err);
-    if (rc == DK_OK && (out == NULL || out->size != sizeof *out)) {
-        rc = DK_FAIL(&err, USAGE, "dekhand_audit_result.size is not %zu", sizeof *out);
-    }
-    if (rc == DK_OK) {
-        rc = dk_verify(&d->core, tell_finding, &call, &result, &err);
-    }
-    if (rc == DK_OK) {
-        *out = (struct dekhand_audit_result){.size = sizeof *out,
-                                             .log_rows = result.log_rows,
-                                             .seals = result.seals,
-                                             .tenants = result.tenants,
-                                             .keys = result.keys,
-                                             .findings = result.findings};
-    }
-    return dk_door_leave(rc, &err, error);
-}
-
-static dk_rc read_stats(struct dekhand *d, struct dekhand_stats *out, struct dk_err *err)
-{
-    struct dk_key_counts counts;
-    if (out == NULL || out->size != sizeof *out) {
-        return DK_FAIL(err, USAGE, "dekhand_stats.size is not %zu", sizeof *out);
-    }
-    DK_TRY(dk_inspect_counts(&d->core, &counts, err));
-    struct dk_manager_stats memory = dk_manager_stats(d->manager);
-    *out = (struct dekhand_stats){.size = sizeof *out,
-                                  .total_keys = counts.total,
-                                  .active_keys = counts.active,
-                                  .expired_keys = counts.expired,
-                                  .near_expiry_keys = counts.near_expiry,
-                                  .calls = memory.calls,
-                                  .misses = memory.misses,
-                                  .failures = memory.failures,
-                                  .evictions = memory.evictions,
-                                  .cached_keys = memory.cached_keys};
-    return DK_OK;
-}
-
-int dekhand_stats(struct dekhand *d, struct dekhand_stats *out, struct dekhand_error *error)
-{
-    struct dk_err err;
-    dk_err_clear(&err);
-    dk_rc rc = dk_door_enter(d, &err);
-    if (rc == DK_OK) {
-        rc = read_stats(d, out, &err);
     }
     return dk_door_leave(rc, &err, error);
 }

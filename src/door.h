@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/options.h"
 #include "dekhand_admin.h"
+#include "keys/access.h"
 #include "keys/manager.h"
 
 /* What tests hand in; zero = the real ones. */
@@ -27,7 +28,7 @@ struct dk_places {
     char anchor[DK_PATH_MAX];
 };
 
-struct dekhand {
+struct dk_instance {
     struct dk_core core;
     const _Atomic uint32_t *alive; /* of the arena: 0 in a child that has not recovered */
     struct dk_world world;
@@ -40,6 +41,13 @@ struct dekhand {
     atomic_int recovering; /* the pid of a child whose thread opens everything again; 0 = none */
 };
 
+/* What the application holds: an instance, and on whose behalf it is used. */
+struct dekhand {
+    struct dk_instance *in;
+    struct dk_actor actor;
+    bool lent; /* made by dekhand_act_as: the instance is another handle's */
+};
+
 /* dekhand_open() and dekhand_init() with parts. */
 int dk_door_open(const struct dekhand_config *config, const struct dk_parts *parts,
                  struct dekhand **out, struct dekhand_error *error);
@@ -47,24 +55,30 @@ int dk_door_init(const struct dekhand_config *config, const struct dk_parts *par
                  struct dekhand_init_result *out, struct dekhand_error *error);
 
 /* wire.c: settings to a core with provider and store, registry not yet opened. */
-void dk_wire_log(struct dekhand *d, const struct dekhand_config *config);
+void dk_wire_log(struct dk_instance *d, const struct dekhand_config *config);
 DK_MUST_USE dk_rc dk_wire_settings(const struct dekhand_config *config, struct dk_settings *out,
                                    struct dk_log *log, struct dk_err *err);
 DK_MUST_USE dk_rc dk_wire_places(const struct dk_settings *settings, struct dk_places *out,
                                  struct dk_err *err);
-DK_MUST_USE dk_rc dk_wire_core(struct dekhand *d, const struct dekhand_config *config,
+DK_MUST_USE dk_rc dk_wire_core(struct dk_instance *d, const struct dekhand_config *config,
                                const struct dk_settings *settings, const struct dk_parts *parts,
                                struct dk_err *err);
 /* The back end that the settings, or the tests, ask for. */
 DK_MUST_USE dk_rc dk_wire_choose(const struct dk_settings *settings, const struct dk_parts *parts,
                                  const struct dk_provider_ops **out, struct dk_err *err);
-DK_MUST_USE dk_rc dk_wire_provider(struct dekhand *d, const struct dk_settings *settings,
+DK_MUST_USE dk_rc dk_wire_provider(struct dk_instance *d, const struct dk_settings *settings,
                                    const struct dk_parts *parts, struct dk_err *err);
 /* Closes what the two above opened, in any state of half done. */
-void dk_wire_close(struct dekhand *d);
+void dk_wire_close(struct dk_instance *d);
 
-/* First thing in every public call: E_USAGE without an instance; recovery after fork. */
-DK_MUST_USE dk_rc dk_door_enter(struct dekhand *d, struct dk_err *err);
+/*
+ * First thing in every public call: E_USAGE without a handle; recovery after fork. Alone only where
+ * access is checked by what follows.
+ */
+DK_MUST_USE dk_rc dk_door_begin(struct dekhand *d, struct dk_err *err);
+/* The same, and E_DENIED when the actor's role does not reach so far; `tenant` NULL = all. */
+DK_MUST_USE dk_rc dk_door_enter(struct dekhand *d, enum dk_action action, const char *tenant,
+                                struct dk_err *err);
 /* Last thing: fills the public record and returns the code. */
 int dk_door_leave(dk_rc rc, const struct dk_err *err, struct dekhand_error *error);
 

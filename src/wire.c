@@ -20,11 +20,11 @@ static void warn_unknown(void *arg, const char *name, const char *suggestion)
 
 static void log_to_caller(void *arg, enum dk_log_level level, const char *line, size_t n)
 {
-    const struct dekhand *d = arg;
+    const struct dk_instance *d = arg;
     d->log(d->log_arg, (enum dekhand_log_level)level, line, n);
 }
 
-void dk_wire_log(struct dekhand *d, const struct dekhand_config *config)
+void dk_wire_log(struct dk_instance *d, const struct dekhand_config *config)
 {
     d->log = config->log;
     d->log_arg = config->log_arg;
@@ -193,7 +193,7 @@ static void read_identity(struct dk_core *core, const char *actor)
  */
 static int counted_fill(void *arg, uint8_t *p, size_t n)
 {
-    struct dekhand *d = arg;
+    struct dk_instance *d = arg;
     atomic_fetch_add(&d->in_random, 1);
     int ok = d->random.fill(d->random.arg, p, n);
     atomic_fetch_sub(&d->in_random, 1);
@@ -202,21 +202,21 @@ static int counted_fill(void *arg, uint8_t *p, size_t n)
 
 static int counted_fill_private(void *arg, uint8_t *p, size_t n)
 {
-    struct dekhand *d = arg;
+    struct dk_instance *d = arg;
     atomic_fetch_add(&d->in_random, 1);
     int ok = d->random.fill_private(d->random.arg, p, n);
     atomic_fetch_sub(&d->in_random, 1);
     return ok;
 }
 
-static void take_world(struct dekhand *d, const struct dk_parts *parts)
+static void take_world(struct dk_instance *d, const struct dk_parts *parts)
 {
     d->world = parts->world != NULL ? *parts->world : dk_world_default;
     d->random = d->world.random;
     d->world.random = (struct dk_random){counted_fill, counted_fill_private, d};
 }
 
-dk_rc dk_wire_core(struct dekhand *d, const struct dekhand_config *config,
+dk_rc dk_wire_core(struct dk_instance *d, const struct dekhand_config *config,
                    const struct dk_settings *settings, const struct dk_parts *parts,
                    struct dk_err *err)
 {
@@ -276,7 +276,7 @@ dk_rc dk_wire_choose(const struct dk_settings *settings, const struct dk_parts *
     return dk_provider_find(name, out, err);
 }
 
-dk_rc dk_wire_provider(struct dekhand *d, const struct dk_settings *settings,
+dk_rc dk_wire_provider(struct dk_instance *d, const struct dk_settings *settings,
                        const struct dk_parts *parts, struct dk_err *err)
 {
     const struct dk_provider_ops *ops;
@@ -290,7 +290,7 @@ dk_rc dk_wire_provider(struct dekhand *d, const struct dk_settings *settings,
     return dk_provider_open(ops, &setup, &d->core.provider, err);
 }
 
-void dk_wire_close(struct dekhand *d)
+void dk_wire_close(struct dk_instance *d)
 {
     struct dk_core *core = &d->core;
     if (core->arena != NULL) {

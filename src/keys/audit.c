@@ -185,13 +185,13 @@ static void copy_node(struct dk_audit *audit, char out[static DK_ACTOR_MAX + 1])
     pthread_mutex_unlock(&audit->node_lock);
 }
 
-dk_rc dk_audit_row(const struct dk_core *core, const char *tenant, const char *operation,
-                   struct dk_log_row *out, struct dk_err *err)
+dk_rc dk_audit_row(const struct dk_core *core, const char *by, const char *tenant,
+                   const char *operation, struct dk_log_row *out, struct dk_err *err)
 {
     *out = (struct dk_log_row){.success = true, .detail = ""};
     snprintf(out->tenant, sizeof out->tenant, "%s", tenant);
     snprintf(out->operation, sizeof out->operation, "%s", operation);
-    snprintf(out->performed_by, sizeof out->performed_by, "%s", core->actor);
+    snprintf(out->performed_by, sizeof out->performed_by, "%s", by != NULL ? by : core->actor);
     copy_node(core->audit, out->node);
     out->performed_at = dk_wall_us(core->world);
     return dk_uuid_new(core->world, out->id, err);
@@ -349,7 +349,7 @@ dk_rc dk_audit_unwraps(struct dk_core *core, const struct dk_key_row *rows, cons
     struct dk_log_row row;
     struct dk_err cause;
     dk_err_clear(&cause);
-    DK_TRY(dk_audit_row(core, n == 1 ? rows[last].tenant.s : "*", "decrypt", &row, err));
+    DK_TRY(dk_audit_row(core, NULL, n == 1 ? rows[last].tenant.s : "*", "decrypt", &row, err));
     char *list = NULL;
     if (n == 1) {
         row.from_version = rows[last].version;

@@ -38,13 +38,14 @@ DK_MUST_USE dk_rc dk_audit_check(const struct dk_core *core, struct dk_err *err)
  * An operator takes the registry as it stands: `confirm` is its UUID. Audited, sealed, and the
  * anchor is set to it. *tenants: how many had rows put back or lost.
  */
-DK_MUST_USE dk_rc dk_audit_accept(struct dk_core *core, const char *confirm, int64_t *tenants,
-                                  struct dk_err *err);
+DK_MUST_USE dk_rc dk_audit_accept(struct dk_core *core, const char *confirm, const char *by,
+                                  int64_t *tenants, struct dk_err *err);
 
 /* The heads that one transaction moves. */
 struct dk_change {
     const struct dk_mem *mem;
     struct dk_txn *txn;
+    const char *by; /* who makes it, for its log rows; NULL = who opened the library */
     char *heads;
     size_t n, cap;
 };
@@ -55,8 +56,11 @@ void dk_change_clear(struct dk_change *change);
 DK_MUST_USE dk_rc dk_change_seal(struct dk_core *core, struct dk_change *change,
                                  struct dk_err *err);
 
-/* A log row of this instance; `tenant` an id or "*", `operation` as in the guide. */
-DK_MUST_USE dk_rc dk_audit_row(const struct dk_core *core, const char *tenant,
+/*
+ * A log row of this instance; `by` who did it (NULL = who opened it), `tenant` an id or "*",
+ * `operation` as in the guide.
+ */
+DK_MUST_USE dk_rc dk_audit_row(const struct dk_core *core, const char *by, const char *tenant,
                                const char *operation, struct dk_log_row *out, struct dk_err *err);
 /* Puts the row behind the tenant's head and moves the head: tenant->row_mac is to be sealed. */
 DK_MUST_USE dk_rc dk_audit_chain(const struct dk_core *core, struct dk_tenant_row *tenant,

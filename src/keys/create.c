@@ -48,7 +48,7 @@ static dk_rc prepare_first(struct dk_core *core, const struct dk_key_row *row,
                            struct dk_tenant_row *tenant, struct dk_log_row *log, struct dk_err *err)
 {
     *tenant = (struct dk_tenant_row){.tenant = row->tenant, .next_version = 2, .epoch = 1};
-    DK_TRY(dk_audit_row(core, row->tenant.s, "create", log, err));
+    DK_TRY(dk_audit_row(core, NULL, row->tenant.s, "create", log, err));
     log->to_version = row->version;
     log->detail = row->wrap.kms_key_id;
     DK_TRY(dk_audit_first_digest(core, row, tenant->keys_digest, err));

@@ -193,7 +193,7 @@ static dk_rc accept_tenant(struct dk_core *core, struct dk_change *change,
     }
     memcpy(row->keys_digest, digest, sizeof digest);
     row->epoch++;
-    DK_TRY(dk_audit_row(core, row->tenant.s, "accept-restore", &log, err));
+    DK_TRY(dk_audit_row(core, change->by, row->tenant.s, "accept-restore", &log, err));
     DK_TRY(dk_audit_chain(core, row, &log, err));
     DK_TRY(dk_audit_update_tenant(core, change->txn, row, old_epoch, err));
     ++*accepted;
@@ -201,14 +201,15 @@ static dk_rc accept_tenant(struct dk_core *core, struct dk_change *change,
 }
 
 /* One seal a page: a seal has a ceiling. */
-static dk_rc accept_pages(struct dk_core *core, struct dk_txn *txn, struct dk_tenant_row *rows,
-                          int64_t *accepted, struct dk_err *err)
+static dk_rc accept_pages(struct dk_core *core, struct dk_txn *txn, const char *by,
+                          struct dk_tenant_row *rows, int64_t *accepted, struct dk_err *err)
 {
     char after[DK_TENANT_MAX + 1] = "";
     size_t count;
     do {
         struct dk_change change;
         dk_change_init(&change, core, txn);
+        change.by = by;
         dk_rc rc = txn->ops->tenant_list(txn->self, after, PAGE, rows, &count, err);
         for (size_t i = 0; i < count && rc == DK_OK; i++) {
             memcpy(after, rows[i].tenant.s, rows[i].tenant.n + 1);
@@ -223,12 +224,12 @@ static dk_rc accept_pages(struct dk_core *core, struct dk_txn *txn, struct dk_te
     return DK_OK;
 }
 
-static dk_rc log_accepted(struct dk_core *core, struct dk_txn *txn, char head[static DK_MAC_TEXT],
-                          struct dk_err *err)
+static dk_rc log_accepted(struct dk_core *core, struct dk_txn *txn, const char *by,
+                          char head[static DK_MAC_TEXT], struct dk_err *err)
 {
     struct dk_log_row log;
     struct dk_change change;
-    DK_TRY(dk_audit_row(core, "*", "accept-restore", &log, err));
+    DK_TRY(dk_audit_row(core, by, "*", "accept-restore", &log, err));
     dk_change_init(&change, core, txn);
     dk_rc rc = dk_audit_store_here(core, &change, &log, head, err);
     rc = rc == DK_OK ? dk_change_seal(core, &change, err) : rc;
@@ -236,14 +237,14 @@ static dk_rc log_accepted(struct dk_core *core, struct dk_txn *txn, char head[st
     return rc;
 }
 
-static dk_rc accept_locked(struct dk_core *core, struct dk_tenant_row *rows, int64_t *accepted,
-                           struct dk_err *err)
+static dk_rc accept_locked(struct dk_core *core, const char *by, struct dk_tenant_row *rows,
+                           int64_t *accepted, struct dk_err *err)
 {
     struct dk_txn txn;
     char head[DK_MAC_TEXT];
     DK_TRY(dk_store_begin(&core->store, DK_TXN_WRITE, &txn, err));
-    dk_rc rc = accept_pages(core, &txn, rows, accepted, err);
-    rc = rc == DK_OK ? log_accepted(core, &txn, head, err) : rc;
+    dk_rc rc = accept_pages(core, &txn, by, rows, accepted, err);
+    rc = rc == DK_OK ? log_accepted(core, &txn, by, head, err) : rc;
     rc = rc == DK_OK ? dk_store_commit(&txn, err) : rc;
     dk_store_rollback(&txn);
     if (rc == DK_OK) {
@@ -261,7 +262,7 @@ static dk_rc look_and_anchor(struct dk_core *core, struct dk_err *err)
     return rc == DK_OK ? write_anchor(core, true, err) : rc;
 }
 
-dk_rc dk_audit_accept(struct dk_core *core, const char *confirm, int64_t *tenants,
+dk_rc dk_audit_accept(struct dk_core *core, const char *confirm, const char *by, int64_t *tenants,
                       struct dk_err *err)
 {
     int64_t accepted = 0;
@@ -274,7 +275,7 @@ dk_rc dk_audit_accept(struct dk_core *core, const char *confirm, int64_t *tenant
         return DK_FAIL(err, NOMEM, "no memory for a page of tenants");
     }
     pthread_mutex_lock(&core->audit->lock);
-    dk_rc rc = accept_locked(core, rows, &accepted, err);
+    dk_rc rc = accept_locked(core, by, rows, &accepted, err);
     pthread_mutex_unlock(&core->audit->lock);
     dk_mem_free(&core->world->mem, rows);
     DK_TRY(rc);

@@ -102,20 +102,21 @@ dk_rc dk_inspect_counts(struct dk_core *core, struct dk_key_counts *out, struct 
     return rc;
 }
 
-static dk_rc log_export(struct dk_core *core, const struct dk_key_name *name, struct dk_err *err)
+static dk_rc log_export(struct dk_core *core, const struct dk_key_name *name, const char *by,
+                        struct dk_err *err)
 {
     struct dk_log_row log;
-    DK_TRY(dk_audit_row(core, name->tenant.s, "export", &log, err));
+    DK_TRY(dk_audit_row(core, by, name->tenant.s, "export", &log, err));
     log.from_version = name->version;
     return dk_audit_write(core, &name->tenant, &log, err);
 }
 
-dk_rc dk_inspect_export(struct dk_core *core, const struct dk_key_name *name, struct dk_secret *out,
-                        struct dk_err *err)
+dk_rc dk_inspect_export(struct dk_core *core, const struct dk_key_name *name, const char *by,
+                        struct dk_secret *out, struct dk_err *err)
 {
     struct dk_key_row row;
     DK_TRY(dk_loader_read_row(core, name, &row, err));
     DK_TRY(dk_state_check_open(&row, err));
-    DK_TRY(log_export(core, name, err));
+    DK_TRY(log_export(core, name, by, err));
     return dk_loader_unwrap(core, &row, out, err);
 }

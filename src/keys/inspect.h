@@ -26,6 +26,6 @@ DK_MUST_USE dk_rc dk_inspect_counts(struct dk_core *core, struct dk_key_counts *
                                     struct dk_err *err);
 /* The data key itself, after the log row of the export is committed; the caller's to free. */
 DK_MUST_USE dk_rc dk_inspect_export(struct dk_core *core, const struct dk_key_name *name,
-                                    struct dk_secret *out, struct dk_err *err);
+                                    const char *by, struct dk_secret *out, struct dk_err *err);
 
 #endif

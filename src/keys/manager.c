@@ -238,11 +238,11 @@ dk_rc dk_manager_tick(struct dk_manager *manager, struct dk_err *err)
     return flush_is_due(manager) ? flush(manager, err) : DK_OK;
 }
 
-dk_rc dk_manager_accept(struct dk_manager *manager, const char *confirm, int64_t *tenants,
-                        struct dk_err *err)
+dk_rc dk_manager_accept(struct dk_manager *manager, const char *confirm, const char *by,
+                        int64_t *tenants, struct dk_err *err)
 {
     pthread_mutex_lock(&manager->poll_lock);
-    dk_rc rc = dk_audit_accept(manager->core, confirm, tenants, err);
+    dk_rc rc = dk_audit_accept(manager->core, confirm, by, tenants, err);
     pthread_mutex_unlock(&manager->poll_lock);
     dk_cache_forget_all(manager->cache);
     return rc;

@@ -62,7 +62,7 @@ struct dk_manager_stats {
 struct dk_manager_stats dk_manager_stats(struct dk_manager *manager);
 
 /* dk_audit_accept, and every key in memory is read again. */
-DK_MUST_USE dk_rc dk_manager_accept(struct dk_manager *manager, const char *confirm,
+DK_MUST_USE dk_rc dk_manager_accept(struct dk_manager *manager, const char *confirm, const char *by,
                                     int64_t *tenants, struct dk_err *err);
 
 #endif

@@ -12,6 +12,7 @@
 
 /* What one rotation works on: both rows as they were read, and the new one. */
 struct work {
+    const char *by;
     struct dk_tenant_row tenant;
     struct dk_key_row old;
     struct dk_key_row fresh;
@@ -69,7 +70,7 @@ static dk_rc close_change(struct dk_core *core, struct dk_change *change, struct
     struct dk_log_row log;
     row.epoch++;
     row.next_version = to != 0 ? (int64_t)to + 1 : row.next_version;
-    DK_TRY(dk_audit_row(core, row.tenant.s, operation, &log, err));
+    DK_TRY(dk_audit_row(core, work->by, row.tenant.s, operation, &log, err));
     log.from_version = work->old.version;
     log.to_version = to;
     log.detail = to != 0 ? work->fresh.wrap.kms_key_id : "";
@@ -195,13 +196,13 @@ static dk_rc mark_compromised(struct dk_core *core, struct work *work, struct dk
 }
 
 /* A failed attempt is history too; that it cannot be written changes nothing. */
-static void log_failure(struct dk_core *core, const struct dk_tenant *tenant, uint32_t from,
-                        const struct dk_err *cause)
+static void log_failure(struct dk_core *core, const char *by, const struct dk_tenant *tenant,
+                        uint32_t from, const struct dk_err *cause)
 {
     struct dk_log_row log;
     struct dk_err err;
     dk_err_clear(&err);
-    if (dk_audit_row(core, tenant->s, "rotate", &log, &err) != DK_OK) {
+    if (dk_audit_row(core, by, tenant->s, "rotate", &log, &err) != DK_OK) {
         return;
     }
     log.success = false;
@@ -256,6 +257,7 @@ static dk_rc rotate_one(struct dk_core *core, struct dk_cache *cache,
     if (work == NULL) {
         return DK_FAIL(err, NOMEM, "no memory for a rotation");
     }
+    work->by = args->by;
     dk_rc rc = rotate_work(core, args, tenant, work, out, err);
     dk_mem_free(&core->world->mem, work);
     if (args->dry_run) {
@@ -267,7 +269,7 @@ static dk_rc rotate_one(struct dk_core *core, struct dk_cache *cache,
                DK_LOG_I(FROM_VERSION, out->from_version), DK_LOG_I(VERSION, out->to_version));
     } else if (out->to_version == 0 && rc != DK_E_CONFLICT && rc != DK_E_NOT_FOUND) {
         /* Neither a race that another won, nor a tenant that is none, is a failed rotation. */
-        log_failure(core, tenant, out->from_version, err);
+        log_failure(core, args->by, tenant, out->from_version, err);
     }
     return rc;
 }

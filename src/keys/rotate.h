@@ -17,6 +17,7 @@ struct dk_rotate_args {
     uint32_t if_version;            /* only while this is the active version; 0 = any */
     bool dry_run;                   /* says what would be done; changes nothing (I30) */
     bool compromised;               /* the old version never encrypts again */
+    const char *by;                 /* for the log; NULL = who opened the library */
 };
 
 /* One tenant's outcome. */

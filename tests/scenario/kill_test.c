@@ -157,8 +157,8 @@ static int be_killed(void *arg)
     if (step >= ROTATE && code == DEKHAND_OK) {
         code = write_value(d, victim->told, "acme", "before");
     }
-    d->world.trace = die_there;
-    d->world.trace_arg = victim;
+    d->in->world.trace = die_there;
+    d->in->world.trace_arg = victim;
     if (code == DEKHAND_OK) {
         code = step == FIRST_USE ? write_value(d, victim->told, "acme", "lost")
                : step == BATCH   ? write_batch(d)
