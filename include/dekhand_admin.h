@@ -141,6 +141,83 @@ DEKHAND_API int dekhand_audit_verify(struct dekhand *d,
                                      void *arg, struct dekhand_audit_result *out,
                                      struct dekhand_error *error);
 
+/* ---- health and doctor ------------------------------------------------------------------------
+ */
+
+enum dekhand_level {
+    DEKHAND_LEVEL_OK,
+    DEKHAND_LEVEL_NOTE,    /* worth knowing; nothing is wrong */
+    DEKHAND_LEVEL_WARNING, /* something needs attention; all goes on */
+    DEKHAND_LEVEL_ERROR    /* something does not work, or a promise is not kept */
+};
+
+/* Texts live until the callback returns. */
+struct dekhand_check {
+    const char *name; /* what was looked at: one word */
+    enum dekhand_level level;
+    const char *text; /* what is, since when, and what it means for the data */
+    const char *todo; /* what to do; "" = nothing */
+};
+
+struct dekhand_health {
+    size_t size;              /* sizeof(struct dekhand_health), set by the caller */
+    enum dekhand_level level; /* the worst of those below */
+    int64_t at;
+    char provider[32];
+    bool provider_works; /* a canary was wrapped and unwrapped */
+    int64_t provider_latency_ms;
+    bool database_works;
+    int64_t database_latency_ms;
+    int cache_hit_rate; /* percent of this instance's calls; -1 = none yet */
+    int64_t total_keys;
+    int64_t active_keys;
+    int64_t expired_keys;
+    int64_t near_expiry_keys;
+    int64_t failed_rotations; /* tenants of the last 7 days whose rotation was not made good */
+    int64_t anchor_seal;      /* 0 = there is no anchor */
+    enum dekhand_level provider_level, database_level, keys_level, rotation_level, anchor_level;
+};
+
+/*
+ * How this instance and its registry are. 0 whatever is found; changes nothing. `each` (may be
+ * NULL) is told every check. Asks the provider and the store: seconds when they hang, else
+ * milliseconds.
+ */
+DEKHAND_API int dekhand_health(struct dekhand *d,
+                               void (*each)(void *arg, const struct dekhand_check *check),
+                               void *arg, struct dekhand_health *out, struct dekhand_error *error);
+
+struct dekhand_doctor_result {
+    size_t size; /* sizeof(struct dekhand_doctor_result), set by the caller */
+    int64_t checks;
+    int64_t notes;
+    int64_t findings; /* warnings and errors */
+};
+
+/*
+ * Looks at everything: this machine, the files, then opens the registry, which may fail, and reads
+ * the whole of it. 0 whatever is found; changes nothing but that unwraps are written down.
+ */
+DEKHAND_API int dekhand_doctor(const struct dekhand_config *config,
+                               void (*each)(void *arg, const struct dekhand_check *check),
+                               void *arg, struct dekhand_doctor_result *out,
+                               struct dekhand_error *error);
+
+/* A key version that entered its warning phase: KMS_WARNING_DAYS before its expiry. */
+struct dekhand_warning {
+    const char *tenant;
+    uint32_t version;
+    int64_t expires_at;
+};
+
+/*
+ * Tells `each` (may be NULL) of every version in its warning phase, once for all processes: a log
+ * row `warning` remembers it, and a log line says so. dekhand_tick() does this every hour.
+ */
+DEKHAND_API int dekhand_warnings(struct dekhand *d,
+                                 void (*each)(void *arg, const struct dekhand_warning *warning),
+                                 void *arg, struct dekhand_error *error);
+
 struct dekhand_stats {
     size_t size; /* sizeof(struct dekhand_stats), set by the caller */
     int64_t total_keys;

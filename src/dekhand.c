@@ -46,8 +46,7 @@ int dk_door_leave(dk_rc rc, const struct dk_err *err, struct dekhand_error *erro
 
 /* ---- open, close, fork ---------------------------------------------------------------------- */
 
-/* Before the provider is asked: without a registry a missing master key is no loss. */
-static dk_rc check_initialised(struct dk_instance *d, struct dk_err *err)
+dk_rc dk_door_check_initialised(struct dk_instance *d, struct dk_err *err)
 {
     bool exists = false;
     DK_TRY(d->core.store.ops->exists(d->core.store.self, &exists, err));
@@ -62,7 +61,7 @@ static dk_rc open_all(struct dk_instance *d, const struct dekhand_config *config
 {
     DK_TRY(dk_wire_settings(config, settings, &d->core.log, err));
     DK_TRY(dk_wire_core(d, config, settings, parts, err));
-    DK_TRY(check_initialised(d, err));
+    DK_TRY(dk_door_check_initialised(d, err));
     DK_TRY(dk_wire_provider(d, settings, parts, err));
     DK_TRY(dk_registry_open(&d->core, err));
     DK_TRY(dk_audit_open(&d->core, err));

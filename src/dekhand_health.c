@@ -1,6 +1,130 @@
-/* The door for what is well and what is not: statistics. */
+/* The door for what is well and what is not: health, warnings, statistics. */
+#include <stdio.h>
+
 #include "door.h"
 #include "keys/inspect.h"
+#include "keys/warning.h"
+
+#define HIT_RATE_CALLS 1000 /* fewer say nothing */
+#define HIT_RATE_ALERT 70   /* percent: the guide's alert threshold */
+
+/* The public levels are those of checkup.h. */
+_Static_assert((int)DEKHAND_LEVEL_ERROR == (int)DK_LEVEL_ERROR &&
+                   (int)DEKHAND_LEVEL_NOTE == (int)DK_LEVEL_NOTE,
+               "levels");
+
+void dk_door_tell_check(void *arg, const struct dk_check *check)
+{
+    const struct dk_check_call *call = arg;
+    struct dekhand_check out = {check->name, (enum dekhand_level)check->level, check->text,
+                                check->todo};
+    if (call->each != NULL) {
+        call->each(call->arg, &out);
+    }
+}
+
+static int hit_rate(const struct dk_manager_stats *stats)
+{
+    return stats->calls == 0 ? -1 : (int)((stats->calls - stats->misses) * 100 / stats->calls);
+}
+
+static void check_cache(struct dk_instance *d, struct dk_report *report, int *rate)
+{
+    struct dk_manager_stats stats = dk_manager_stats(d->manager);
+    *rate = hit_rate(&stats);
+    if (stats.calls >= HIT_RATE_CALLS && *rate < HIT_RATE_ALERT) {
+        dk_report_tell(report, "cache", DK_LEVEL_WARNING,
+                       "raise KMS_CACHE_MAX_KEYS above the number of tenants in use, or "
+                       "KMS_CACHE_TTL_SECONDS",
+                       "%d %% of the calls found their key in memory, fewer than %d %%: the others "
+                       "ask the provider",
+                       *rate, HIT_RATE_ALERT);
+    }
+}
+
+static void check_provider(struct dk_instance *d, struct dk_report *report,
+                           struct dekhand_health *out)
+{
+    out->provider_works = dk_checkup_provider(&d->core, report, &out->provider_latency_ms);
+    check_cache(d, report, &out->cache_hit_rate);
+}
+
+static void check_all(struct dk_instance *d, struct dk_report *report, struct dekhand_health *out)
+{
+    struct dk_core *core = &d->core;
+    struct dk_key_counts counts;
+    enum dk_level level;
+    snprintf(out->provider, sizeof out->provider, "%s", dk_provider_name(core->provider));
+    out->at = dk_wall_us(core->world);
+    DK_REPORT_LEVEL(level, report, check_provider(d, report, out));
+    out->provider_level = (enum dekhand_level)level;
+    DK_REPORT_LEVEL(level, report,
+                    out->database_works =
+                        dk_checkup_store(core, report, &out->database_latency_ms));
+    out->database_level = (enum dekhand_level)level;
+    DK_REPORT_LEVEL(level, report, dk_checkup_expiry(core, report, &counts));
+    out->keys_level = (enum dekhand_level)level;
+    DK_REPORT_LEVEL(level, report, dk_checkup_rotation(core, report, &out->failed_rotations));
+    out->rotation_level = (enum dekhand_level)level;
+    DK_REPORT_LEVEL(level, report, dk_checkup_guard(core, report, &out->anchor_seal));
+    out->anchor_level = (enum dekhand_level)level;
+    out->total_keys = counts.total;
+    out->active_keys = counts.active;
+    out->expired_keys = counts.expired;
+    out->near_expiry_keys = counts.near_expiry;
+    out->level = (enum dekhand_level)report->level;
+}
+
+int dekhand_health(struct dekhand *d, void (*each)(void *arg, const struct dekhand_check *check),
+                   void *arg, struct dekhand_health *out, struct dekhand_error *error)
+{
+    struct dk_err err;
+    struct dk_check_call call = {each, arg};
+    struct dk_report report = {.each = dk_door_tell_check, .arg = &call};
+    struct dekhand_health health = {.size = sizeof health};
+    dk_err_clear(&err);
+    dk_rc rc = dk_door_enter(d, DK_MAY_SEE_HEALTH, NULL, &err);
+    if (rc == DK_OK && (out == NULL || out->size != sizeof *out)) {
+        rc = DK_FAIL(&err, USAGE, "dekhand_health.size is not %zu", sizeof *out);
+    }
+    if (rc == DK_OK) {
+        check_all(d->in, &report, &health);
+        *out = health;
+    }
+    return dk_door_leave(rc, &err, error);
+}
+
+/* ---- warnings -------------------------------------------------------------------------------- */
+
+struct warning_call {
+    void (*each)(void *arg, const struct dekhand_warning *warning);
+    void *arg;
+};
+
+static void tell_warning(void *arg, const struct dk_key_row *row)
+{
+    const struct warning_call *call = arg;
+    struct dekhand_warning warning = {row->tenant.s, row->version, row->expires_at};
+    if (call->each != NULL) {
+        call->each(call->arg, &warning);
+    }
+}
+
+int dekhand_warnings(struct dekhand *d,
+                     void (*each)(void *arg, const struct dekhand_warning *warning), void *arg,
+                     struct dekhand_error *error)
+{
+    struct dk_err err;
+    struct warning_call call = {each, arg};
+    dk_err_clear(&err);
+    dk_rc rc = dk_door_enter(d, DK_MAY_ROTATE, NULL, &err);
+    if (rc == DK_OK) {
+        rc = dk_warning_look(&d->in->core, d->actor.name, tell_warning, &call, &err);
+    }
+    return dk_door_leave(rc, &err, error);
+}
+
+/* ---- statistics ------------------------------------------------------------------------------ */
 
 static dk_rc read_stats(struct dk_instance *d, struct dekhand_stats *out, struct dk_err *err)
 {

@@ -10,6 +10,7 @@
 #include "base/options.h"
 #include "dekhand_admin.h"
 #include "keys/access.h"
+#include "keys/checkup.h"
 #include "keys/manager.h"
 
 /* What tests hand in; zero = the real ones. */
@@ -30,6 +31,7 @@ struct dk_places {
 
 struct dk_instance {
     struct dk_core core;
+    struct dk_arena_report memory;
     const _Atomic uint32_t *alive; /* of the arena: 0 in a child that has not recovered */
     struct dk_world world;
     struct dk_random random; /* what the world's is made of */
@@ -53,6 +55,13 @@ int dk_door_open(const struct dekhand_config *config, const struct dk_parts *par
                  struct dekhand **out, struct dekhand_error *error);
 int dk_door_init(const struct dekhand_config *config, const struct dk_parts *parts,
                  struct dekhand_init_result *out, struct dekhand_error *error);
+
+int dk_door_doctor(const struct dekhand_config *config, const struct dk_parts *parts,
+                   void (*each)(void *arg, const struct dekhand_check *check), void *arg,
+                   struct dekhand_doctor_result *out, struct dekhand_error *error);
+/* E_CONFIG: there is no registry. Asked before the provider: a missing master key is no loss then.
+ */
+DK_MUST_USE dk_rc dk_door_check_initialised(struct dk_instance *d, struct dk_err *err);
 
 /* wire.c: settings to a core with provider and store, registry not yet opened. */
 void dk_wire_log(struct dk_instance *d, const struct dekhand_config *config);
@@ -79,6 +88,13 @@ DK_MUST_USE dk_rc dk_door_begin(struct dekhand *d, struct dk_err *err);
 /* The same, and E_DENIED when the actor's role does not reach so far; `tenant` NULL = all. */
 DK_MUST_USE dk_rc dk_door_enter(struct dekhand *d, enum dk_action action, const char *tenant,
                                 struct dk_err *err);
+/* Hands a check on to the caller's function; `arg` is a struct dk_check_call. */
+struct dk_check_call {
+    void (*each)(void *arg, const struct dekhand_check *check);
+    void *arg;
+};
+void dk_door_tell_check(void *arg, const struct dk_check *check);
+
 /* Last thing: fills the public record and returns the code. */
 int dk_door_leave(dk_rc rc, const struct dk_err *err, struct dekhand_error *error);
 

@@ -221,7 +221,6 @@ dk_rc dk_wire_core(struct dk_instance *d, const struct dekhand_config *config,
                    struct dk_err *err)
 {
     struct dk_core *core = &d->core;
-    struct dk_arena_report report;
     take_world(d, parts);
     core->world = &d->world;
     core->limits = parts->limits != NULL ? *parts->limits : dk_limits_default;
@@ -236,10 +235,10 @@ dk_rc dk_wire_core(struct dk_instance *d, const struct dekhand_config *config,
     core->anchor_path = d->places.anchor;
     DK_TRY(dk_suite_open(core->world, &core->suite, err));
     /* Beside the cached keys: master keys, the registry's, and what is in flight. */
-    DK_TRY(dk_arena_open(core->world, core->limits.max_keys + 4096, &core->arena, &report, err));
+    DK_TRY(dk_arena_open(core->world, core->limits.max_keys + 4096, &core->arena, &d->memory, err));
     d->alive = dk_arena_alive(core->arena);
-    if (!report.locked) {
-        DK_LOG(&core->log, WARN, "memory_not_locked", DK_LOG_I(BYTES, (int64_t)report.bytes),
+    if (!d->memory.locked) {
+        DK_LOG(&core->log, WARN, "memory_not_locked", DK_LOG_I(BYTES, (int64_t)d->memory.bytes),
                DK_LOG_S(REASON, "the memory lock limit (ulimit -l) is lower: keys may reach swap; "
                                 "raise it or lower KMS_CACHE_MAX_KEYS"));
     }

@@ -74,6 +74,8 @@ void cli_help(FILE *to, const struct cli_command *command);
 int cli_load_settings(struct cli *cli);
 /* Opens the library with them. */
 int cli_open(struct cli *cli);
+/* The same, saying nothing: the library's code. */
+int cli_open_quietly(struct cli *cli, struct dekhand_error *error);
 /* Closes it and adds its trouble to the exit code. */
 int cli_close(struct cli *cli, int code);
 /* The settings as the library takes them; `list` has room for DK_OPT_COUNT. */
@@ -119,6 +121,9 @@ struct dk_json cli_out_json(struct cli_out *out);
 void cli_json_version(struct dk_json *json, const char *name, uint32_t version);
 void cli_json_text(struct dk_json *json, const char *name, const char *text);
 
+/* doctor.c: a check as a line. */
+void cli_print_check(struct cli_out *out, const struct dekhand_check *check);
+
 /* A new folder below TMPDIR, `out` of DK_PATH_MAX bytes; prints what went wrong. */
 int cli_scratch_make(const char *what, char *out);
 /* Takes it away with the files that lie in it. */
@@ -162,6 +167,8 @@ int cli_audit_verify(struct cli *cli);
 int cli_audit_export(struct cli *cli);
 int cli_registry_show(struct cli *cli);
 int cli_registry_accept(struct cli *cli);
+int cli_health(struct cli *cli);
+int cli_doctor(struct cli *cli);
 int cli_config_show(struct cli *cli);
 int cli_bench(struct cli *cli);
 int cli_version(struct cli *cli);

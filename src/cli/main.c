@@ -90,6 +90,13 @@ static const struct cli_option accept_options[] = {
     END,
 };
 
+static const struct cli_option health_options[] = {
+    {"events", 0, NULL, false,
+     "a JSON line on standard error for each key that entered its warning phase, once"},
+    {"exec", 0, "COMMAND", false, "run it for each of them, with that line as its input"},
+    END,
+};
+
 static const struct cli_option bench_options[] = {
     {"rows", 0, "N", false, "rows of the CSV file (default 1000000)"},
     {"rounds", 0, "N", false, "interleaved rounds of each figure (default 201)"},
@@ -131,6 +138,10 @@ const struct cli_command cli_commands[] = {
     {"registry", "show", "the registry's id, pin, seals and anchor", no_options, cli_registry_show},
     {"registry", "accept-restore", "take a restored, older registry as it stands", accept_options,
      cli_registry_accept},
+    {"health", NULL, "how keys, provider and database are: 3 = degraded, 7 = unhealthy",
+     health_options, cli_health},
+    {"doctor", NULL, "look at everything, one line a check with its fix: 7 = findings", no_options,
+     cli_doctor},
     {"config", NULL, "every setting, its value and where it comes from", no_options,
      cli_config_show},
     {"bench", NULL, "measure beside yardsticks, on this machine", bench_options, cli_bench},

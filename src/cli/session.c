@@ -182,12 +182,17 @@ static void say_source(const struct cli *cli, const struct dekhand_error *error)
     }
 }
 
-int cli_open(struct cli *cli)
+int cli_open_quietly(struct cli *cli, struct dekhand_error *error)
 {
     struct dekhand_setting list[DK_OPT_COUNT];
     struct dekhand_config config = cli_config(cli, list);
+    return dekhand_open(&config, &cli->library, error);
+}
+
+int cli_open(struct cli *cli)
+{
     struct dekhand_error error;
-    if (dekhand_open(&config, &cli->library, &error) != DEKHAND_OK) {
+    if (cli_open_quietly(cli, &error) != DEKHAND_OK) {
         int code = cli_fail(cli, &error);
         say_source(cli, &error);
         return code;

@@ -7,8 +7,10 @@
 #include "keys/counts.h"
 #include "keys/loader.h"
 #include "keys/rotate.h"
+#include "keys/warning.h"
 
 #define FLUSH_EVERY_MS (INT64_C(3600) * 1000)
+#define WARN_EVERY_MS (INT64_C(3600) * 1000)
 #define PREFETCH_MAX 1024
 #define CHANGED_MAX 256
 
@@ -19,8 +21,9 @@ struct dk_manager {
     struct dk_threads *threads;
     _Atomic int64_t next_poll_ms; /* who moves it on does the poll */
     _Atomic int64_t next_flush_ms;
-    pthread_mutex_t poll_lock; /* guards mark */
-    int64_t mark;              /* changes of tenants seen so far */
+    _Atomic int64_t next_warning_ms; /* 0: at the first tick */
+    pthread_mutex_t poll_lock;       /* guards mark */
+    int64_t mark;                    /* changes of tenants seen so far */
 };
 
 /* ---- open, close, fork ---------------------------------------------------------------------- */
@@ -227,6 +230,24 @@ static void poll_if_due(struct dk_manager *manager, int64_t now)
     (void)ignored;
 }
 
+/* Once an hour; the first tick looks too. */
+static dk_rc warn_if_due(struct dk_manager *manager, int64_t now, struct dk_err *err)
+{
+    int64_t due = atomic_load(&manager->next_warning_ms);
+    if (now < due ||
+        !atomic_compare_exchange_strong(&manager->next_warning_ms, &due, now + WARN_EVERY_MS)) {
+        return DK_OK;
+    }
+    struct dk_err cause;
+    dk_err_clear(&cause);
+    dk_rc rc = dk_warning_look(manager->core, NULL, NULL, NULL, &cause);
+    if (rc == DK_OK || rc == DK_E_READ_ONLY || rc == DK_E_ROLLBACK) {
+        return DK_OK; /* the last two have their own alarms; `health` goes on telling the keys */
+    }
+    *err = cause;
+    return rc;
+}
+
 dk_rc dk_manager_tick(struct dk_manager *manager, struct dk_err *err)
 {
     int64_t now = dk_mono_ms(manager->core->world);
@@ -235,7 +256,10 @@ dk_rc dk_manager_tick(struct dk_manager *manager, struct dk_err *err)
         DK_TRY(poll_changes(manager, err));
     }
     dk_threads_fold(manager->threads);
-    return flush_is_due(manager) ? flush(manager, err) : DK_OK;
+    if (flush_is_due(manager)) {
+        DK_TRY(flush(manager, err));
+    }
+    return warn_if_due(manager, now, err);
 }
 
 dk_rc dk_manager_accept(struct dk_manager *manager, const char *confirm, const char *by,

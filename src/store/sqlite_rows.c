@@ -55,6 +55,10 @@ const char *const dk_sqlite_sql[DK_SQL_COUNT] = {
                                "version LIMIT ?3",
     [DK_SQL_KEY_LIST_TENANT] = "SELECT " KEY_COLUMNS " FROM encryption_keys WHERE tenant_id = ?1 "
                                "AND version > ?2 ORDER BY version LIMIT ?3",
+    [DK_SQL_KEY_EXPIRING] = "SELECT " KEY_COLUMNS " FROM encryption_keys WHERE state = 'active' "
+                            "AND expires_at >= ?1 AND expires_at <= ?2 ORDER BY expires_at, "
+                            "tenant_id",
+    [DK_SQL_INTEGRITY] = "PRAGMA integrity_check(20)",
     [DK_SQL_KEY_COUNTS] =
         "SELECT count(*), coalesce(sum(state = 'active'), 0), coalesce(sum(state = 'active' AND "
         "expires_at <= ?1), 0), coalesce(sum(state = 'active' AND expires_at > ?1 AND expires_at "
@@ -352,6 +356,43 @@ dk_rc dk_sqlite_key_list(void *self, const struct dk_tenant *tenant, enum dk_key
     dk_rc rc = dk_sql_end_walk(txn, stmt, code, "listing keys", err);
     *count = rc == DK_OK ? n : 0;
     return rc;
+}
+
+dk_rc dk_sqlite_key_expiring(void *self, int64_t from_us, int64_t until_us,
+                             bool (*each)(void *arg, const struct dk_key_row *row), void *arg,
+                             struct dk_err *err)
+{
+    struct dk_sqlite_txn *txn = self;
+    sqlite3_stmt *stmt = NULL;
+    struct dk_key_row row;
+    DK_TRY(dk_sql_prepare(txn, DK_SQL_KEY_EXPIRING, &stmt, err));
+    int bound = dk_sql_bind_time(stmt, 1, from_us) | dk_sql_bind_time(stmt, 2, until_us);
+    int code = bound == SQLITE_OK ? SQLITE_ROW : SQLITE_NOMEM;
+    while (code == SQLITE_ROW && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
+        if (!read_key(stmt, &row)) {
+            return dk_sql_finish_one(txn, stmt, false, "encryption_keys", err);
+        }
+        if (!each(arg, &row)) {
+            break;
+        }
+    }
+    return dk_sql_end_walk(txn, stmt, code, "listing keys by their expiry", err);
+}
+
+dk_rc dk_sqlite_integrity(void *self, bool (*each)(void *arg, const char *text), void *arg,
+                          struct dk_err *err)
+{
+    struct dk_sqlite_txn *txn = self;
+    sqlite3_stmt *stmt = NULL;
+    int code = SQLITE_ROW;
+    DK_TRY(dk_sql_prepare(txn, DK_SQL_INTEGRITY, &stmt, err));
+    while (code == SQLITE_ROW && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
+        const char *text = (const char *)sqlite3_column_text(stmt, 0);
+        if (text != NULL && strcmp(text, "ok") != 0 && !each(arg, text)) {
+            break;
+        }
+    }
+    return dk_sql_end_walk(txn, stmt, code, "looking for damage", err);
 }
 
 static bool read_counts(sqlite3_stmt *stmt, void *to)

@@ -23,6 +23,7 @@ enum dk_sqlite_statement {
     DK_SQL_KEY_LIST,
     DK_SQL_KEY_LIST_ACTIVE,
     DK_SQL_KEY_LIST_TENANT,
+    DK_SQL_KEY_EXPIRING,
     DK_SQL_KEY_COUNTS,
     DK_SQL_KEY_MACS,
     DK_SQL_TENANT_LIST,
@@ -38,6 +39,7 @@ enum dk_sqlite_statement {
     DK_SQL_SEAL_WALK,
     DK_SQL_CHANGES,
     DK_SQL_CHANGES_MARK,
+    DK_SQL_INTEGRITY,
     DK_SQL_COUNT
 };
 
@@ -80,6 +82,11 @@ dk_rc dk_sqlite_key_add_messages(void *txn, const struct dk_tenant *tenant, uint
 dk_rc dk_sqlite_key_list(void *txn, const struct dk_tenant *tenant, enum dk_key_filter filter,
                          const struct dk_key_cursor *after, size_t limit, struct dk_key_row *out,
                          size_t *count, struct dk_err *err);
+dk_rc dk_sqlite_key_expiring(void *txn, int64_t from_us, int64_t until_us,
+                             bool (*each)(void *arg, const struct dk_key_row *row), void *arg,
+                             struct dk_err *err);
+dk_rc dk_sqlite_integrity(void *txn, bool (*each)(void *arg, const char *text), void *arg,
+                          struct dk_err *err);
 dk_rc dk_sqlite_key_counts(void *txn, int64_t now_us, int64_t warn_until_us,
                            struct dk_key_counts *out, struct dk_err *err);
 dk_rc dk_sqlite_key_macs(void *txn, const struct dk_tenant *tenant,

@@ -139,6 +139,10 @@ struct dk_store_ops {
     /* False: there is nothing at all at this place yet. */
     dk_rc (*exists)(void *self, bool *out, struct dk_err *err);
 
+    /* What the back end itself finds damaged, as text, until `each` says false. Reads it all. */
+    dk_rc (*integrity)(void *txn, bool (*each)(void *arg, const char *text), void *arg,
+                       struct dk_err *err);
+
     /* A write transaction holds the store's write lock from its start. E_SCHEMA: not this one. */
     dk_rc (*begin)(void *self, enum dk_txn_mode mode, void **txn, struct dk_err *err);
     /* On any error nothing was stored, and the transaction is over. */
@@ -175,6 +179,14 @@ struct dk_store_ops {
     dk_rc (*key_list)(void *txn, const struct dk_tenant *tenant, enum dk_key_filter filter,
                       const struct dk_key_cursor *after, size_t limit, struct dk_key_row *out,
                       size_t *count, struct dk_err *err);
+
+    /*
+     * Active versions that expire from `from_us` on and not after `until_us`, soonest first, until
+     * `each` says false.
+     */
+    dk_rc (*key_expiring)(void *txn, int64_t from_us, int64_t until_us,
+                          bool (*each)(void *arg, const struct dk_key_row *row), void *arg,
+                          struct dk_err *err);
 
     dk_rc (*key_counts)(void *txn, int64_t now_us, int64_t warn_until_us, struct dk_key_counts *out,
                         struct dk_err *err);

@@ -165,6 +165,19 @@ static int stats(struct dekhand *d, const char *tenant)
     return dekhand_stats(d, &out, NULL);
 }
 
+static int health(struct dekhand *d, const char *tenant)
+{
+    struct dekhand_health out = {.size = sizeof out};
+    (void)tenant;
+    return dekhand_health(d, NULL, NULL, &out, NULL);
+}
+
+static int warnings(struct dekhand *d, const char *tenant)
+{
+    (void)tenant;
+    return dekhand_warnings(d, NULL, NULL, NULL);
+}
+
 static int export(struct dekhand *d, const char *tenant)
 {
     uint8_t key[DEKHAND_DATA_KEY];
@@ -203,6 +216,8 @@ static const struct call calls[] = {
     {"audit_list_of_all", 'a', false, audit_list},
     {"audit_verify", 'a', false, audit_verify},
     {"stats", 'h', false, stats},
+    {"health", 'h', false, health},
+    {"warnings", 'r', false, warnings},
     {"export", 'd', true, export},
     {"rotate_compromised", 'd', true, rotate_compromised},
     {"registry", 'd', false, registry},

@@ -518,3 +518,22 @@ def test_F16_read_only_registry_takes_no_change(ordinary_user, args):
     done = run_as_nobody(ordinary_user, *args, stdin=b"x")
     assert done.returncode in (1, 3) and b"E_READ_ONLY" in done.stderr
     assert not done.stdout.startswith(b"dk1.")
+
+
+@AS_ROOT
+def test_F16_health_of_a_read_only_registry_is_degraded(ordinary_user):
+    done = run_as_nobody(ordinary_user, "health", "--json")
+    body = json.loads(done.stdout)
+    check_schema("health", body)
+    assert done.returncode == 3 and body["status"] == "degraded"
+    assert body["checks"]["database"]["status"] == "warning"
+    assert "E_READ_ONLY" in body["issues"][0]
+
+
+@AS_ROOT
+def test_doctor_tells_an_ordinary_user_of_the_memory_limit(ordinary_user):
+    ordinary_user.env["KMS_CACHE_MAX_KEYS"] = "10000000"
+    done = run_as_nobody(ordinary_user, "doctor", "--json")
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert checks["memory"]["level"] == "note" and "KMS_CACHE_MAX_KEYS" in checks["memory"]["fix"]
+    assert checks["user"]["level"] == "ok"

@@ -94,6 +94,15 @@ int dk_place_init(struct dk_place *place, struct dekhand_error *error)
     return dk_door_init(&call.config, &call.parts, &place->made, error);
 }
 
+int dk_place_doctor(struct dk_place *place,
+                    void (*each)(void *arg, const struct dekhand_check *check), void *arg,
+                    struct dekhand_doctor_result *out)
+{
+    struct call call;
+    fill_call(place, &call);
+    return dk_door_doctor(&call.config, &call.parts, each, arg, out, NULL);
+}
+
 int dk_place_try_open(struct dk_place *place, struct dekhand **out, struct dekhand_error *error)
 {
     struct call call;

@@ -40,6 +40,10 @@ int dk_place_init(struct dk_place *place, struct dekhand_error *error);
 void dk_place_free(struct dk_place *place);
 
 int dk_place_try_open(struct dk_place *place, struct dekhand **out, struct dekhand_error *error);
+/* dekhand_doctor in this place. */
+int dk_place_doctor(struct dk_place *place,
+                    void (*each)(void *arg, const struct dekhand_check *check), void *arg,
+                    struct dekhand_doctor_result *out);
 struct dekhand *dk_place_open(struct dk_place *place);
 /* Closes; aborts when the counts could not be written. */
 void dk_place_close(struct dekhand *d);

@@ -1,0 +1,238 @@
+/* The door of the doctor: looks at the machine and the files, opens, and reads everything. */
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "door.h"
+#include "keys/audit.h"
+#include "keys/checkup.h"
+#include "keys/registry.h"
+#include "provider/local.h"
+
+/* ---- this machine ---------------------------------------------------------------------------- */
+
+static void check_user(struct dk_report *report)
+{
+    if (geteuid() == 0) {
+        dk_report_tell(report, "user", DK_LEVEL_NOTE, "run dekhand as a user of its own",
+                       "this is root: nothing on this machine is kept from it, nor from what "
+                       "breaks into it");
+    } else {
+        dk_report_tell(report, "user", DK_LEVEL_OK, "", "user %u, not root", (unsigned)geteuid());
+    }
+}
+
+static void check_core_files(struct dk_report *report)
+{
+    struct rlimit limit = {0, 0};
+    getrlimit(RLIMIT_CORE, &limit);
+    if (prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) != 0 || limit.rlim_cur != 0) {
+        dk_report_tell(report, "core files", DK_LEVEL_NOTE,
+                       "call prctl(PR_SET_DUMPABLE, 0) and set RLIMIT_CORE to 0 in this process, "
+                       "as the dekhand program does",
+                       "this process may leave a core file: the keys' arena is kept out of it, "
+                       "plaintext in the application's memory is not");
+    } else {
+        dk_report_tell(report, "core files", DK_LEVEL_OK, "",
+                       "this process leaves none, and others cannot read its memory");
+    }
+}
+
+static void check_memory(const struct dk_instance *d, struct dk_report *report)
+{
+    struct rlimit limit = {0, 0};
+    getrlimit(RLIMIT_MEMLOCK, &limit);
+    if (d->memory.locked) {
+        dk_report_tell(report, "memory", DK_LEVEL_OK, "",
+                       "%zu KiB for keys are locked: they do not reach swap",
+                       d->memory.bytes / 1024);
+    } else {
+        dk_report_tell(report, "memory", DK_LEVEL_NOTE,
+                       "raise the limit (ulimit -l, LimitMEMLOCK=) to the need, or lower "
+                       "KMS_CACHE_MAX_KEYS",
+                       "the memory lock limit is %llu KiB, the keys' arena needs %zu KiB: keys in "
+                       "memory may reach swap",
+                       (unsigned long long)(limit.rlim_cur / 1024), d->memory.bytes / 1024);
+    }
+}
+
+/* ---- files ----------------------------------------------------------------------------------- */
+
+static void check_state_dir(const struct dk_instance *d, struct dk_report *report)
+{
+    struct stat st;
+    const char *dir = d->places.state_dir;
+    if (stat(dir, &st) != 0) {
+        dk_report_tell(report, "state folder", DK_LEVEL_NOTE, "",
+                       "%s is not there: nothing is kept in it", dir);
+    } else if ((st.st_mode & 077) != 0 || st.st_uid != geteuid()) {
+        dk_report_tell(report, "state folder", DK_LEVEL_WARNING,
+                       "chown it to the user of dekhand and chmod 700 it",
+                       "%s has mode %03o and owner %u: others may see, or replace, the database "
+                       "and the anchor in it",
+                       dir, (unsigned)(st.st_mode & 07777), (unsigned)st.st_uid);
+    } else {
+        dk_report_tell(report, "state folder", DK_LEVEL_OK, "", "%s, ours alone", dir);
+    }
+}
+
+static void check_master_key(const struct dk_instance *d, struct dk_report *report)
+{
+    int fd = -1;
+    struct dk_err err;
+    const char *path = d->places.master_key;
+    dk_err_clear(&err);
+    if (dk_file_open_private(path, &fd, &err) == DK_OK) {
+        close(fd);
+        dk_report_tell(report, "master key", DK_LEVEL_OK, "",
+                       "%s is there, ours alone: keep a copy of it away from copies of the "
+                       "database",
+                       path);
+    } else if (err.rc == DK_E_NOT_FOUND) {
+        dk_report_tell(report, "master key", DK_LEVEL_ERROR,
+                       "copy master.key there from its safe place, mode 0600; never make a new one",
+                       "%s is not there: no key opens, and values stay closed until it is back",
+                       path);
+    } else {
+        dk_report_tell(report, "master key", DK_LEVEL_ERROR,
+                       "make it the file of the user of dekhand, mode 0600; if others could read "
+                       "it, rotate to a new master key",
+                       "%s. It is refused, no key opens; nothing is lost", err.text);
+    }
+}
+
+/* True when both lie in one folder: who puts back the one can put back the other. */
+static bool beside(const char *anchor, const char *database_url)
+{
+    const char *colon = strchr(database_url, ':');
+    const char *database = colon != NULL ? colon + 1 : database_url;
+    const char *a = strrchr(anchor, '/'), *b = strrchr(database, '/');
+    return a != NULL && b != NULL && a - anchor == b - database &&
+           memcmp(anchor, database, (size_t)(a - anchor)) == 0;
+}
+
+static void check_trust(const struct dk_instance *d, struct dk_report *report)
+{
+    if (d->core.pin_wanted[0] == '\0') {
+        dk_report_tell(report, "pin", DK_LEVEL_NOTE,
+                       "set KMS_REGISTRY_PIN to what `dekhand registry show` prints",
+                       "KMS_REGISTRY_PIN is not set: the registry key is trusted as first seen, "
+                       "or as the anchor knows it");
+    } else {
+        dk_report_tell(report, "pin", DK_LEVEL_OK, "",
+                       "KMS_REGISTRY_PIN is set, and is this registry's");
+    }
+    if (beside(d->places.anchor, d->places.database_url)) {
+        dk_report_tell(report, "anchor place", DK_LEVEL_NOTE,
+                       "set KMS_ANCHOR_FILE to another disk or folder",
+                       "the anchor lies beside the database: who puts back an old copy of the "
+                       "folder puts back both, and it is not noticed");
+    }
+}
+
+/* ---- all of it ------------------------------------------------------------------------------- */
+
+static void check_registry(struct dk_instance *d, struct dk_report *report)
+{
+    struct dk_core *core = &d->core;
+    struct dk_key_counts counts;
+    int64_t ignored = 0;
+    check_trust(d, report);
+    dk_checkup_provider(core, report, &ignored);
+    dk_checkup_store(core, report, &ignored);
+    dk_checkup_integrity(core, report);
+    dk_checkup_rows(core, report);
+    dk_checkup_guard(core, report, &ignored);
+    dk_checkup_expiry(core, report, &counts);
+    dk_checkup_keys(core, report);
+    dk_checkup_rotation(core, report, &ignored);
+    dk_checkup_clock(core, report);
+}
+
+static dk_rc open_registry(struct dk_instance *d, const struct dk_parts *parts,
+                           struct dk_settings *settings, struct dk_err *err)
+{
+    DK_TRY(dk_door_check_initialised(d, err));
+    DK_TRY(dk_wire_provider(d, settings, parts, err));
+    DK_TRY(dk_registry_open(&d->core, err));
+    DK_TRY(dk_audit_open(&d->core, err));
+    return dk_audit_start(&d->core, err);
+}
+
+static void examine(struct dk_instance *d, const struct dekhand_config *config,
+                    const struct dk_parts *parts, struct dk_settings *settings,
+                    struct dk_report *report)
+{
+    struct dk_err err;
+    const struct dk_provider_ops *provider = NULL;
+    dk_err_clear(&err);
+    check_user(report);
+    check_core_files(report);
+    dk_rc rc = dk_wire_settings(config, settings, &d->core.log, &err);
+    rc = rc == DK_OK ? dk_wire_core(d, config, settings, parts, &err) : rc;
+    rc = rc == DK_OK ? dk_wire_choose(settings, parts, &provider, &err) : rc;
+    if (rc != DK_OK) {
+        dk_report_error(report, "settings", &err, "Nothing opens with these settings");
+        return;
+    }
+    dk_report_tell(report, "settings", DK_LEVEL_OK, "", "provider %s, database %s", provider->name,
+                   d->places.database_url);
+    check_memory(d, report);
+    check_state_dir(d, report);
+    if (provider == &dk_provider_local) {
+        check_master_key(d, report);
+    }
+    if (open_registry(d, parts, settings, &err) != DK_OK) {
+        dk_report_error(report, "registry", &err, "It does not open; nothing in it was changed");
+        return;
+    }
+    dk_report_tell(report, "registry", DK_LEVEL_OK, "", "%s opens", d->core.registry.uuid);
+    check_registry(d, report);
+}
+
+int dk_door_doctor(const struct dekhand_config *config, const struct dk_parts *parts,
+                   void (*each)(void *arg, const struct dekhand_check *check), void *arg,
+                   struct dekhand_doctor_result *out, struct dekhand_error *error)
+{
+    static const struct dekhand_config plain = {.size = sizeof plain};
+    struct dk_err err;
+    struct dk_settings settings;
+    struct dk_check_call call = {each, arg};
+    struct dk_report report = {.each = dk_door_tell_check, .arg = &call};
+    dk_err_clear(&err);
+    config = config != NULL ? config : &plain;
+    if (out == NULL || out->size != sizeof *out) {
+        return dk_door_leave(
+            DK_FAIL(&err, USAGE, "dekhand_doctor_result.size is not %zu", sizeof *out), &err,
+            error);
+    }
+    const struct dk_mem *mem = parts->world != NULL ? &parts->world->mem : &dk_mem_default;
+    struct dk_instance *d = dk_mem_zalloc(mem, sizeof *d);
+    if (d == NULL) {
+        return dk_door_leave(DK_FAIL(&err, NOMEM, "no memory to open"), &err, error);
+    }
+    dk_wire_log(d, config);
+    dk_settings_init(&settings, mem);
+    examine(d, config, parts, &settings, &report);
+    dk_settings_clear(&settings);
+    dk_wire_close(d);
+    dk_mem_free(mem, d);
+    const int64_t *count = report.count;
+    *out =
+        (struct dekhand_doctor_result){.size = sizeof *out,
+                                       .checks = count[DK_LEVEL_OK] + count[DK_LEVEL_NOTE] +
+                                                 count[DK_LEVEL_WARNING] + count[DK_LEVEL_ERROR],
+                                       .notes = count[DK_LEVEL_NOTE],
+                                       .findings = count[DK_LEVEL_WARNING] + count[DK_LEVEL_ERROR]};
+    return dk_door_leave(DK_OK, &err, error);
+}
+
+int dekhand_doctor(const struct dekhand_config *config,
+                   void (*each)(void *arg, const struct dekhand_check *check), void *arg,
+                   struct dekhand_doctor_result *out, struct dekhand_error *error)
+{
+    static const struct dk_parts real;
+    return dk_door_doctor(config, &real, each, arg, out, error);
+}

@@ -1,0 +1,255 @@
+"""health and doctor from outside: what an operator, a monitor and a script at night see."""
+
+import json
+import re
+import shutil
+import sqlite3
+import time
+from contextlib import closing
+
+import pytest
+
+from cli_tool import check_schema, told
+
+WARN = {"KMS_ROTATION_DAYS": "1", "KMS_WARNING_DAYS": "0"}  # keys made so are near their expiry
+
+
+@pytest.fixture
+def used(cli):
+    for tenant in ("acme", "globex"):
+        cli.ok("encrypt", "--tenant", tenant, stdin=b"x")
+    return cli
+
+
+def health(cli, code=0, **more):
+    done = cli.run("health", "--json", **more)
+    assert done.returncode == code, told(done)
+    body = json.loads(done.stdout)
+    check_schema("health", body)
+    return body
+
+
+def test_a_registry_that_is_well_has_the_guides_body(used):
+    body = health(used)
+    assert body["status"] == "healthy"
+    assert body["checks"]["kms"] == {"status": "ok", "provider": "local", "connectivity": True,
+                                     "latency": body["checks"]["kms"]["latency"],
+                                     "cacheHitRate": None}
+    assert body["checks"]["database"]["anchor"] == "ok"
+    assert body["checks"]["keys"] == {"status": "ok", "totalKeys": 2, "activeKeys": 2,
+                                      "expiredKeys": 0, "keysNearExpiration": 0}
+    assert body["checks"]["rotation"] == {"status": "ok", "healthy": True,
+                                          "tenantsNeedingRotation": 0, "failedRotations": 0}
+    assert body["issues"] == body["recommendations"] == []
+    assert used.ok("health").decode().splitlines()[-1].startswith("healthy, 20")
+
+
+def test_keys_near_their_expiry_degrade_it(cli):
+    cli.ok("encrypt", "--tenant", "acme", stdin=b"x", env=WARN)
+    body = health(cli, 3)
+    assert body["status"] == "degraded"
+    assert body["checks"]["keys"]["status"] == body["checks"]["rotation"]["status"] == "warning"
+    assert body["checks"]["rotation"]["healthy"] is True  # as in the guide
+    assert body["checks"]["rotation"]["tenantsNeedingRotation"] == 1
+    assert re.fullmatch(r"1 active key expires within 7 days, the first on \d{4}-\d\d-\d\d "
+                        r"\(tenant acme, version 1\): .*\.", body["issues"][0])
+    assert body["recommendations"] == ["Run `dekhand rotate --due`, and see that it runs every "
+                                       "day."]
+    cli.ok("rotate", "--due")  # what it recommends mends it
+    assert health(cli)["status"] == "healthy"
+
+
+def test_without_anchor_it_says_none(used):
+    (used.state / "anchor").unlink()
+    body = health(used)
+    assert body["checks"]["database"]["anchor"] == "none"
+
+
+def test_I04_F54_an_older_copy_is_unhealthy(used):
+    shutil.copy(used.database, used.folder / "old.db")
+    used.ok("rotate", "--all")
+    shutil.copy(used.folder / "old.db", used.database)
+    body = health(used, 7)
+    assert body["status"] == "unhealthy"
+    assert body["checks"]["database"]["anchor"] == "older"
+    assert body["checks"]["database"]["status"] == "error"
+    assert any("accept-restore" in advice for advice in body["recommendations"])
+
+
+@pytest.mark.parametrize("what, code, broken", [
+    ("master.key", 2, "kms"), ("dekhand.db", 2, "database"), ("everything", 2, "database"),
+])
+def test_a_registry_that_does_not_open_has_a_body_too(used, what, code, broken):
+    if what == "everything":
+        shutil.rmtree(used.state)
+    else:
+        (used.state / what).unlink()
+    body = health(used, code)
+    assert body["status"] == "unhealthy"
+    assert body["checks"][broken]["status"] == "error"
+    assert body["checks"][broken]["connectivity"] is False
+    assert body["checks"]["keys"]["totalKeys"] is None
+    assert len(body["issues"]) == 1 and body["issues"][0].startswith("E_")
+    assert len(body["recommendations"]) == 1
+
+
+def test_I30_looking_changes_nothing(used):
+    before = used.database.read_bytes()
+    used.ok("health")
+    used.ok("doctor")
+    assert used.database.read_bytes() == before
+
+
+# ---- events ----------------------------------------------------------------------------------
+
+
+def test_a_key_that_enters_its_warning_phase_is_told_once(cli):
+    cli.ok("encrypt", "--tenant", "acme", stdin=b"x", env=WARN)
+    cli.ok("encrypt", "--tenant", "globex", stdin=b"x")
+    done = cli.run("health", "--events")
+    events = [json.loads(line) for line in done.stderr.splitlines() if line.startswith(b"{")]
+    assert done.returncode == 3
+    assert [(e["tenantId"], e["version"]) for e in events] == [("acme", 1)]
+    for event in events:
+        check_schema("event", event)
+    assert b"key_expires_soon" in done.stderr  # the log line
+    again = cli.run("health", "--events")
+    assert again.stderr == b"" and again.returncode == 3
+    row = json.loads(cli.ok("audit", "list", "--operation", "warning", "--json"))
+    check_schema("audit-entry", row)
+    assert (row["tenantId"], row["fromVersion"], row["toVersion"]) == ("acme", 1, None)
+    assert cli.json("audit", "verify")["ok"] is True
+
+
+def test_the_hook_gets_each_event(cli):
+    for tenant in ("acme", "globex"):
+        cli.ok("encrypt", "--tenant", tenant, stdin=b"x", env=WARN)
+    done = cli.run("health", "--exec", "cat >> told; echo heard", "--json")
+    assert done.returncode == 3
+    json.loads(done.stdout)  # what the hook writes is not among the data
+    assert done.stderr.count(b"heard") == 2
+    events = [json.loads(line) for line in (cli.folder / "told").read_bytes().splitlines()]
+    assert [e["tenantId"] for e in events] == ["acme", "globex"]
+    for event in events:
+        check_schema("event", event)
+
+
+def test_a_hook_that_fails_is_named(cli):
+    cli.ok("encrypt", "--tenant", "acme", stdin=b"x", env=WARN)
+    done = cli.run("health", "--exec", "exit 9")
+    assert done.returncode == 3
+    assert b"the command of --exec failed for tenant acme, version 1" in done.stderr
+
+
+def test_a_hook_need_not_read(used):
+    used.ok("rotate", "--all", env=WARN)
+    done = used.run("health", "--exec", "true")
+    assert b"failed" not in done.stderr and done.returncode == 3
+
+
+# ---- doctor ----------------------------------------------------------------------------------
+
+
+def doctor(cli, code=0, **more):
+    done = cli.run("doctor", "--json", **more)
+    assert done.returncode == code, told(done)
+    found = json.loads(done.stdout)
+    check_schema("doctor", found)
+    assert found["ok"] == (found["findings"] == 0) == (code == 0)
+    levels = [check["level"] for check in found["checks"]]
+    assert found["notes"] == levels.count("note")
+    assert found["findings"] == levels.count("warning") + levels.count("error")
+    for check in found["checks"]:
+        assert check["level"] in ("ok", "note") or check["fix"], check
+    return found
+
+
+def of(found, name, level=None):
+    return [c for c in found["checks"] if c["name"] == name and level in (None, c["level"])]
+
+
+def test_a_fresh_registry_has_notes_and_no_findings(cli):
+    found = doctor(cli)
+    assert of(found, "pin", "note") and of(found, "anchor place", "note")
+    for name in ("settings", "state folder", "master key", "registry", "provider", "database",
+                 "integrity", "rows", "anchor", "keys", "budget", "rotation", "clock", "core files"):
+        assert len(of(found, name, "ok")) == 1, name
+    text = cli.ok("doctor").decode().splitlines()
+    assert len(text) == len(found["checks"]) + 1  # one line a check
+    assert text[-1] == f"{len(found['checks'])} checks, {found['notes']} notes, 0 findings"
+
+
+def test_what_is_set_apart_is_no_note(cli):
+    pin = cli.json("registry", "show")["registryPin"]
+    (cli.folder / "apart").mkdir(0o700)
+    shutil.move(cli.state / "anchor", cli.folder / "apart" / "anchor")
+    found = doctor(cli, env={"KMS_REGISTRY_PIN": pin,
+                             "KMS_ANCHOR_FILE": str(cli.folder / "apart" / "anchor")})
+    assert not of(found, "anchor place") and of(found, "pin", "ok")
+
+
+def break_mode(cli):
+    cli.master_key.chmod(0o644)
+
+
+def break_state(cli):
+    cli.state.chmod(0o755)
+
+
+def lose_key(cli):
+    cli.master_key.unlink()
+
+
+def edit_row(cli):
+    with closing(sqlite3.connect(cli.database)) as registry, registry:
+        registry.execute("DROP TRIGGER encryption_keys_fixed")
+        registry.execute("UPDATE encryption_keys SET expires_at = '2099-01-01T00:00:00.000000Z' "
+                         "WHERE tenant_id = 'acme'")
+
+
+def damage(cli):
+    [(page,)] = cli.query("SELECT rootpage FROM sqlite_master "
+                          "WHERE name = 'key_rotation_log_time'")
+    with open(cli.database, "r+b") as file:  # an index of which nothing else reads
+        file.seek(4096 * (page - 1))
+        file.write(b"\xff" * 4096)
+
+
+def other_anchor(cli):
+    (cli.state / "anchor").write_text("dekhand-anchor 1\n")
+    (cli.state / "anchor").chmod(0o600)
+
+
+@pytest.mark.parametrize("breaking, name", [
+    (break_mode, "master key"), (break_state, "state folder"), (lose_key, "master key"),
+    (edit_row, "rows"), (other_anchor, "registry"),
+])
+def test_each_trouble_is_named_with_its_fix(used, breaking, name):
+    breaking(used)
+    found = doctor(used, 7)
+    assert of(found, name, "error") or of(found, name, "warning"), found
+
+
+def test_F14_a_damaged_page_is_named(used):
+    damage(used)
+    found = doctor(used, 7)
+    assert of(found, "integrity", "error"), found
+
+
+def test_no_registry_says_init(cli):
+    shutil.rmtree(cli.state)
+    found = doctor(cli, 7)
+    assert "dekhand init" in of(found, "registry", "error")[0]["text"]
+
+
+def test_a_setting_that_is_none_is_the_first_finding(cli):
+    found = doctor(cli, 7, env={"KMS_PROVIDER": "nobody"})
+    assert of(found, "settings", "error")
+
+
+def test_it_is_quick_on_a_thousand_tenants(cli, tmp_path):
+    rows = "tenant,v\n" + "".join(f"t{i},x\n" for i in range(1000))
+    cli.ok("encrypt", "--csv", "--columns", "v", "--tenant-column", "tenant", stdin=rows.encode())
+    began = time.monotonic()
+    doctor(cli)
+    assert time.monotonic() - began < 30
