@@ -17,6 +17,7 @@ PKGS := libcrypto sqlite3
 
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
+DATADIR ?= $(PREFIX)/share
 DATA ?= ../shared
 
 # ---- flags -------------------------------------------------------------------------------------
@@ -199,6 +200,10 @@ size:
 docs: all
 	@$(PYTHON) scripts/docs.py
 
+# A shell's completion script into its place; whatever the caller's own settings are.
+complete = env -i $(BIN) completion $(1) --env-file /dev/null > $(OUT)/completion.$(1) && \
+    install -D -m 644 $(OUT)/completion.$(1) $(DESTDIR)$(DATADIR)/$(2)
+
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include
 	install -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/dekhand
@@ -208,6 +213,9 @@ install: all
 	install -m 644 include/dekhand.h include/dekhand_admin.h $(DESTDIR)$(PREFIX)/include/
 	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' \
 	    scripts/dekhand.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/dekhand.pc
+	$(call complete,bash,bash-completion/completions/dekhand)
+	$(call complete,zsh,zsh/site-functions/_dekhand)
+	$(call complete,fish,fish/vendor_completions.d/dekhand.fish)
 
 clean:
 	rm -rf build

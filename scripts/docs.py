@@ -39,7 +39,7 @@ def settings():
 
 
 def errors():
-    text = (ROOT / "src/base/errors.def").read_text()
+    text = re.sub(r'"\s*\n\s*"', "", (ROOT / "src/base/errors.def").read_text())
     strings = r'"((?:[^"\\]|\\.)*)"'
     pattern = (r"DK_ERROR\((\w+), (\d+), " + strings + r", (\w+), (\d+), (\d+),\s*" + strings +
                r",\s*" + strings + r"\)")

@@ -164,6 +164,7 @@ int cli_registry_show(struct cli *cli);
 int cli_registry_accept(struct cli *cli);
 int cli_config_show(struct cli *cli);
 int cli_bench(struct cli *cli);
+int cli_completion(struct cli *cli);
 int cli_version(struct cli *cli);
 
 /* csv.c: encrypt and decrypt with --csv. */

@@ -12,7 +12,9 @@ pytestmark = pytest.mark.release
 ROOT = Path(os.environ.get("DEKHAND_ROOT", Path(__file__).parents[2]))
 EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.c"))
 INSTALLED = ("bin/dekhand", "lib/libdekhand.so.0", "lib/libdekhand.so", "lib/libdekhand.a",
-             "lib/pkgconfig/dekhand.pc", "include/dekhand.h", "include/dekhand_admin.h")
+             "lib/pkgconfig/dekhand.pc", "include/dekhand.h", "include/dekhand_admin.h",
+             "share/bash-completion/completions/dekhand", "share/zsh/site-functions/_dekhand",
+             "share/fish/vendor_completions.d/dekhand.fish")
 EACH_EXAMPLE = pytest.mark.parametrize("source", EXAMPLES, ids=lambda source: source.stem)
 
 
