@@ -18,6 +18,7 @@ PKGS := libcrypto sqlite3
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 DATADIR ?= $(PREFIX)/share
+MANDIR ?= $(DATADIR)/man
 DATA ?= ../shared
 
 # ---- flags -------------------------------------------------------------------------------------
@@ -216,6 +217,8 @@ install: all
 	$(call complete,bash,bash-completion/completions/dekhand)
 	$(call complete,zsh,zsh/site-functions/_dekhand)
 	$(call complete,fish,fish/vendor_completions.d/dekhand.fish)
+	install -d $(addprefix $(DESTDIR)$(MANDIR)/man,1 3 5 7)
+	for n in 1 3 5 7; do install -m 644 docs/man/*.$$n $(DESTDIR)$(MANDIR)/man$$n/ || exit 1; done
 
 clean:
 	rm -rf build
