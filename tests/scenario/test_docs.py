@@ -61,3 +61,29 @@ def test_examples_of_a_manual_page_run(page, tmp_path):
                           env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120,
                           check=False)
     assert done.returncode == 0, f"{script}\n{told(done)}"
+
+
+# ---- docs/modules ---------------------------------------------------------------------------------
+
+ROOMS = {room.name: room for room in (ROOT / "src").iterdir() if room.is_dir()}
+ROOMS["door"] = ROOT / "src"
+SOURCE = (".c", ".h", ".def", ".map")
+NAMED = re.compile(r"`([\w./-]+\.(?:c|h|def|map|py|sh|sql))`")
+SECTIONS = ["What holds", "How it fails", "How it is tested"]
+
+
+def test_every_room_has_its_page():
+    assert {page.stem for page in (ROOT / "docs" / "modules").glob("*.md")} == set(ROOMS)
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_a_room_page_names_the_files_of_the_room_and_no_others(room):
+    text = (ROOT / "docs" / "modules" / f"{room}.md").read_text()
+    files = {path.name for path in ROOMS[room].iterdir() if path.suffix in SOURCE}
+    table = set(NAMED.findall("\n".join(re.findall(r"^\| (`.*?) \|", text, re.M))))
+    assert table == files
+    for name in NAMED.findall(text):
+        folder = ROOT if "/" in name else ROOMS[room]
+        assert (folder / name).is_file(), name
+    assert re.findall(r"^## (.*)$", text, re.M) == SECTIONS
+    assert "**Called by**" in text and "**Refuses to know**" in text
