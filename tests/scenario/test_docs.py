@@ -87,3 +87,60 @@ def test_a_room_page_names_the_files_of_the_room_and_no_others(room):
         assert (folder / name).is_file(), name
     assert re.findall(r"^## (.*)$", text, re.M) == SECTIONS
     assert "**Called by**" in text and "**Refuses to know**" in text
+
+
+# ---- docs/OPERATIONS.md ---------------------------------------------------------------------------
+
+OPERATIONS = ROOT / "docs" / "OPERATIONS.md"
+
+
+def blocks(kind):
+    return re.findall(rf"^```{kind}\n(.*?)^```", OPERATIONS.read_text(), re.M | re.S)
+
+
+def test_the_story_of_the_operations_page_runs_as_written(tmp_path):
+    cli = Cli(tmp_path).without("KMS_STATE_DIR")
+    script = "set -eEuo pipefail\ntrap 'echo \"line $LINENO: $BASH_COMMAND\" >&2' ERR\n"
+    env = dict(cli.env, PATH=f"{ROOT / 'build'}:{os.environ['PATH']}")
+    done = subprocess.run(["bash", "-c", script + "\n".join(blocks("sh"))], cwd=tmp_path, env=env,
+                          capture_output=True, text=True, timeout=120, check=False)
+    assert len(blocks("sh")) > 10
+    assert done.returncode == 0, told(done) + done.stderr[-2000:]
+
+
+def test_the_operations_page_names_every_error_and_event_and_no_others():
+    text = OPERATIONS.read_text()
+    errors = set(re.findall(r"DK_ERROR\(([A-Z_]+),", (ROOT / "src/base/errors.def").read_text()))
+    named = set(re.findall(r"^\| (`E_.*?) \|", text, re.M))
+    assert {name for row in named for name in re.findall(r"`E_(\w+)`", row)} == errors
+    events = {name for path in (ROOT / "src").rglob("*.c") for name in
+              re.findall(r'DK_LOG\([^;"]*?, (?:DEBUG|INFO|WARN|ERROR), "(\w+)"', path.read_text())}
+    assert set(re.findall(r"^\| `([a-z]+(?:_[a-z]+)+)` \|", text, re.M)) == events
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/OPERATIONS.md", "docs/SECURITY.md"])
+def test_commands_on_a_page_exist(page):
+    reference = (ROOT / "docs" / "REFERENCE.md").read_text()
+    helps = {name: text for name, text in
+             re.findall(r"^### dekhand (.*?)\n(.*?)(?=^###? )", reference, re.M | re.S)}
+    flags = "\n".join(f"--{flag} " for flag in re.findall(
+        r'DK_OPTION\(\w+, "\w+", "([\w-]+)"', (ROOT / "src/base/options.def").read_text()))
+    text = (ROOT / page).read_text().replace("\\\n", " ")
+    text = "\n".join(code for pair in re.findall(r"^```\w*\n(.*?)^```|`([^`\n]+)`", text, re.M | re.S)
+                     for code in pair)
+    called = re.findall(r"(?:^|[`(]|&& |\| +|-- |[A-Z_]+=\S+ )(?:/usr/local/bin/)?dekhand "
+                        r"([a-z][^`|\n;)<>&]*)", text, re.M)
+    assert len(called) > 5
+    for words in called:
+        first, *rest = words.split()
+        name = first if first in helps else " ".join([first, *rest[:1]])
+        assert name in helps or any(key.startswith(f"{first} ") for key in helps), words
+        for option in re.findall(r"(?<!\S)(--[\w-]+)", words):
+            assert re.search(rf"{option}(?!\S)", helps.get(name, "") + flags), words
+
+
+def test_links_of_the_operations_page_lead_somewhere():
+    text = OPERATIONS.read_text()
+    heads = {re.sub(r"[^\w -]", "", head).strip().lower().replace(" ", "-")
+             for head in re.findall(r"^#+ (.*)$", text, re.M)}
+    assert set(re.findall(r"\]\(#([\w-]+)\)", text)) <= heads
