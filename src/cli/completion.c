@@ -44,6 +44,15 @@ static bool first_of_name(const struct cli_command *command)
     return command == cli_commands || strcmp(command[-1].name, command->name) != 0;
 }
 
+/* What a first word stands for that has second ones: `list, show, export`. */
+static void put_second_words(struct cli_out *out, const struct cli_command *first)
+{
+    cli_out_str(out, first->sub);
+    for (const struct cli_command *c = first + 1; c->name != NULL && !first_of_name(c); c++) {
+        cli_out_printf(out, ", %s", c->sub);
+    }
+}
+
 /* Writes a text with a backslash before each of `special`, and `quote` for a single quote. */
 static void put_escaped(struct cli_out *out, const char *text, const char *special,
                         const char *quote)
@@ -244,7 +253,6 @@ static void zsh_common(struct cli_out *out)
     cli_out_str(out, "    )\n");
 }
 
-/* The help of a first word that has second ones: the words. */
 static void zsh_first_words(struct cli_out *out)
 {
     cli_out_str(out, "    if ((CURRENT == 2)); then\n        commands=(\n");
@@ -253,10 +261,8 @@ static void zsh_first_words(struct cli_out *out)
             cli_out_str(out, "            ");
             zsh_word(out, c->name, c->summary);
         } else if (first_of_name(c)) {
-            cli_out_printf(out, "            '%s:%s", c->name, c->sub);
-            for (const struct cli_command *s = c + 1; s->name != NULL && !first_of_name(s); s++) {
-                cli_out_printf(out, ", %s", s->sub);
-            }
+            cli_out_printf(out, "            '%s:", c->name);
+            put_second_words(out, c);
             cli_out_str(out, "'\n");
         }
     }
@@ -371,8 +377,12 @@ static void fish_command(struct cli_out *out, const struct cli_command *command)
     char where[96];
     snprintf(where, sizeof where, "__dekhand_in %s%s%s", command->name,
              command->sub != NULL ? " " : "", command->sub != NULL ? command->sub : "");
-    if (first_of_name(command)) {
-        fish_words(out, "", command->name, command->sub != NULL ? "" : command->summary);
+    if (command->sub == NULL) {
+        fish_words(out, "", command->name, command->summary);
+    } else if (first_of_name(command)) {
+        cli_out_printf(out, "complete -c dekhand -n __dekhand_at -a %s -d '", command->name);
+        put_second_words(out, command);
+        cli_out_str(out, "'\n");
     }
     if (command->sub != NULL) {
         fish_words(out, command->name, command->sub, command->summary);
