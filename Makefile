@@ -17,6 +17,8 @@ PKGS := libcrypto sqlite3
 
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
+DATADIR ?= $(PREFIX)/share
+MANDIR ?= $(DATADIR)/man
 DATA ?= ../shared
 
 # ---- flags -------------------------------------------------------------------------------------
@@ -199,6 +201,10 @@ size:
 docs: all
 	@$(PYTHON) scripts/docs.py
 
+# A shell's completion script into its place; whatever the caller's own settings are.
+complete = env -i $(BIN) completion $(1) --env-file /dev/null > $(OUT)/completion.$(1) && \
+    install -D -m 644 $(OUT)/completion.$(1) $(DESTDIR)$(DATADIR)/$(2)
+
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include
 	install -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/dekhand
@@ -208,6 +214,11 @@ install: all
 	install -m 644 include/dekhand.h include/dekhand_admin.h $(DESTDIR)$(PREFIX)/include/
 	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' \
 	    scripts/dekhand.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/dekhand.pc
+	$(call complete,bash,bash-completion/completions/dekhand)
+	$(call complete,zsh,zsh/site-functions/_dekhand)
+	$(call complete,fish,fish/vendor_completions.d/dekhand.fish)
+	install -d $(addprefix $(DESTDIR)$(MANDIR)/man,1 3 5 7)
+	for n in 1 3 5 7; do install -m 644 docs/man/*.$$n $(DESTDIR)$(MANDIR)/man$$n/ || exit 1; done
 
 clean:
 	rm -rf build

@@ -1,72 +1,59 @@
 #!/usr/bin/env python3
-"""Writes docs/REFERENCE.md from the tables of the code; --check compares instead.
+"""Writes docs/REFERENCE.md and docs/man/ from the tables of the code; --check compares instead."""
 
-Commands come from `dekhand COMMAND --help`, settings from `dekhand config --json`, errors from
-src/base/errors.def. The program is build/dekhand, or DEKHAND_BIN.
-"""
 import json
-import os
-import re
-import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "REFERENCE.md"
-DEKHAND = os.environ.get("DEKHAND_BIN", str(ROOT / "build" / "dekhand"))
-CLEAN = {"PATH": os.environ.get("PATH", ""), "HOME": "/nonexistent"}
+import manpages
+import tables
 
-
-def run(*words):
-    done = subprocess.run([DEKHAND, *words], env=CLEAN, cwd="/", capture_output=True, text=True,
-                          timeout=30, check=True)
-    return done.stdout
+PAGE = tables.ROOT / "docs" / "REFERENCE.md"
+MAN = tables.ROOT / "docs" / "man"
 
 
 def commands():
-    for line in run("--help").splitlines():
-        match = re.match(r"  (\S+(?: \S+)?)  +\S", line)
-        if match:
-            text = run(*match.group(1).split(), "--help").split("\nSettings as flags")[0].rstrip()
-            yield f"### dekhand {match.group(1)}\n\n```\n{text}\n```\n"
+    for command in tables.commands():
+        yield f"### dekhand {command.name}\n\n```\n{command.help}\n```\n"
 
 
 def settings():
     yield "| name | default | unit | |\n|---|---|---|---|"
-    for row in json.loads(run("config", "--json"))["settings"]:
+    for row in json.loads(tables.run("config", "--json"))["settings"]:
         value = row["value"] if row["source"] == "default" else ""
         yield f"| `{row['name']}` | {value} | {row['unit']} | {row['help'].replace('|', '/')} |"
 
 
 def errors():
-    text = (ROOT / "src/base/errors.def").read_text()
-    strings = r'"((?:[^"\\]|\\.)*)"'
-    pattern = (r"DK_ERROR\((\w+), (\d+), " + strings + r", (\w+), (\d+), (\d+),\s*" + strings +
-               r",\s*" + strings + r"\)")
     yield "| name | number | exit | retry | what it means | what to do |\n|---|---|---|---|---|---|"
-    for name, number, _, retry, _, code, what, todo in re.findall(pattern, text):
-        again = "yes" if retry == "true" else ""
-        yield f"| `E_{name}` | {number} | {code} | {again} | {what} | {todo} |"
+    for row in tables.errors():
+        again = "yes" if row.retryable == "true" else ""
+        yield f"| `{row.name}` | {row.number} | {row.exit} | {again} | {row.text} | {row.todo} |"
 
 
-def page():
+def reference():
+    exits = ", ".join(f"{code} {text}" for code, text in tables.EXIT_CODES)
     parts = ["# Reference", "", "Made from the tables of the code by `make docs`.", "",
-             "Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 done but something needs "
-             "attention, 4 refused by a gate, 5 denied, 6 unreachable (try again), 7 findings.",
-             "", "## Commands", "", "\n".join(commands()), "## Settings", "",
-             "A flag beats the environment beats the file.", "", "\n".join(settings()), "",
+             f"Exit codes: {exits}.", "", "## Commands", "", "\n".join(commands()), "## Settings",
+             "", "A flag beats the environment beats the file.", "", "\n".join(settings()), "",
              "## Errors", "", "\n".join(errors()), ""]
     return "\n".join(parts)
 
 
 def main():
-    text = page()
+    wanted = {PAGE: reference()}
+    wanted.update((MAN / name, text) for name, text in manpages.pages().items())
+    stale = {path for path in MAN.glob("*.[1-8]") if path not in wanted}
+    stale |= {path for path, text in wanted.items()
+              if not path.exists() or path.read_text() != text}
     if "--check" in sys.argv[1:]:
-        if not PAGE.exists() or PAGE.read_text() != text:
-            print("docs/REFERENCE.md is not what the code says: run `make docs`")
-            return 1
-        return 0
-    PAGE.write_text(text)
+        for path in sorted(stale):
+            print(f"{path.relative_to(tables.ROOT)} is not what the code says: run `make docs`")
+        return 1 if stale else 0
+    for path in stale:
+        if path in wanted:
+            path.write_text(wanted[path])
+        else:
+            path.unlink()
     return 0
 
 

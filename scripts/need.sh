@@ -4,7 +4,7 @@
 set -eu
 build="gcc libc6-dev binutils pkg-config libssl-dev libsqlite3-dev"
 test="clang libcmocka-dev zlib1g-dev python3 python3-pytest python3-cryptography python3-jsonschema gcovr
-      clang-format"
+      clang-format mandoc sqlite3 zsh fish"
 fuzz="clang libclang-rt-dev"
 case "${1:-}" in
 build) want=$build ;;

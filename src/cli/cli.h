@@ -171,6 +171,7 @@ int cli_health(struct cli *cli);
 int cli_doctor(struct cli *cli);
 int cli_config_show(struct cli *cli);
 int cli_bench(struct cli *cli);
+int cli_completion(struct cli *cli);
 int cli_version(struct cli *cli);
 
 /* csv.c: encrypt and decrypt with --csv. */

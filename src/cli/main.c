@@ -67,7 +67,8 @@ static const struct cli_option rotate_options[] = {
 
 #define AUDIT_OPTIONS                                                                              \
     {"tenant", 0, "ID", false, "only this tenant's chain"},                                        \
-        {"operation", 0, "NAME", false, "only create, rotate, compromise, export or decrypt"},     \
+        {"operation", 0, "NAME", false,                                                            \
+         "only create, rotate, compromise, export, decrypt, warning or accept-restore"},           \
         {"since", 0, "TIME", false, "from this day or moment on (UTC)"},                           \
         {"until", 0, "TIME", false, "before this day or moment (UTC)"},                            \
     {                                                                                              \
@@ -145,6 +146,10 @@ const struct cli_command cli_commands[] = {
     {"config", NULL, "every setting, its value and where it comes from", no_options,
      cli_config_show},
     {"bench", NULL, "measure beside yardsticks, on this machine", bench_options, cli_bench},
+    {"completion", "bash", "a script that completes dekhand's words in bash", no_options,
+     cli_completion},
+    {"completion", "zsh", "the same for zsh", no_options, cli_completion},
+    {"completion", "fish", "the same for fish", no_options, cli_completion},
     {"version", NULL, "the version", no_options, cli_version},
     {NULL, NULL, NULL, NULL, NULL},
 };
@@ -156,7 +161,7 @@ static void print_commands(FILE *to)
         char name[32];
         snprintf(name, sizeof name, "%s%s%s", c->name, c->sub != NULL ? " " : "",
                  c->sub != NULL ? c->sub : "");
-        fprintf(to, "  %-23s %s\n", name, c->summary);
+        fprintf(to, "  %-25s %s\n", name, c->summary);
     }
     fprintf(to, "\n`dekhand <command> --help` tells more. `dekhand demo` shows it at work.\n");
 }

@@ -1,6 +1,7 @@
 """make install, then the examples of docs/ compiled and run as an application would."""
 
 import os
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -12,7 +13,11 @@ pytestmark = pytest.mark.release
 ROOT = Path(os.environ.get("DEKHAND_ROOT", Path(__file__).parents[2]))
 EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.c"))
 INSTALLED = ("bin/dekhand", "lib/libdekhand.so.0", "lib/libdekhand.so", "lib/libdekhand.a",
-             "lib/pkgconfig/dekhand.pc", "include/dekhand.h", "include/dekhand_admin.h")
+             "lib/pkgconfig/dekhand.pc", "include/dekhand.h", "include/dekhand_admin.h",
+             "share/bash-completion/completions/dekhand", "share/zsh/site-functions/_dekhand",
+             "share/fish/vendor_completions.d/dekhand.fish", "share/man/man1/dekhand.1",
+             "share/man/man1/dekhand-encrypt.1", "share/man/man3/dekhand_encrypt.3",
+             "share/man/man5/dekhand.env.5", "share/man/man7/dekhand-errors.7")
 EACH_EXAMPLE = pytest.mark.parametrize("source", EXAMPLES, ids=lambda source: source.stem)
 
 
@@ -56,6 +61,14 @@ def test_everything_is_installed(usr):
 
 def test_installed_program_runs(usr, tmp_path):
     assert run([usr / "bin" / "dekhand", "version"], cwd=tmp_path)
+
+
+@pytest.mark.parametrize("page", ["dekhand", "dekhand-encrypt", "dekhand.env", "dekhand-errors",
+                                  "libdekhand", "dekhand_encrypt"])
+def test_installed_manual_pages_are_found(usr, page):
+    shown = run(["mandoc", "-Tascii", *(usr / "share/man").glob(f"*/{page}.?")],
+                cwd=usr / "share/man")
+    assert {"NAME", "SEE ALSO"} <= set(re.sub(".\b", "", shown).splitlines())
 
 
 def test_there_are_examples():
