@@ -230,7 +230,7 @@ def test_each_trouble_is_named_with_its_fix(used, breaking, name):
     assert of(found, name, "error") or of(found, name, "warning"), found
 
 
-def test_F14_a_damaged_page_is_named(used):
+def test_a_damaged_page_is_named(used):
     damage(used)
     found = doctor(used, 7)
     assert of(found, "integrity", "error"), found
