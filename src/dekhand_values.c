@@ -205,10 +205,17 @@ static void fail_items(struct dekhand_item *items, size_t count, dk_rc rc)
     }
 }
 
-static dk_rc run_items(struct dekhand *d, enum way way, struct dekhand_item *items, size_t count,
-                       struct dk_err *err)
+/* Items from `at` on; keys are fetched for so many, and used before a poll may forget them. */
+#define FETCH_ITEMS 4096
+
+static size_t run_some(struct dekhand *d, enum way way, struct dekhand_item *items, size_t at,
+                       size_t count, struct dk_err *err)
 {
-    for (size_t i = 0; i < count; i++) {
+    size_t end = count - at < FETCH_ITEMS ? count : at + FETCH_ITEMS;
+    if (d->actor.reach[DK_MAY_USE_KEYS] == DK_REACH_ALL) { /* else each item will say no */
+        prefetch(d->in, way, items + at, end - at);
+    }
+    for (size_t i = at; i < end; i++) {
         struct dk_err one;
         dk_err_clear(&one);
         items[i].code = (int)run_item(d, way, &items[i], &one);
@@ -217,7 +224,7 @@ static dk_rc run_items(struct dekhand *d, enum way way, struct dekhand_item *ite
             (void)dk_err_while(err, "item %zu of %zu", i + 1, count);
         }
     }
-    return err->rc;
+    return end;
 }
 
 static int run_batch(struct dekhand *d, enum way way, struct dekhand_item *items, size_t count,
@@ -236,10 +243,10 @@ static int run_batch(struct dekhand *d, enum way way, struct dekhand_item *items
         fail_items(items, count, rc);
         return dk_door_leave(rc, &err, error);
     }
-    if (d->actor.reach[DK_MAY_USE_KEYS] == DK_REACH_ALL) { /* else each item will say no */
-        prefetch(d->in, way, items, count);
+    for (size_t at = 0; at < count;) {
+        at = run_some(d, way, items, at, count, &err);
     }
-    return dk_door_leave(run_items(d, way, items, count, &err), &err, error);
+    return dk_door_leave(err.rc, &err, error);
 }
 
 int dekhand_encrypt_batch(struct dekhand *d, struct dekhand_item *items, size_t count,
