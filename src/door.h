@@ -37,6 +37,7 @@ struct dekhand {
     struct dk_manager *manager;
     void (*log)(void *arg, enum dekhand_log_level level, const char *line, size_t length);
     void *log_arg;
+    struct dk_arena_report memory;
     atomic_int recovering; /* the pid of a child whose thread opens everything again; 0 = none */
 };
 

@@ -234,6 +234,7 @@ dk_rc dk_manager_tick(struct dk_manager *manager, struct dk_err *err)
         atomic_store(&manager->next_poll_ms, now + manager->core->limits.poll_ms);
         DK_TRY(poll_changes(manager, err));
     }
+    dk_cache_tick(manager->cache);
     dk_threads_fold(manager->threads);
     return flush_is_due(manager) ? flush(manager, err) : DK_OK;
 }
@@ -272,15 +273,20 @@ static dk_rc fetch_hot(struct dk_manager *manager, struct dk_thread *thread, str
                        uint32_t asked, int64_t now, struct dk_hot **out, struct dk_err *err)
 {
     struct dk_key_name name = {.version = asked};
-    struct dk_live_key key = {0};
     DK_TRY(dk_tenant_parse(tenant, &name.tenant, err));
     *out = dk_thread_find(thread, dk_tenant_view(&name.tenant), asked, now);
     if (*out != NULL) {
         return DK_OK; /* an upper-case UUID */
     }
+    struct dk_live_key key = {.okm = dk_thread_scratch(thread)};
+    bool lent = key.okm.cell != NULL;
     DK_TRY(manager->keys.get(manager->keys.self, &name, &key, err));
     dk_rc rc = dk_thread_key(thread, &name, &key, out, err);
-    dk_secret_free(manager->core->arena, &key.okm);
+    if (lent) {
+        dk_secret_wipe(&key.okm);
+    } else {
+        dk_secret_free(manager->core->arena, &key.okm);
+    }
     return rc;
 }
 
