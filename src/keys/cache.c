@@ -277,13 +277,13 @@ static dk_rc fly_locked(struct dk_cache *cache, struct dk_flight *flight, struct
     return rc;
 }
 
-/* A key that is due but serves: until when, if somebody else brings the new one. */
+/* A key that is fresh, or due while somebody else brings the new one; and until when. */
 static bool serves_on_locked(struct dk_cache *cache, const struct dk_ask *ask,
                              const struct dk_slot_key *key, int64_t *fresh_until)
 {
     int64_t now = ask->asked_ms, soft = soft_of(cache, key);
     *fresh_until = key->due_ms; /* the next call looks again */
-    if (dk_flights_find(&cache->flights, ask->id) != NULL ||
+    if (now < key->due_ms || dk_flights_find(&cache->flights, ask->id) != NULL ||
         dk_flights_in_batch(&cache->flights, ask->id)) {
         return true;
     }
@@ -302,16 +302,15 @@ static dk_rc get_locked(struct dk_cache *cache, struct dk_ask *ask, struct dk_li
     uint8_t *cell = dk_secret_expose_for_crypto(&out->okm);
     for (;;) {
         struct dk_slot_key key;
-        int64_t fresh_until;
+        int64_t fresh_until = INT64_MIN;
         ask->asked_ms = dk_cache_now(cache);
         bool there = dk_slots_read(slots, ask->id, &key, cell);
         if (there && ask->asked_ms >= hard_of(cache, &key)) {
             dk_slots_drop_locked(slots, key.slot);
             there = false;
         }
-        if (there && (ask->asked_ms < key.due_ms ||
-                      serves_on_locked(cache, ask, &key, &fresh_until))) {
-            fill(cache, &key, ask->asked_ms < key.due_ms ? key.due_ms : fresh_until, out);
+        if (there && serves_on_locked(cache, ask, &key, &fresh_until)) {
+            fill(cache, &key, fresh_until, out);
             return DK_OK;
         }
         struct dk_flight *flight = dk_flights_find(flights, ask->id);
