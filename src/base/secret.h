@@ -2,10 +2,11 @@
  * secret: the locked arena in which all key bytes live (M1).
  *
  * One mapping: guard pages on both sides, canaries, mlock, MADV_DONTDUMP, MADV_WIPEONFORK, cut
- * into cells of 64 bytes and, behind them, one table for the key cache. A dk_secret is a cell. It cannot be printed or turned into a view except
- * through the long-named door; freeing wipes, and there is no other free.
- * After fork() the child finds the arena wiped; dk_arena_forked() tells it, and the owner then
- * calls dk_arena_reset(). All functions but open, close and reset may be called by several threads.
+ * into cells of 64 bytes and, behind them, one table for the key cache. A dk_secret is a cell. It
+ * cannot be printed or turned into a view except through the long-named door; freeing wipes, and
+ * there is no other free. After fork() the child finds the arena wiped; dk_arena_forked() tells it,
+ * and the owner then calls dk_arena_reset(). All functions but open, close and reset may be called
+ * by several threads.
  */
 #ifndef DK_BASE_SECRET_H
 #define DK_BASE_SECRET_H
@@ -50,7 +51,8 @@ void dk_arena_revive(struct dk_arena *arena);
 /* True while the canaries stand. */
 bool dk_arena_intact(const struct dk_arena *arena);
 
-/* The table, for its one owner (keys/slots): begins at a cache line, zero at open and in a child. */
+/* The table, for its one owner (keys/slots): begins at a cache line, zero at open and in a child.
+ */
 uint8_t *dk_arena_expose_table_for_cache(struct dk_arena *arena, size_t *n);
 
 /* All cells as one range, for a file that holds keys: only of an arena without dk_secrets. */

@@ -93,6 +93,7 @@ static const struct cli_option accept_options[] = {
 static const struct cli_option bench_options[] = {
     {"rows", 0, "N", false, "rows of the CSV file (default 1000000)"},
     {"rounds", 0, "N", false, "interleaved rounds of each figure (default 201)"},
+    {"keys", 0, "N", false, "cached keys whose memory is measured (default 1000000)"},
     END,
 };
 

@@ -74,8 +74,7 @@ static int64_t hard_of(const struct dk_cache *cache, const struct dk_slot_key *k
 static bool is_ticking(const struct dk_cache *cache, int64_t now)
 {
     int64_t ticked = atomic_load_explicit(&cache->ticked_ms, memory_order_relaxed);
-    return ticked != INT64_MIN &&
-           now - ticked <= POLLS_WITHOUT_TICK * cache->core->limits.poll_ms;
+    return ticked != INT64_MIN && now - ticked <= POLLS_WITHOUT_TICK * cache->core->limits.poll_ms;
 }
 
 /* ---- open and close ------------------------------------------------------------------------- */
@@ -167,8 +166,7 @@ void dk_cache_keep_locked(struct dk_cache *cache, struct dk_ask *ask, const stru
         ask->slot = DK_SLOT_NONE;
     }
     if (ask->slot == DK_SLOT_NONE) {
-        ask->slot =
-            dk_slots_put_locked(slots, ask->id, key->version, okm, &cache->stats.evictions);
+        ask->slot = dk_slots_put_locked(slots, ask->id, key->version, okm, &cache->stats.evictions);
     }
     cache->stats.loads++;
     cache->stats.misses += miss;
@@ -204,8 +202,8 @@ dk_rc dk_cache_miss_locked(struct dk_cache *cache, struct dk_ask *ask, dk_rc rc)
 void dk_cache_tell_stale(struct dk_cache *cache, const struct dk_ask *ask, dk_rc rc)
 {
     if (ask->stale) {
-        DK_LOG(&cache->core->log, WARN, "key_not_refreshed",
-               DK_LOG_S(TENANT, ask->name->tenant.s), DK_LOG_S(CODE, dk_error_info(rc)->name));
+        DK_LOG(&cache->core->log, WARN, "key_not_refreshed", DK_LOG_S(TENANT, ask->name->tenant.s),
+               DK_LOG_S(CODE, dk_error_info(rc)->name));
     }
 }
 
@@ -329,14 +327,28 @@ static dk_rc get_locked(struct dk_cache *cache, struct dk_ask *ask, struct dk_li
     }
 }
 
+static bool look(struct dk_cache *cache, struct dk_hash128 id, int64_t now, struct dk_live_key *out)
+{
+    struct dk_slot_key key;
+    uint8_t *cell = dk_secret_expose_for_crypto(&out->okm);
+    if (!dk_slots_read(&cache->slots, id, &key, cell) || now >= key.due_ms) {
+        return false;
+    }
+    fill(cache, &key, key.due_ms, out);
+    return true;
+}
+
+bool dk_cache_look(struct dk_cache *cache, const struct dk_key_name *name, int64_t now_ms,
+                   struct dk_live_key *out)
+{
+    return look(cache, dk_cache_id(cache, name), now_ms - cache->born_ms, out);
+}
+
 static dk_rc get_into(struct dk_cache *cache, const struct dk_key_name *name,
                       struct dk_live_key *out, struct dk_err *err)
 {
     struct dk_ask ask = {.name = name, .id = dk_cache_id(cache, name)};
-    struct dk_slot_key key;
-    uint8_t *cell = dk_secret_expose_for_crypto(&out->okm);
-    if (dk_slots_read(&cache->slots, ask.id, &key, cell) && dk_cache_now(cache) < key.due_ms) {
-        fill(cache, &key, key.due_ms, out);
+    if (look(cache, ask.id, dk_cache_now(cache), out)) {
         return DK_OK;
     }
     pthread_mutex_lock(&cache->lock);

@@ -34,6 +34,12 @@ void dk_cache_close(struct dk_cache *cache); /* NULL is allowed */
  * keeps it, wiped, on an error: no lock of the arena is taken.
  */
 struct dk_key_source dk_cache_source(struct dk_cache *cache);
+/*
+ * The part of it that takes no lock: a key that is fresh at now_ms, into the cell in out->okm.
+ * False: ask the source.
+ */
+DK_MUST_USE bool dk_cache_look(struct dk_cache *cache, const struct dk_key_name *name,
+                               int64_t now_ms, struct dk_live_key *out);
 
 /*
  * Fetches those of the names (no name twice) that are neither fresh nor on their way, all at once,

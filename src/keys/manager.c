@@ -280,7 +280,9 @@ static dk_rc fetch_hot(struct dk_manager *manager, struct dk_thread *thread, str
     }
     struct dk_live_key key = {.okm = dk_thread_scratch(thread)};
     bool lent = key.okm.cell != NULL;
-    DK_TRY(manager->keys.get(manager->keys.self, &name, &key, err));
+    if (!lent || !dk_cache_look(manager->cache, &name, now, &key)) {
+        DK_TRY(manager->keys.get(manager->keys.self, &name, &key, err));
+    }
     dk_rc rc = dk_thread_key(thread, &name, &key, out, err);
     if (lent) {
         dk_secret_wipe(&key.okm);

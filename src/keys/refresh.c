@@ -129,7 +129,8 @@ void dk_cache_prefetch(struct dk_cache *cache, const struct dk_key_name *names, 
 
 /* ---- beside calls --------------------------------------------------------------------------- */
 
-/* Takes what is queued; the caller's to free. NULL: nothing, or no memory (the calls will do it). */
+/* Takes what is queued; the caller's to free. NULL: nothing, or no memory (the calls will do it).
+ */
 static struct dk_key_name *take_queue(struct dk_cache *cache, size_t *count)
 {
     struct dk_key_name *names = NULL;

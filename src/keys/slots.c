@@ -4,11 +4,12 @@
 
 #define KEY_WORDS (DK_FIELD_SECRET / 8)
 #define BUCKET 8      /* cells a bucket: half a cache line */
+#define ROOM 6        /* free cells from which on the first bucket is good enough */
 #define LEAST_KEYS 16 /* of one tenant: below that a quarter says nothing */
 #define HEAT_MAX 3
-#define LOOK_AT 256  /* slots that a search for a victim looks at, at most */
-#define THROWS 64    /* of the dice, for one of a tenant that has a quarter or more */
-#define DUE_UNIT 64  /* milliseconds: 24 bits reach 12 days */
+#define LOOK_AT 256 /* slots that a search for a victim looks at, at most */
+#define THROWS 64   /* of the dice, for one of a tenant that has a quarter or more */
+#define DUE_UNIT 64 /* milliseconds: 24 bits reach 12 days */
 #define DUE_MASK 0xFFFFFFu
 #define DUE_BITS 24
 
@@ -86,15 +87,17 @@ void dk_slots_after_fork(struct dk_slots *slots)
 
 /* ---- the index ------------------------------------------------------------------------------ */
 
-/* A cell: 8 bits of the identity, 24 of slot + 1; 0 = free. A key's cell never moves. */
+/* A cell: 8 bits of the identity, never all 0; 24 of slot + 1. 0 = free. A cell never moves. */
 #define CELL_SLOT 0xFFFFFFu
 
 static uint32_t tag_of(struct dk_hash128 id)
 {
-    return (uint32_t)(id.hi >> 56) << 24;
+    uint32_t tag = (uint32_t)(id.hi >> 56);
+    return (tag != 0 ? tag : 1) << 24;
 }
 
-static _Atomic uint32_t *bucket_of(const struct dk_slots *slots, struct dk_hash128 id, int which)
+static inline _Atomic uint32_t *bucket_of(const struct dk_slots *slots, struct dk_hash128 id,
+                                          int which)
 {
     uint32_t half = (uint32_t)(which == 0 ? id.lo : id.lo >> 32);
     uint32_t bucket = (uint32_t)((uint64_t)half * slots->bucket_count >> 32);
@@ -115,19 +118,22 @@ static struct dk_hash128 id_of(const struct dk_slot *entry)
     return (struct dk_hash128){GET(entry->id_lo), GET(entry->id_hi)};
 }
 
-/* The slot in a bucket that has this identity; the cell that names it. */
+static bool has_tag(uint32_t cell, uint32_t tag)
+{
+    return (cell & ~CELL_SLOT) == tag;
+}
+
 static _Atomic uint32_t *find_cell(const struct dk_slots *slots, struct dk_hash128 id)
 {
     for (int which = 0; which < 2; which++) {
         _Atomic uint32_t *bucket = bucket_of(slots, id, which);
         for (int i = 0; i < BUCKET; i++) {
             uint32_t cell = GET(bucket[i]);
-            if (cell == 0 || ((cell ^ tag_of(id)) & ~CELL_SLOT) != 0) {
-                continue;
-            }
-            struct dk_hash128 found = id_of(&slots->entries[(cell & CELL_SLOT) - 1]);
-            if (found.lo == id.lo && found.hi == id.hi) {
-                return &bucket[i];
+            if (has_tag(cell, tag_of(id))) {
+                struct dk_hash128 found = id_of(&slots->entries[(cell & CELL_SLOT) - 1]);
+                if (found.lo == id.lo && found.hi == id.hi) {
+                    return &bucket[i];
+                }
             }
         }
     }
@@ -147,8 +153,8 @@ static int64_t asked_of(uint64_t times)
     return (int64_t)(times >> DUE_BITS) - 1;
 }
 
-static bool copy_entry(const struct dk_slot *entry, struct dk_hash128 id, struct dk_slot_key *out,
-                       uint8_t *okm)
+static inline bool copy_entry(const struct dk_slot *entry, struct dk_hash128 id,
+                              struct dk_slot_key *out, uint8_t *okm)
 {
     uint32_t generation = GET(entry->generation);
     if (generation == 0 || GET(entry->id_lo) != id.lo || GET(entry->id_hi) != id.hi) {
@@ -179,16 +185,16 @@ void dk_slots_warm(const struct dk_slots *slots, uint32_t slot)
 bool dk_slots_peek(const struct dk_slots *slots, struct dk_hash128 id, struct dk_slot_key *out,
                    uint8_t *okm)
 {
+    uint32_t tag = tag_of(id);
     for (int which = 0; which < 2; which++) {
         _Atomic uint32_t *bucket = bucket_of(slots, id, which);
         for (int i = 0; i < BUCKET; i++) {
             uint32_t cell = GET(bucket[i]);
-            if (cell == 0 || ((cell ^ tag_of(id)) & ~CELL_SLOT) != 0) {
-                continue;
-            }
-            out->slot = (cell & CELL_SLOT) - 1;
-            if (copy_entry(&slots->entries[out->slot], id, out, okm)) {
-                return true;
+            if (has_tag(cell, tag)) {
+                out->slot = (cell & CELL_SLOT) - 1;
+                if (copy_entry(&slots->entries[out->slot], id, out, okm)) {
+                    return true;
+                }
             }
         }
     }
@@ -349,11 +355,15 @@ static uint32_t take_slot(struct dk_slots *slots, uint64_t tenant, int64_t *evic
     return slot;
 }
 
-/* A free cell in the emptier of the two buckets; when both are full, the coldest there goes. */
+/*
+ * A free cell: in the first bucket while it has several, for that is looked at first; else in the
+ * emptier of the two. When both are full, the coldest there goes.
+ */
 static _Atomic uint32_t *take_cell(struct dk_slots *slots, struct dk_hash128 id, int64_t *evictions)
 {
     _Atomic uint32_t *first = bucket_of(slots, id, 0), *second = bucket_of(slots, id, 1);
-    _Atomic uint32_t *bucket = count_free(second) > count_free(first) ? second : first;
+    unsigned room = count_free(first);
+    _Atomic uint32_t *bucket = room < ROOM && count_free(second) > room ? second : first;
     _Atomic uint32_t *best = bucket;
     uint8_t least = UINT8_MAX;
     for (int i = 0; i < BUCKET; i++) {

@@ -31,8 +31,8 @@ struct dk_slots {
     uint32_t hand; /* of the clock that finds a victim */
     uint32_t keys; /* held now */
     uint32_t last_generation;
-    uint64_t dice;            /* where a victim of one tenant is looked for */
-    _Atomic uint64_t changes; /* grows with every slot that is given up */
+    uint64_t dice;                   /* where a victim of one tenant is looked for */
+    _Atomic uint64_t changes;        /* grows with every slot that is given up */
     uint32_t shares[DK_SLOT_SHARES]; /* entries by hash of their tenant */
 };
 
@@ -80,8 +80,8 @@ uint32_t dk_slots_put_locked(struct dk_slots *slots, struct dk_hash128 id, uint3
                              const uint8_t *okm, int64_t *evictions);
 uint32_t dk_slots_find_locked(const struct dk_slots *slots, struct dk_hash128 id);
 /* True when the slot holds this very key. */
-DK_MUST_USE bool dk_slots_same_locked(const struct dk_slots *slots, uint32_t slot,
-                                      uint32_t version, const uint8_t *okm);
+DK_MUST_USE bool dk_slots_same_locked(const struct dk_slots *slots, uint32_t slot, uint32_t version,
+                                      const uint8_t *okm);
 /* Wipes it, and ends its generation. */
 void dk_slots_drop_locked(struct dk_slots *slots, uint32_t slot);
 /* Drops those of slots [from, to) whose tenant is one of the sorted `tenants`; NULL = all. */

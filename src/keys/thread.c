@@ -42,8 +42,8 @@ static struct folded fold_locked(struct dk_threads *threads, struct dk_hot *hot)
     bool seals = hot->asked == DK_VERSION_ACTIVE;
     hot->folded = uses;
     atomic_fetch_add_explicit(&threads->uses, more, memory_order_relaxed);
-    known.sum = dk_cache_add_uses(threads->cache, hot->slot, hot->generation, more,
-                                  seals ? more : 0);
+    known.sum =
+        dk_cache_add_uses(threads->cache, hot->slot, hot->generation, more, seals ? more : 0);
     if (seals) {
         struct dk_tenant tenant = tenant_of(hot);
         known.pending = dk_counts_add(threads->core->counts, &tenant, hot->version, more);
@@ -412,8 +412,8 @@ dk_rc dk_thread_key(struct dk_thread *thread, const struct dk_key_name *name,
         DK_TRY(replace(thread, name, key, hash, &hot, err));
     }
     if (seals && dk_counts_reach(threads->core->counts, limits->unflushed_max)) {
-        struct folded known = {key->messages, dk_counts_pending(threads->core->counts,
-                                                                &name->tenant, key->version)};
+        struct folded known = {
+            key->messages, dk_counts_pending(threads->core->counts, &name->tenant, key->version)};
         DK_TRY(check_budget(threads->core, hot, known, err));
     }
     hot->fresh_until_ms = key->fresh_until_ms;

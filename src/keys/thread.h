@@ -50,8 +50,8 @@ struct dk_thread {
     unsigned count;                  /* of hot, and empty ones among them */
     unsigned hand;
     uint8_t buckets[DK_HOT_BUCKETS]; /* index of the first, DK_HOT_KEYS = none */
-    pthread_mutex_t lock;     /* for what the owner changes but uses, and others read */
-    struct dk_secret scratch; /* where the cache puts a key; see dk_thread_scratch */
+    pthread_mutex_t lock;            /* for what the owner changes but uses, and others read */
+    struct dk_secret scratch;        /* where the cache puts a key; see dk_thread_scratch */
     struct dk_hot hot[DK_HOT_KEYS];
 };
 
