@@ -383,16 +383,22 @@ static dk_rc read_stats(struct dekhand *d, struct dekhand_stats *out, struct dk_
     }
     DK_TRY(dk_inspect_counts(&d->core, &counts, err));
     struct dk_manager_stats memory = dk_manager_stats(d->manager);
-    *out = (struct dekhand_stats){.size = sizeof *out,
-                                  .total_keys = counts.total,
-                                  .active_keys = counts.active,
-                                  .expired_keys = counts.expired,
-                                  .near_expiry_keys = counts.near_expiry,
-                                  .calls = memory.calls,
-                                  .misses = memory.misses,
-                                  .failures = memory.failures,
-                                  .evictions = memory.evictions,
-                                  .cached_keys = memory.cached_keys};
+    *out = (struct dekhand_stats){
+        .size = sizeof *out,
+        .total_keys = counts.total,
+        .active_keys = counts.active,
+        .expired_keys = counts.expired,
+        .near_expiry_keys = counts.near_expiry,
+        .calls = memory.calls,
+        .hits = memory.calls > memory.misses ? memory.calls - memory.misses : 0,
+        .misses = memory.misses,
+        .unwraps = memory.unwraps,
+        .failures = memory.failures,
+        .evictions = memory.evictions,
+        .cached_keys = memory.cached_keys,
+        .cache_capacity = memory.capacity,
+        .locked_bytes = (int64_t)d->memory.bytes,
+        .memory_locked = d->memory.locked};
     return DK_OK;
 }
 
@@ -403,6 +409,49 @@ int dekhand_stats(struct dekhand *d, struct dekhand_stats *out, struct dekhand_e
     dk_rc rc = dk_door_enter(d, &err);
     if (rc == DK_OK) {
         rc = read_stats(d, out, &err);
+    }
+    return dk_door_leave(rc, &err, error);
+}
+
+static dk_rc read_key_stats(struct dekhand *d, const char *tenant, uint32_t version,
+                            struct dekhand_key_stats *out, struct dk_err *err)
+{
+    struct dk_key_name name = {.version = version};
+    if (out == NULL || out->size != sizeof *out) {
+        return DK_FAIL(err, USAGE, "dekhand_key_stats.size is not %zu", sizeof *out);
+    }
+    if (tenant == NULL || version == 0 || version > DK_FIELD_VERSION_MAX) {
+        return DK_FAIL(err, USAGE, "a tenant and a version from 1 on are needed");
+    }
+    DK_TRY(dk_tenant_parse(dk_view_str(tenant), &name.tenant, err));
+    struct dk_key_uses uses = dk_manager_key_uses(d->manager, &name);
+    *out = (struct dekhand_key_stats){.size = sizeof *out,
+                                      .hits = uses.hits,
+                                      .misses = uses.misses,
+                                      .unwraps = uses.unwraps,
+                                      .messages = uses.messages};
+    return DK_OK;
+}
+
+int dekhand_key_stats(struct dekhand *d, const char *tenant, uint32_t version,
+                      struct dekhand_key_stats *out, struct dekhand_error *error)
+{
+    struct dk_err err;
+    dk_err_clear(&err);
+    dk_rc rc = dk_door_enter(d, &err);
+    if (rc == DK_OK) {
+        rc = read_key_stats(d, tenant, version, out, &err);
+    }
+    return dk_door_leave(rc, &err, error);
+}
+
+int dekhand_cache_clear(struct dekhand *d, struct dekhand_error *error)
+{
+    struct dk_err err;
+    dk_err_clear(&err);
+    dk_rc rc = dk_door_enter(d, &err);
+    if (rc == DK_OK) {
+        rc = dk_manager_clear(d->manager, &err);
     }
     return dk_door_leave(rc, &err, error);
 }

@@ -132,6 +132,7 @@ const struct cli_command cli_commands[] = {
     {"registry", "show", "the registry's id, pin, seals and anchor", no_options, cli_registry_show},
     {"registry", "accept-restore", "take a restored, older registry as it stands", accept_options,
      cli_registry_accept},
+    {"cache", "clear", "have every process read its keys again", no_options, cli_cache_clear},
     {"config", NULL, "every setting, its value and where it comes from", no_options,
      cli_config_show},
     {"bench", NULL, "measure beside yardsticks, on this machine", bench_options, cli_bench},

@@ -420,7 +420,8 @@ bool dk_cache_key_uses(struct dk_cache *cache, const struct dk_key_name *name,
     uint32_t slot = dk_slots_find_locked(&cache->slots, dk_cache_id(cache, name));
     if (slot != DK_SLOT_NONE) {
         struct dk_slot_counts counts = dk_slots_counts(&cache->slots, slot);
-        *out = (struct dk_key_uses){counts.hits, counts.misses, counts.unwraps, counts.messages};
+        *out = (struct dk_key_uses){counts.version, counts.hits, counts.misses, counts.unwraps,
+                                    counts.messages};
     }
     pthread_mutex_unlock(&cache->lock);
     return slot != DK_SLOT_NONE;

@@ -85,6 +85,7 @@ struct dk_cache_stats dk_cache_stats(struct dk_cache *cache);
 
 /* Of one name as it was asked for, since it is there; false: it is not there. */
 struct dk_key_uses {
+    uint32_t version;
     int64_t hits; /* as far as threads have told; stops at 2^32 */
     int64_t misses;
     int64_t unwraps; /* misses and refreshes */

@@ -486,7 +486,8 @@ const _Atomic uint32_t *dk_slots_generation(const struct dk_slots *slots, uint32
 struct dk_slot_counts dk_slots_counts(const struct dk_slots *slots, uint32_t slot)
 {
     const struct dk_slot *entry = &slots->entries[slot];
-    return (struct dk_slot_counts){.hits = GET(entry->hits),
+    return (struct dk_slot_counts){.version = GET(entry->version),
+                                   .hits = GET(entry->hits),
                                    .misses = GET(entry->misses),
                                    .unwraps = GET(entry->unwraps),
                                    .messages = GET(entry->messages)};

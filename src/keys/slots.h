@@ -50,6 +50,7 @@ struct dk_slot_key {
 };
 
 struct dk_slot_counts {
+    uint32_t version;
     int64_t hits;
     int64_t misses;
     int64_t unwraps;
