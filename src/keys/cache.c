@@ -258,7 +258,7 @@ static dk_rc fly_locked(struct dk_cache *cache, struct dk_flight *flight, struct
     }
     if (rc == DK_OK) {
         dk_err_clear(&cause);
-        if (dk_slots_peek(&cache->slots, ask->id, &kept, cell)) { /* no use yet: it is new */
+        if (dk_slots_read(&cache->slots, ask->id, &kept, cell)) {
             fill(cache, &kept, kept.asked_ms < 0 ? INT64_MIN : kept.due_ms, out);
         } else {
             rc = DK_FAIL(&cause, INTERNAL, "a key was kept and is not there");
@@ -392,9 +392,9 @@ const _Atomic uint64_t *dk_cache_changes(struct dk_cache *cache)
     return &cache->slots.changes;
 }
 
-void dk_cache_warm(struct dk_cache *cache, uint32_t slot)
+void dk_cache_warm(struct dk_cache *cache, uint32_t slot, int64_t uses)
 {
-    dk_slots_warm(&cache->slots, slot);
+    dk_slots_warm(&cache->slots, slot, uses);
 }
 
 int64_t dk_cache_add_uses(struct dk_cache *cache, uint32_t slot, uint32_t generation, int64_t uses,

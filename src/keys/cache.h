@@ -60,7 +60,7 @@ const _Atomic uint32_t *dk_cache_generation(struct dk_cache *cache, uint32_t slo
 /* Grows whenever a generation ends: while it stands still, none needs to be looked at. */
 const _Atomic uint64_t *dk_cache_changes(struct dk_cache *cache);
 /* A slot's key was used through a keyed context: it is not the next to go. */
-void dk_cache_warm(struct dk_cache *cache, uint32_t slot);
+void dk_cache_warm(struct dk_cache *cache, uint32_t slot, int64_t uses);
 
 void dk_cache_forget_all(struct dk_cache *cache);
 /* Forgets every version of these tenants, at once. */

@@ -6,7 +6,9 @@
 #define BUCKET 8      /* cells a bucket: half a cache line */
 #define ROOM 6        /* free cells from which on the first bucket is good enough */
 #define LEAST_KEYS 16 /* of one tenant: below that a quarter says nothing */
-#define HEAT_MAX 3
+/* Who is fetched is used once: that alone makes nobody warm. The hand cools by one a round. */
+#define HEAT_COLD 1
+#define HEAT_MAX 4
 #define LOOK_AT 256 /* slots that a search for a victim looks at, at most */
 #define THROWS 64   /* of the dice, for one of a tenant that has a quarter or more */
 #define DUE_UNIT 64 /* milliseconds: 24 bits reach 12 days */
@@ -173,12 +175,12 @@ static inline bool copy_entry(const struct dk_slot *entry, struct dk_hash128 id,
     return GET(entry->generation) == generation;
 }
 
-void dk_slots_warm(const struct dk_slots *slots, uint32_t slot)
+void dk_slots_warm(const struct dk_slots *slots, uint32_t slot, int64_t uses)
 {
     struct dk_slot *entry = &slots->entries[slot];
     uint8_t heat = GET(entry->heat);
     if (heat < HEAT_MAX) { /* a line that all read is seldom written */
-        SET(entry->heat, (uint8_t)(heat + 1));
+        SET(entry->heat, (uint8_t)(uses < HEAT_MAX - heat ? heat + uses : HEAT_MAX));
     }
 }
 
@@ -207,7 +209,7 @@ bool dk_slots_read(const struct dk_slots *slots, struct dk_hash128 id, struct dk
     if (!dk_slots_peek(slots, id, out, okm)) {
         return false;
     }
-    dk_slots_warm(slots, out->slot);
+    dk_slots_warm(slots, out->slot, 1);
     return true;
 }
 
@@ -323,7 +325,7 @@ static uint32_t coldest(struct dk_slots *slots)
             best = slot;
             least = heat;
         }
-        if (heat == 0) {
+        if (heat <= HEAT_COLD) {
             break;
         }
         SET(entry->heat, (uint8_t)(heat - 1));

@@ -104,7 +104,7 @@ int64_t dk_slots_add_uses(struct dk_slots *slots, uint32_t slot, uint32_t genera
 /* Valid as long as the table. */
 const _Atomic uint32_t *dk_slots_generation(const struct dk_slots *slots, uint32_t slot);
 /* It was used: it is not the next to go. */
-void dk_slots_warm(const struct dk_slots *slots, uint32_t slot);
+void dk_slots_warm(const struct dk_slots *slots, uint32_t slot, int64_t uses);
 struct dk_slot_counts dk_slots_counts(const struct dk_slots *slots, uint32_t slot);
 
 #endif

@@ -300,7 +300,7 @@ __attribute__((noinline)) static void look_through(struct dk_thread *thread, uin
             unlink_locked(thread, hot);
             unkey(thread, hot);
         } else if (uses != hot->uses_seen) {
-            dk_cache_warm(cache, hot->slot);
+            dk_cache_warm(cache, hot->slot, uses - hot->uses_seen);
         }
         hot->uses_seen = uses;
     }
