@@ -127,7 +127,7 @@ static bool has_tag(uint32_t cell, uint32_t tag)
 
 static _Atomic uint32_t *find_cell(const struct dk_slots *slots, struct dk_hash128 id)
 {
-    for (int which = 0; which < 2; which++) {
+    for (unsigned which = 0; which < 2; which++) {
         _Atomic uint32_t *bucket = bucket_of(slots, id, which);
         for (int i = 0; i < BUCKET; i++) {
             uint32_t cell = GET(bucket[i]);
@@ -188,7 +188,7 @@ bool dk_slots_peek(const struct dk_slots *slots, struct dk_hash128 id, struct dk
                    uint8_t *okm)
 {
     uint32_t tag = tag_of(id);
-    for (int which = 0; which < 2; which++) {
+    for (unsigned which = 0; which < 2; which++) {
         _Atomic uint32_t *bucket = bucket_of(slots, id, which);
         for (int i = 0; i < BUCKET; i++) {
             uint32_t cell = GET(bucket[i]);
@@ -357,31 +357,46 @@ static uint32_t take_slot(struct dk_slots *slots, uint64_t tenant, int64_t *evic
     return slot;
 }
 
+static _Atomic uint32_t *free_cell(_Atomic uint32_t *bucket)
+{
+    for (int i = 0; i < BUCKET; i++) {
+        if (GET(bucket[i]) == 0) {
+            return &bucket[i];
+        }
+    }
+    return NULL;
+}
+
+static _Atomic uint32_t *coldest_cell(const struct dk_slots *slots, struct dk_hash128 id)
+{
+    _Atomic uint32_t *best = NULL;
+    unsigned least = UINT8_MAX;
+    for (unsigned i = 0; i < 2 * BUCKET; i++) {
+        _Atomic uint32_t *cell = &bucket_of(slots, id, i / BUCKET)[i % BUCKET];
+        uint8_t heat = GET(slots->entries[(GET(*cell) & CELL_SLOT) - 1].heat);
+        if (best == NULL || heat < least) {
+            best = cell;
+            least = heat;
+        }
+    }
+    return best;
+}
+
 /*
  * A free cell: in the first bucket while it has several, for that is looked at first; else in the
- * emptier of the two. When both are full, the coldest there goes.
+ * emptier of the two. When both are full, the coldest of their keys goes.
  */
 static _Atomic uint32_t *take_cell(struct dk_slots *slots, struct dk_hash128 id, int64_t *evictions)
 {
     _Atomic uint32_t *first = bucket_of(slots, id, 0), *second = bucket_of(slots, id, 1);
     unsigned room = count_free(first);
-    _Atomic uint32_t *bucket = room < ROOM && count_free(second) > room ? second : first;
-    _Atomic uint32_t *best = bucket;
-    uint8_t least = UINT8_MAX;
-    for (int i = 0; i < BUCKET; i++) {
-        uint32_t cell = GET(bucket[i]);
-        if (cell == 0) {
-            return &bucket[i];
-        }
-        uint8_t heat = GET(slots->entries[(cell & CELL_SLOT) - 1].heat);
-        if (heat < least) {
-            best = &bucket[i];
-            least = heat;
-        }
+    _Atomic uint32_t *cell = free_cell(room < ROOM && count_free(second) > room ? second : first);
+    if (cell == NULL) {
+        cell = coldest_cell(slots, id);
+        dk_slots_drop_locked(slots, (GET(*cell) & CELL_SLOT) - 1);
+        ++*evictions;
     }
-    dk_slots_drop_locked(slots, (GET(*best) & CELL_SLOT) - 1);
-    ++*evictions;
-    return best;
+    return cell;
 }
 
 static uint32_t next_generation(struct dk_slots *slots)
