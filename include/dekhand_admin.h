@@ -89,7 +89,8 @@ DEKHAND_API int dekhand_registry_accept_restore(struct dekhand *d, const char *c
 struct dekhand_audit_query {
     size_t size;
     const char *tenant;    /* NULL = all */
-    const char *operation; /* NULL = all: create, rotate, compromise, export, decrypt */
+    const char *operation; /* NULL = all: create, rotate, compromise, export, decrypt,
+                              accept-restore, cache-clear */
     int64_t since;         /* microseconds since 1970; 0 = from the beginning */
     int64_t until;         /* before this moment; 0 = to the end */
     size_t limit;          /* 0 = all */

@@ -17,7 +17,7 @@ import cli_tool
 from cli_tool import Cli, check_schema
 
 COMMANDS = (("init",), ("demo",), ("encrypt",), ("decrypt",), ("keys", "list"), ("keys", "show"),
-            ("keys", "export"), ("rotate",), ("config",), ("bench",), ("version",))
+            ("keys", "export"), ("rotate",), ("cache", "clear"), ("config",), ("bench",), ("version",))
 NOBODY = 65534
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
 
