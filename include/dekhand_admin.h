@@ -89,7 +89,8 @@ DEKHAND_API int dekhand_registry_accept_restore(struct dekhand *d, const char *c
 struct dekhand_audit_query {
     size_t size;
     const char *tenant;    /* NULL = all */
-    const char *operation; /* NULL = all: create, rotate, compromise, export, decrypt */
+    const char *operation; /* NULL = all: create, rotate, compromise, export, decrypt,
+                              accept-restore, cache-clear */
     int64_t since;         /* microseconds since 1970; 0 = from the beginning */
     int64_t until;         /* before this moment; 0 = to the end */
     size_t limit;          /* 0 = all */
@@ -224,15 +225,40 @@ struct dekhand_stats {
     int64_t active_keys;
     int64_t expired_keys;     /* active and past their expiry */
     int64_t near_expiry_keys; /* active and within KMS_WARNING_DAYS of it */
-    int64_t calls;            /* of this instance that found their key in memory or fetched it */
-    int64_t misses;           /* ... that fetched it */
-    int64_t failures;         /* fetches that failed */
+    int64_t calls;            /* of this instance, values that found their key */
+    int64_t hits;     /* ... in memory; hits / calls is the hit rate, none while calls = 0 */
+    int64_t misses;   /* keys that were not in memory and had to be fetched first */
+    int64_t unwraps;  /* keys fetched: misses, and refreshes ahead of the TTL */
+    int64_t failures; /* fetches that failed */
     int64_t evictions;
     int64_t cached_keys;
+    int64_t cache_capacity; /* KMS_CACHE_MAX_KEYS, or what the memory lock limit has room for */
+    int64_t locked_bytes;   /* of memory for keys */
+    bool memory_locked;     /* false: the lock was refused, keys may reach swap */
 };
 
+/* Takes no lock that a call waits for; counts of calls are as of this moment. */
 DEKHAND_API int dekhand_stats(struct dekhand *d, struct dekhand_stats *out,
                               struct dekhand_error *error);
+
+struct dekhand_key_stats {
+    size_t size;      /* sizeof(struct dekhand_key_stats), set by the caller */
+    int64_t hits;     /* values sealed and opened, as long as the key is in memory */
+    int64_t misses;   /* fetches that a call waited for */
+    int64_t unwraps;  /* misses and refreshes */
+    int64_t messages; /* sealed by all processes, as far as this one knows; 0: not active here */
+};
+
+/* Of one key version in this instance's memory; all 0 when it is not there. */
+DEKHAND_API int dekhand_key_stats(struct dekhand *d, const char *tenant, uint32_t version,
+                                  struct dekhand_key_stats *out, struct dekhand_error *error);
+
+/*
+ * Forgets every key of this instance, and has every process that uses the registry read its keys
+ * again within its KMS_POLL_SECONDS. Written to the log as `cache-clear`. On an error (the log
+ * cannot be written) this instance has forgotten its keys, and the others were not told.
+ */
+DEKHAND_API int dekhand_cache_clear(struct dekhand *d, struct dekhand_error *error);
 
 #ifdef __cplusplus
 }

@@ -192,3 +192,17 @@ int dekhand_registry_accept_restore(struct dekhand *d, const char *confirm, int6
     }
     return dk_door_leave(rc, &err, error);
 }
+
+/* ---- cache ------------------------------------------------------------------------------------
+ */
+
+int dekhand_cache_clear(struct dekhand *d, struct dekhand_error *error)
+{
+    struct dk_err err;
+    dk_err_clear(&err);
+    dk_rc rc = dk_door_enter(d, DK_MAY_ADMINISTER, NULL, &err);
+    if (rc == DK_OK) {
+        rc = dk_manager_clear(d->in->manager, d->actor.name, &err);
+    }
+    return dk_door_leave(rc, &err, error);
+}

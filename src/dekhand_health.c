@@ -25,7 +25,8 @@ void dk_door_tell_check(void *arg, const struct dk_check *check)
 
 static int hit_rate(const struct dk_manager_stats *stats)
 {
-    return stats->calls == 0 ? -1 : (int)((stats->calls - stats->misses) * 100 / stats->calls);
+    int64_t misses = stats->misses < stats->calls ? stats->misses : stats->calls;
+    return stats->calls == 0 ? -1 : (int)((stats->calls - misses) * 100 / stats->calls);
 }
 
 static void check_cache(struct dk_instance *d, struct dk_report *report, int *rate)
@@ -134,16 +135,22 @@ static dk_rc read_stats(struct dk_instance *d, struct dekhand_stats *out, struct
     }
     DK_TRY(dk_inspect_counts(&d->core, &counts, err));
     struct dk_manager_stats memory = dk_manager_stats(d->manager);
-    *out = (struct dekhand_stats){.size = sizeof *out,
-                                  .total_keys = counts.total,
-                                  .active_keys = counts.active,
-                                  .expired_keys = counts.expired,
-                                  .near_expiry_keys = counts.near_expiry,
-                                  .calls = memory.calls,
-                                  .misses = memory.misses,
-                                  .failures = memory.failures,
-                                  .evictions = memory.evictions,
-                                  .cached_keys = memory.cached_keys};
+    *out = (struct dekhand_stats){
+        .size = sizeof *out,
+        .total_keys = counts.total,
+        .active_keys = counts.active,
+        .expired_keys = counts.expired,
+        .near_expiry_keys = counts.near_expiry,
+        .calls = memory.calls,
+        .hits = memory.calls > memory.misses ? memory.calls - memory.misses : 0,
+        .misses = memory.misses,
+        .unwraps = memory.unwraps,
+        .failures = memory.failures,
+        .evictions = memory.evictions,
+        .cached_keys = memory.cached_keys,
+        .cache_capacity = memory.capacity,
+        .locked_bytes = (int64_t)d->memory.bytes,
+        .memory_locked = d->memory.locked};
     return DK_OK;
 }
 
@@ -154,6 +161,38 @@ int dekhand_stats(struct dekhand *d, struct dekhand_stats *out, struct dekhand_e
     dk_rc rc = dk_door_enter(d, DK_MAY_SEE_HEALTH, NULL, &err);
     if (rc == DK_OK) {
         rc = read_stats(d->in, out, &err);
+    }
+    return dk_door_leave(rc, &err, error);
+}
+
+static dk_rc read_key_stats(struct dk_instance *d, const char *tenant, uint32_t version,
+                            struct dekhand_key_stats *out, struct dk_err *err)
+{
+    struct dk_key_name name = {.version = version};
+    if (out == NULL || out->size != sizeof *out) {
+        return DK_FAIL(err, USAGE, "dekhand_key_stats.size is not %zu", sizeof *out);
+    }
+    if (tenant == NULL || version == 0 || version > DK_FIELD_VERSION_MAX) {
+        return DK_FAIL(err, USAGE, "a tenant and a version from 1 on are needed");
+    }
+    DK_TRY(dk_tenant_parse(dk_view_str(tenant), &name.tenant, err));
+    struct dk_key_uses uses = dk_manager_key_uses(d->manager, &name);
+    *out = (struct dekhand_key_stats){.size = sizeof *out,
+                                      .hits = uses.hits,
+                                      .misses = uses.misses,
+                                      .unwraps = uses.unwraps,
+                                      .messages = uses.messages};
+    return DK_OK;
+}
+
+int dekhand_key_stats(struct dekhand *d, const char *tenant, uint32_t version,
+                      struct dekhand_key_stats *out, struct dekhand_error *error)
+{
+    struct dk_err err;
+    dk_err_clear(&err);
+    dk_rc rc = dk_door_enter(d, DK_MAY_SEE_HEALTH, tenant, &err);
+    if (rc == DK_OK) {
+        rc = read_key_stats(d->in, tenant, version, out, &err);
     }
     return dk_door_leave(rc, &err, error);
 }

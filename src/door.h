@@ -31,7 +31,6 @@ struct dk_places {
 
 struct dk_instance {
     struct dk_core core;
-    struct dk_arena_report memory;
     const _Atomic uint32_t *alive; /* of the arena: 0 in a child that has not recovered */
     struct dk_world world;
     struct dk_random random; /* what the world's is made of */
@@ -40,6 +39,7 @@ struct dk_instance {
     struct dk_manager *manager;
     void (*log)(void *arg, enum dekhand_log_level level, const char *line, size_t length);
     void *log_arg;
+    struct dk_arena_report memory;
     atomic_int recovering; /* the pid of a child whose thread opens everything again; 0 = none */
 };
 

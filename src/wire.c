@@ -2,6 +2,7 @@
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "door.h"
@@ -216,6 +217,75 @@ static void take_world(struct dk_instance *d, const struct dk_parts *parts)
     d->world.random = (struct dk_random){counted_fill, counted_fill_private, d};
 }
 
+/* Beside the cached keys: master keys, the registry's, and what is in flight. */
+#define CELLS 4096
+/* What else of this process is locked: the master key file while it is read. */
+#define LOCKED_ELSEWHERE (256 * 1024)
+/* A cache below this is no help: rather the whole one, unlocked, and a warning. */
+#define LEAST_KEYS 1024
+
+static dk_rc try_arena(struct dk_core *core, size_t keys, struct dk_arena_report *report,
+                       struct dk_err *err)
+{
+    return dk_arena_open_with_table(core->world, CELLS, dk_cache_table_bytes(keys), &core->arena,
+                                    report, err);
+}
+
+/* Keys whose arena the memory lock limit lets in; 0 = none, or it is not the limit. */
+static size_t lockable_keys(size_t wanted)
+{
+    struct rlimit limit;
+    size_t beside = (size_t)CELLS * DK_SECRET_CELL + LOCKED_ELSEWHERE;
+    if (getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY ||
+        limit.rlim_cur <= beside) {
+        return 0;
+    }
+    size_t keys = dk_cache_keys_fitting(limit.rlim_cur - beside);
+    return keys < wanted && keys >= LEAST_KEYS ? keys : 0;
+}
+
+static void tell_arena(const struct dk_core *core, const struct dk_arena_report *report,
+                       size_t wanted, bool asked_for)
+{
+    size_t keys = core->limits.max_keys;
+    if (!report->locked) {
+        DK_LOG(&core->log, WARN, "memory_not_locked", DK_LOG_I(BYTES, (int64_t)report->bytes),
+               DK_LOG_S(REASON, "the memory lock limit (ulimit -l) is lower: keys may reach swap; "
+                                "raise it or lower KMS_CACHE_MAX_KEYS"));
+    } else if (keys < wanted && asked_for) {
+        DK_LOG(&core->log, WARN, "cache_made_smaller", DK_LOG_I(COUNT, (int64_t)keys),
+               DK_LOG_I(BYTES, (int64_t)report->bytes),
+               DK_LOG_S(REASON, "KMS_CACHE_MAX_KEYS is more than the memory lock limit (ulimit -l) "
+                                "has room for"));
+    } else {
+        DK_LOG(&core->log, INFO, "cache_opened", DK_LOG_I(COUNT, (int64_t)keys),
+               DK_LOG_I(BYTES, (int64_t)report->bytes));
+    }
+}
+
+/* As many keys as were asked for; fewer, when that is what can be locked into memory. */
+static dk_rc open_arena(struct dk_core *core, bool asked_for, struct dk_arena_report *report,
+                        struct dk_err *err)
+{
+    size_t wanted = core->limits.max_keys;
+    DK_TRY(try_arena(core, wanted, report, err));
+    size_t fewer = report->locked ? 0 : lockable_keys(wanted);
+    if (fewer > 0) {
+        dk_arena_close(core->arena);
+        core->arena = NULL;
+        DK_TRY(try_arena(core, fewer, report, err));
+        core->limits.max_keys = fewer;
+    }
+    if (fewer > 0 && !report->locked) { /* others have the limit in use: small would be no help */
+        dk_arena_close(core->arena);
+        core->arena = NULL;
+        core->limits.max_keys = wanted;
+        DK_TRY(try_arena(core, wanted, report, err));
+    }
+    tell_arena(core, report, wanted, asked_for);
+    return DK_OK;
+}
+
 dk_rc dk_wire_core(struct dk_instance *d, const struct dekhand_config *config,
                    const struct dk_settings *settings, const struct dk_parts *parts,
                    struct dk_err *err)
@@ -234,14 +304,8 @@ dk_rc dk_wire_core(struct dk_instance *d, const struct dekhand_config *config,
     DK_TRY(dk_wire_places(settings, &d->places, err));
     core->anchor_path = d->places.anchor;
     DK_TRY(dk_suite_open(core->world, &core->suite, err));
-    /* Beside the cached keys: master keys, the registry's, and what is in flight. */
-    DK_TRY(dk_arena_open(core->world, core->limits.max_keys + 4096, &core->arena, &d->memory, err));
+    DK_TRY(open_arena(core, dk_settings_is_set(settings, DK_OPT_CACHE_MAX_KEYS), &d->memory, err));
     d->alive = dk_arena_alive(core->arena);
-    if (!d->memory.locked) {
-        DK_LOG(&core->log, WARN, "memory_not_locked", DK_LOG_I(BYTES, (int64_t)d->memory.bytes),
-               DK_LOG_S(REASON, "the memory lock limit (ulimit -l) is lower: keys may reach swap; "
-                                "raise it or lower KMS_CACHE_MAX_KEYS"));
-    }
     return dk_store_open(core->world, d->places.database_url, &core->store, err);
 }
 

@@ -19,6 +19,7 @@ struct dk_arena {
     size_t inside_bytes;
     uint8_t *cells;
     size_t cell_count;
+    size_t table_bytes;
     _Atomic uint32_t *alive; /* inside: reads 0 after fork */
     uint8_t canary[CANARY_BYTES];
     pthread_mutex_t lock; /* guards free_list and free_count */
@@ -26,7 +27,13 @@ struct dk_arena {
     size_t free_count;
 };
 
-/* Layout of `inside`: alive word and first canary (one cell each), the cells, the last canary. */
+/* Cells before the table: alive word and first canary (one each), the cells, the last canary. */
+static size_t table_at(const struct dk_arena *arena)
+{
+    return (arena->cell_count + 3) * DK_SECRET_CELL;
+}
+
+/* The table is not written: pages that nothing lies in yet cost no memory. */
 static void lay_out(struct dk_arena *arena)
 {
     arena->alive = (_Atomic uint32_t *)(void *)arena->inside;
@@ -42,7 +49,7 @@ static void lay_out(struct dk_arena *arena)
 static bool map_pages(struct dk_arena *arena, struct dk_arena_report *report)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    size_t wanted = (arena->cell_count + 3) * DK_SECRET_CELL;
+    size_t wanted = table_at(arena) + arena->table_bytes;
     arena->inside_bytes = (wanted + page - 1) / page * page;
     arena->map_bytes = arena->inside_bytes + 2 * page;
     void *map = mmap(NULL, arena->map_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -65,12 +72,20 @@ static bool map_pages(struct dk_arena *arena, struct dk_arena_report *report)
 dk_rc dk_arena_open(const struct dk_world *world, size_t cells, struct dk_arena **out,
                     struct dk_arena_report *report, struct dk_err *err)
 {
+    return dk_arena_open_with_table(world, cells, 0, out, report, err);
+}
+
+dk_rc dk_arena_open_with_table(const struct dk_world *world, size_t cells, size_t table_bytes,
+                               struct dk_arena **out, struct dk_arena_report *report,
+                               struct dk_err *err)
+{
     struct dk_arena *arena = dk_mem_zalloc(&world->mem, sizeof *arena);
     if (arena == NULL) {
         return DK_FAIL(err, NOMEM, "no memory for the key arena");
     }
     arena->world = world;
     arena->cell_count = cells;
+    arena->table_bytes = table_bytes;
     arena->free_list = dk_mem_alloc(&world->mem, cells * sizeof *arena->free_list);
     if (arena->free_list == NULL ||
         dk_random_fill(world, arena->canary, CANARY_BYTES, err) != DK_OK ||
@@ -126,6 +141,12 @@ bool dk_arena_intact(const struct dk_arena *arena)
            memcmp(last, arena->canary, CANARY_BYTES) == 0;
 }
 
+uint8_t *dk_arena_expose_table_for_cache(struct dk_arena *arena, size_t *n)
+{
+    *n = arena->table_bytes;
+    return arena->inside + table_at(arena);
+}
+
 uint8_t *dk_arena_expose_whole_for_file(struct dk_arena *arena, size_t *n)
 {
     *n = arena->cell_count * DK_SECRET_CELL;
@@ -161,6 +182,11 @@ void dk_secret_free(struct dk_arena *arena, struct dk_secret *secret)
     pthread_mutex_unlock(&arena->lock);
     secret->cell = NULL;
     secret->n = 0;
+}
+
+void dk_secret_wipe(struct dk_secret *secret)
+{
+    OPENSSL_cleanse(secret->cell, DK_SECRET_CELL);
 }
 
 bool dk_secret_equal(const struct dk_secret *a, const struct dk_secret *b)

@@ -2,10 +2,11 @@
  * secret: the locked arena in which all key bytes live (M1).
  *
  * One mapping: guard pages on both sides, canaries, mlock, MADV_DONTDUMP, MADV_WIPEONFORK, cut
- * into cells of 64 bytes. A dk_secret is a cell. It cannot be printed or turned into a view except
- * through the long-named door; freeing wipes, and there is no other free.
- * After fork() the child finds the arena wiped; dk_arena_forked() tells it, and the owner then
- * calls dk_arena_reset(). All functions but open, close and reset may be called by several threads.
+ * into cells of 64 bytes and, behind them, one table for the key cache. A dk_secret is a cell. It
+ * cannot be printed or turned into a view except through the long-named door; freeing wipes, and
+ * there is no other free. After fork() the child finds the arena wiped; dk_arena_forked() tells it,
+ * and the owner then calls dk_arena_reset(). All functions but open, close and reset may be called
+ * by several threads.
  */
 #ifndef DK_BASE_SECRET_H
 #define DK_BASE_SECRET_H
@@ -31,6 +32,10 @@ struct dk_arena_report {
 /* An arena of at least `cells` cells. E_NOMEM. A refused lock is reported, not an error. */
 DK_MUST_USE dk_rc dk_arena_open(const struct dk_world *world, size_t cells, struct dk_arena **out,
                                 struct dk_arena_report *report, struct dk_err *err);
+/* The same with a table of so many bytes. */
+DK_MUST_USE dk_rc dk_arena_open_with_table(const struct dk_world *world, size_t cells,
+                                           size_t table_bytes, struct dk_arena **out,
+                                           struct dk_arena_report *report, struct dk_err *err);
 /* Wipes everything. NULL is allowed. */
 void dk_arena_close(struct dk_arena *arena);
 /* True in a child process that has not reset and revived the arena yet. */
@@ -46,6 +51,10 @@ void dk_arena_revive(struct dk_arena *arena);
 /* True while the canaries stand. */
 bool dk_arena_intact(const struct dk_arena *arena);
 
+/* The table, for its one owner (keys/slots): begins at a cache line, zero at open and in a child.
+ */
+uint8_t *dk_arena_expose_table_for_cache(struct dk_arena *arena, size_t *n);
+
 /* All cells as one range, for a file that holds keys: only of an arena without dk_secrets. */
 uint8_t *dk_arena_expose_whole_for_file(struct dk_arena *arena, size_t *n);
 
@@ -54,6 +63,9 @@ DK_MUST_USE dk_rc dk_secret_new(struct dk_arena *arena, size_t n, struct dk_secr
                                 struct dk_err *err);
 /* Wipes and gives back; an empty secret is allowed. */
 void dk_secret_free(struct dk_arena *arena, struct dk_secret *secret);
+
+/* Wipes the bytes and keeps the cell. */
+void dk_secret_wipe(struct dk_secret *secret);
 
 /* The door for cryptographic calls: borrowed, never to be stored, copied or logged. */
 static inline uint8_t *dk_secret_expose_for_crypto(const struct dk_secret *secret)

@@ -101,6 +101,7 @@ static const struct cli_option health_options[] = {
 static const struct cli_option bench_options[] = {
     {"rows", 0, "N", false, "rows of the CSV file (default 1000000)"},
     {"rounds", 0, "N", false, "interleaved rounds of each figure (default 201)"},
+    {"keys", 0, "N", false, "cached keys whose memory is measured (default 1000000)"},
     END,
 };
 
@@ -143,6 +144,7 @@ const struct cli_command cli_commands[] = {
      health_options, cli_health},
     {"doctor", NULL, "look at everything, one line a check with its fix: 7 = findings", no_options,
      cli_doctor},
+    {"cache", "clear", "have every process read its keys again", no_options, cli_cache_clear},
     {"config", NULL, "every setting, its value and where it comes from", no_options,
      cli_config_show},
     {"bench", NULL, "measure beside yardsticks, on this machine", bench_options, cli_bench},

@@ -33,6 +33,9 @@ struct dk_aead_ops {
     /* Keys a context with the first 32 bytes of the secret. E_NOMEM. */
     dk_rc (*key_new)(const struct dk_suite *suite, const struct dk_secret *key,
                      enum dk_aead_way way, struct dk_aead_key **out, struct dk_err *err);
+    /* Another key, and way, into a context: what was there is overwritten. On an error: free it. */
+    dk_rc (*key_change)(const struct dk_suite *suite, const struct dk_secret *key,
+                        enum dk_aead_way way, struct dk_aead_key *in, struct dk_err *err);
     void (*key_free)(struct dk_aead_key *key); /* NULL is allowed */
     /* False: the back end failed, nothing in `out` may be used. Never blocks. */
     bool (*seal)(struct dk_aead_key *key, struct dk_aead_op *op);

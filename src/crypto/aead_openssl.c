@@ -24,6 +24,19 @@ static dk_rc key_new(const struct dk_suite *suite, const struct dk_secret *key,
     return DK_OK;
 }
 
+/* The cipher stays: no fetch, no allocation, half the time of a new context. */
+static dk_rc key_change(const struct dk_suite *suite, const struct dk_secret *key,
+                        enum dk_aead_way way, struct dk_aead_key *in, struct dk_err *err)
+{
+    (void)suite;
+    if (key->n < DK_AEAD_KEY ||
+        EVP_CipherInit_ex2(ctx_of(in), NULL, dk_secret_expose_for_crypto(key), NULL,
+                           way == DK_AEAD_SEAL, NULL) != 1) {
+        return DK_FAIL(err, NOMEM, "a cipher context could not be keyed");
+    }
+    return DK_OK;
+}
+
 static void key_free(struct dk_aead_key *key)
 {
     EVP_CIPHER_CTX_free(ctx_of(key)); /* wipes the key schedule */
@@ -86,6 +99,7 @@ static void open_batch(struct dk_aead_key *key, struct dk_aead_op *ops, size_t c
 const struct dk_aead_ops dk_aead_openssl = {
     .name = "openssl",
     .key_new = key_new,
+    .key_change = key_change,
     .key_free = key_free,
     .seal = seal,
     .open = open_one,

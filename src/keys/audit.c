@@ -302,7 +302,7 @@ dk_rc dk_audit_store_here(struct dk_core *core, struct dk_change *change, struct
     return add_head(change, line, (size_t)n, err);
 }
 
-static dk_rc write_unwraps_locked(struct dk_core *core, struct dk_log_row *row, struct dk_err *err)
+static dk_rc write_here_locked(struct dk_core *core, struct dk_log_row *row, struct dk_err *err)
 {
     struct dk_txn txn;
     struct dk_change change;
@@ -321,11 +321,17 @@ static dk_rc write_unwraps_locked(struct dk_core *core, struct dk_log_row *row, 
     return rc;
 }
 
-static dk_rc write_unwraps(struct dk_core *core, struct dk_log_row *row, struct dk_err *err)
+dk_rc dk_audit_write_here(struct dk_core *core, struct dk_log_row *row, struct dk_err *err)
 {
     pthread_mutex_lock(&core->audit->lock);
-    dk_rc rc = write_unwraps_locked(core, row, err);
+    dk_rc rc = write_here_locked(core, row, err);
     pthread_mutex_unlock(&core->audit->lock);
+    return rc;
+}
+
+static dk_rc write_unwraps(struct dk_core *core, struct dk_log_row *row, struct dk_err *err)
+{
+    dk_rc rc = dk_audit_write_here(core, row, err);
     if (rc == DK_E_READ_ONLY) {
         DK_LOG(&core->log, WARN, "unwrap_not_audited", DK_LOG_S(TENANT, row->tenant),
                DK_LOG_S(CODE, dk_error_info(rc)->name), DK_LOG_S(REASON, err->text));

@@ -91,6 +91,9 @@ DK_MUST_USE dk_rc dk_audit_check_unknown(struct dk_core *core, struct dk_txn *tx
 /* One row about a tenant that changes no key, in a transaction of its own. */
 DK_MUST_USE dk_rc dk_audit_write(struct dk_core *core, const struct dk_tenant *tenant,
                                  struct dk_log_row *row, struct dk_err *err);
+/* One row about no single tenant, in this process's chain and a transaction of its own. */
+DK_MUST_USE dk_rc dk_audit_write_here(struct dk_core *core, struct dk_log_row *row,
+                                      struct dk_err *err);
 /*
  * One row for the keys of a batch that were unwrapped (rc[i] == DK_OK), before they serve. A store
  * that cannot be written is a warning, not an error.

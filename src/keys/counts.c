@@ -1,6 +1,7 @@
 #include "keys/counts.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 /* So many versions waiting are written out even if none has many messages. */
 #define MANY 4096
@@ -19,9 +20,9 @@ struct table {
 
 struct dk_counts {
     const struct dk_world *world;
-    pthread_mutex_t lock; /* guards table and most */
+    pthread_mutex_t lock; /* guards table, and who writes most */
     struct table table;
-    int64_t most; /* the largest count since the last flush */
+    _Atomic int64_t most; /* the largest count since the last flush */
 };
 
 dk_rc dk_counts_open(const struct dk_world *world, struct dk_counts **out, struct dk_err *err)
@@ -116,6 +117,11 @@ int64_t dk_counts_add(struct dk_counts *counts, const struct dk_tenant *tenant, 
     int64_t sum = add_locked(counts, tenant, version, count);
     pthread_mutex_unlock(&counts->lock);
     return sum;
+}
+
+bool dk_counts_reach(struct dk_counts *counts, int64_t messages)
+{
+    return atomic_load_explicit(&counts->most, memory_order_relaxed) >= messages;
 }
 
 int64_t dk_counts_pending(struct dk_counts *counts, const struct dk_tenant *tenant,

@@ -21,6 +21,8 @@ int64_t dk_counts_add(struct dk_counts *counts, const struct dk_tenant *tenant, 
                       int64_t count);
 int64_t dk_counts_pending(struct dk_counts *counts, const struct dk_tenant *tenant,
                           uint32_t version);
+/* True when any version may have so many pending; takes no lock. */
+bool dk_counts_reach(struct dk_counts *counts, int64_t messages);
 /* True when a version has reached `messages`, or many versions wait. */
 bool dk_counts_want_flush(struct dk_counts *counts, int64_t messages);
 

@@ -6,9 +6,11 @@
 
 #define FIRST 64
 
-struct entry {
-    uint64_t tenant; /* keyed hash; 0 = free */
-    int64_t epoch;
+/* Two arrays rather than one of pairs: 12 bytes a tenant, and there may be a million. */
+struct table {
+    uint64_t *tenants; /* keyed hash; 0 = free */
+    uint32_t *epochs;  /* none is told from one of 2^32 or more: nobody changes a key so often */
+    size_t cap;        /* a power of two */
 };
 
 struct dk_epochs {
@@ -16,10 +18,25 @@ struct dk_epochs {
     pthread_mutex_t lock; /* guards all that follows */
     uint8_t hash_key[16];
     size_t max;
-    struct entry *entries;
-    size_t cap; /* a power of two */
+    struct table table;
     size_t used;
 };
+
+/* One block: twice the one before it, it never fits into what that leaves behind. */
+static bool table_new(const struct dk_mem *mem, size_t cap, struct table *out)
+{
+    uint64_t *block = dk_mem_zalloc(mem, cap * (sizeof *out->tenants + sizeof *out->epochs));
+    if (block == NULL) {
+        return false;
+    }
+    *out = (struct table){block, (uint32_t *)(void *)(block + cap), cap};
+    return true;
+}
+
+static void table_free(const struct dk_mem *mem, struct table *table)
+{
+    dk_mem_free(mem, table->tenants);
+}
 
 dk_rc dk_epochs_open(const struct dk_world *world, size_t max, struct dk_epochs **out,
                      struct dk_err *err)
@@ -30,13 +47,11 @@ dk_rc dk_epochs_open(const struct dk_world *world, size_t max, struct dk_epochs 
     }
     epochs->world = world;
     epochs->max = max;
-    epochs->cap = FIRST;
-    epochs->entries = dk_mem_zalloc(&world->mem, FIRST * sizeof *epochs->entries);
-    dk_rc rc = epochs->entries != NULL
+    dk_rc rc = table_new(&world->mem, FIRST, &epochs->table)
                    ? dk_random_fill(world, epochs->hash_key, sizeof epochs->hash_key, err)
                    : DK_FAIL(err, NOMEM, "no memory for the epochs");
     if (rc != DK_OK) {
-        dk_mem_free(&world->mem, epochs->entries);
+        table_free(&world->mem, &epochs->table);
         dk_mem_free(&world->mem, epochs);
         return rc;
     }
@@ -49,7 +64,7 @@ void dk_epochs_close(struct dk_epochs *epochs)
 {
     if (epochs != NULL) {
         pthread_mutex_destroy(&epochs->lock);
-        dk_mem_free(&epochs->world->mem, epochs->entries);
+        table_free(&epochs->world->mem, &epochs->table);
         dk_mem_free(&epochs->world->mem, epochs);
     }
 }
@@ -70,51 +85,54 @@ static bool is_full(size_t used, size_t cap)
     return used >= cap / 4 * 3;
 }
 
-/* The tenant's entry or the free one where it belongs; there always is a free one. */
-static struct entry *place(struct entry *entries, size_t cap, uint64_t hash)
+/* The tenant's place or the free one where it belongs; there always is a free one. */
+static size_t place(const struct table *table, uint64_t hash)
 {
-    size_t i = (size_t)hash & (cap - 1);
-    while (entries[i].tenant != 0 && entries[i].tenant != hash) {
-        i = (i + 1) & (cap - 1);
+    size_t i = (size_t)hash & (table->cap - 1);
+    while (table->tenants[i] != 0 && table->tenants[i] != hash) {
+        i = (i + 1) & (table->cap - 1);
     }
-    return &entries[i];
+    return i;
 }
 
 /* Twice the size while the bound permits it; without memory it stays as it is. */
 static void grow_locked(struct dk_epochs *epochs)
 {
-    size_t cap = epochs->cap * 2;
-    if (!is_full(epochs->used, epochs->cap) || epochs->cap >= epochs->max) {
+    const struct dk_mem *mem = &epochs->world->mem;
+    struct table *table = &epochs->table, bigger;
+    if (!is_full(epochs->used, table->cap) || table->cap >= epochs->max ||
+        !table_new(mem, table->cap * 2, &bigger)) {
         return;
     }
-    struct entry *bigger = dk_mem_zalloc(&epochs->world->mem, cap * sizeof *bigger);
-    for (size_t i = 0; bigger != NULL && i < epochs->cap; i++) {
-        if (epochs->entries[i].tenant != 0) {
-            *place(bigger, cap, epochs->entries[i].tenant) = epochs->entries[i];
+    for (size_t i = 0; i < table->cap; i++) {
+        if (table->tenants[i] != 0) {
+            size_t to = place(&bigger, table->tenants[i]);
+            bigger.tenants[to] = table->tenants[i];
+            bigger.epochs[to] = table->epochs[i];
         }
     }
-    if (bigger != NULL) {
-        dk_mem_free(&epochs->world->mem, epochs->entries);
-        epochs->entries = bigger;
-        epochs->cap = cap;
-    }
+    table_free(mem, table);
+    *table = bigger;
 }
 
 static int64_t see_locked(struct dk_epochs *epochs, uint64_t hash, int64_t epoch)
 {
     grow_locked(epochs);
-    struct entry *entry = place(epochs->entries, epochs->cap, hash);
-    if (entry->tenant == 0 && is_full(epochs->used, epochs->cap)) {
-        entry = &epochs->entries[hash & (epochs->cap - 1)];
-        if (entry->tenant == 0) {
+    struct table *table = &epochs->table;
+    uint32_t known = epoch < UINT32_MAX ? (uint32_t)epoch : UINT32_MAX;
+    size_t i = place(table, hash);
+    if (table->tenants[i] == 0 && is_full(epochs->used, table->cap)) {
+        i = (size_t)hash & (table->cap - 1);
+        if (table->tenants[i] == 0) {
             return epoch; /* a quarter stays free, or the search would not end: not remembered */
         }
     } /* else another tenant is forgotten */
-    epochs->used += entry->tenant == 0;
-    if (entry->tenant != hash || entry->epoch < epoch) {
-        *entry = (struct entry){hash, epoch};
+    epochs->used += table->tenants[i] == 0;
+    if (table->tenants[i] != hash || table->epochs[i] < known) {
+        table->tenants[i] = hash;
+        table->epochs[i] = known;
     }
-    return entry->epoch;
+    return table->epochs[i] > known ? table->epochs[i] : epoch;
 }
 
 int64_t dk_epochs_see(struct dk_epochs *epochs, const struct dk_tenant *tenant, int64_t epoch)
@@ -129,7 +147,7 @@ int64_t dk_epochs_see(struct dk_epochs *epochs, const struct dk_tenant *tenant, 
 void dk_epochs_forget(struct dk_epochs *epochs)
 {
     pthread_mutex_lock(&epochs->lock);
-    memset(epochs->entries, 0, epochs->cap * sizeof *epochs->entries);
+    memset(epochs->table.tenants, 0, epochs->table.cap * sizeof *epochs->table.tenants);
     epochs->used = 0;
     pthread_mutex_unlock(&epochs->lock);
 }

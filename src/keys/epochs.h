@@ -1,7 +1,7 @@
 /*
  * epochs: the highest epoch of each tenant that this process has seen (I04).
  *
- * Called by audit. 16 bytes a tenant, bounded; beyond the bound old entries make room, and what is
+ * Called by audit. 12 bytes a tenant, bounded; beyond the bound old entries make room, and what is
  * forgotten is caught by the seals. Shared by threads.
  */
 #ifndef DK_KEYS_EPOCHS_H

@@ -13,6 +13,7 @@
 #define WARN_EVERY_MS (INT64_C(3600) * 1000)
 #define PREFETCH_MAX 1024
 #define CHANGED_MAX 256
+#define CACHE_CLEAR "cache-clear" /* the operation, in the log */
 
 struct dk_manager {
     struct dk_core *core;
@@ -22,18 +23,27 @@ struct dk_manager {
     _Atomic int64_t next_poll_ms; /* who moves it on does the poll */
     _Atomic int64_t next_flush_ms;
     _Atomic int64_t next_warning_ms; /* 0: at the first tick */
-    pthread_mutex_t poll_lock;       /* guards mark */
+    pthread_mutex_t poll_lock;       /* guards the marks */
     int64_t mark;                    /* changes of tenants seen so far */
+    int64_t log_mark;                /* rows of the log seen so far */
 };
 
 /* ---- open, close, fork ---------------------------------------------------------------------- */
+
+/* Whether somebody asked since the last look that every process reads its keys again. */
+static dk_rc see_clears(struct dk_manager *manager, struct dk_txn *txn, bool *cleared,
+                        struct dk_err *err)
+{
+    return txn->ops->log_seen(txn->self, "*", CACHE_CLEAR, &manager->log_mark, cleared, err);
+}
 
 static dk_rc first_mark(struct dk_manager *manager, struct dk_err *err)
 {
     struct dk_txn txn;
     DK_TRY(dk_store_begin(&manager->core->store, DK_TXN_READ, &txn, err));
-    bool went_back;
+    bool went_back, cleared;
     dk_rc rc = txn.ops->changes(txn.self, &manager->mark, &went_back, NULL, NULL, err);
+    rc = rc == DK_OK ? see_clears(manager, &txn, &cleared, err) : rc;
     dk_store_rollback(&txn);
     return rc;
 }
@@ -161,14 +171,18 @@ static void note_changed(void *arg, const struct dk_tenant *tenant)
     }
 }
 
-/* Another registry, or an older copy of this one: no key in memory counts any more. */
+/*
+ * Another registry, or an older copy of this one: no key in memory counts any more. Nor after a
+ * `cache clear`, anywhere.
+ */
 static dk_rc look_for_changes(struct dk_manager *manager, struct dk_txn *txn,
                               struct changed *changed, struct dk_err *err)
 {
-    bool went_back = false, back = false;
+    bool went_back = false, back = false, cleared = false;
     DK_TRY(txn->ops->changes(txn->self, &manager->mark, &went_back, note_changed, changed, err));
+    DK_TRY(see_clears(manager, txn, &cleared, err));
     DK_TRY(dk_audit_look(manager->core, txn, &back, err));
-    if (went_back || back) {
+    if (went_back || back || cleared) {
         dk_cache_forget_all(manager->cache);
     }
     return DK_OK;
@@ -255,6 +269,7 @@ dk_rc dk_manager_tick(struct dk_manager *manager, struct dk_err *err)
         atomic_store(&manager->next_poll_ms, now + manager->core->limits.poll_ms);
         DK_TRY(poll_changes(manager, err));
     }
+    dk_cache_tick(manager->cache);
     dk_threads_fold(manager->threads);
     if (flush_is_due(manager)) {
         DK_TRY(flush(manager, err));
@@ -267,6 +282,29 @@ dk_rc dk_manager_accept(struct dk_manager *manager, const char *confirm, const c
 {
     pthread_mutex_lock(&manager->poll_lock);
     dk_rc rc = dk_audit_accept(manager->core, confirm, by, tenants, err);
+    pthread_mutex_unlock(&manager->poll_lock);
+    dk_cache_forget_all(manager->cache);
+    return rc;
+}
+
+/* The marks move past the row first: what is forgotten after that need not be forgotten again. */
+static dk_rc write_clear(struct dk_manager *manager, const char *by, struct dk_err *err)
+{
+    struct dk_log_row row;
+    struct dk_txn txn;
+    bool cleared;
+    DK_TRY(dk_audit_row(manager->core, by, "*", CACHE_CLEAR, &row, err));
+    DK_TRY(dk_audit_write_here(manager->core, &row, err));
+    DK_TRY(dk_store_begin(&manager->core->store, DK_TXN_READ, &txn, err));
+    dk_rc rc = see_clears(manager, &txn, &cleared, err);
+    dk_store_rollback(&txn);
+    return rc;
+}
+
+dk_rc dk_manager_clear(struct dk_manager *manager, const char *by, struct dk_err *err)
+{
+    pthread_mutex_lock(&manager->poll_lock);
+    dk_rc rc = write_clear(manager, by, err);
     pthread_mutex_unlock(&manager->poll_lock);
     dk_cache_forget_all(manager->cache);
     return rc;
@@ -296,15 +334,22 @@ static dk_rc fetch_hot(struct dk_manager *manager, struct dk_thread *thread, str
                        uint32_t asked, int64_t now, struct dk_hot **out, struct dk_err *err)
 {
     struct dk_key_name name = {.version = asked};
-    struct dk_live_key key = {0};
     DK_TRY(dk_tenant_parse(tenant, &name.tenant, err));
     *out = dk_thread_find(thread, dk_tenant_view(&name.tenant), asked, now);
     if (*out != NULL) {
         return DK_OK; /* an upper-case UUID */
     }
-    DK_TRY(manager->keys.get(manager->keys.self, &name, &key, err));
+    struct dk_live_key key = {.okm = dk_thread_scratch(thread)};
+    bool lent = key.okm.cell != NULL;
+    if (!lent || !dk_cache_look(manager->cache, &name, now, &key)) {
+        DK_TRY(manager->keys.get(manager->keys.self, &name, &key, err));
+    }
     dk_rc rc = dk_thread_key(thread, &name, &key, out, err);
-    dk_secret_free(manager->core->arena, &key.okm);
+    if (lent) {
+        dk_secret_wipe(&key.okm);
+    } else {
+        dk_secret_free(manager->core->arena, &key.okm);
+    }
     return rc;
 }
 
@@ -489,8 +534,27 @@ struct dk_manager_stats dk_manager_stats(struct dk_manager *manager)
     dk_threads_fold(manager->threads);
     struct dk_cache_stats cache = dk_cache_stats(manager->cache);
     return (struct dk_manager_stats){.calls = dk_threads_uses(manager->threads),
-                                     .misses = cache.loads,
+                                     .misses = cache.misses,
+                                     .unwraps = cache.loads,
                                      .failures = cache.failures,
                                      .evictions = cache.evictions,
-                                     .cached_keys = cache.keys};
+                                     .cached_keys = cache.keys,
+                                     .capacity = cache.capacity};
+}
+
+struct dk_key_uses dk_manager_key_uses(struct dk_manager *manager, const struct dk_key_name *name)
+{
+    struct dk_key_name active = {.tenant = name->tenant, .version = DK_VERSION_ACTIVE};
+    struct dk_key_uses uses = {.version = name->version}, sealing;
+    dk_threads_fold(manager->threads);
+    if (!dk_cache_key_uses(manager->cache, name, &uses)) {
+        uses = (struct dk_key_uses){.version = name->version};
+    }
+    if (dk_cache_key_uses(manager->cache, &active, &sealing) && sealing.version == name->version) {
+        uses.hits += sealing.hits;
+        uses.misses += sealing.misses;
+        uses.unwraps += sealing.unwraps;
+        uses.messages = sealing.messages;
+    }
+    return uses;
 }

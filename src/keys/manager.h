@@ -53,13 +53,23 @@ DK_MUST_USE dk_rc dk_manager_tick(struct dk_manager *manager, struct dk_err *err
 struct dk_cache *dk_manager_cache(struct dk_manager *manager);
 
 struct dk_manager_stats {
-    int64_t calls;  /* that found their key */
-    int64_t misses; /* keys fetched from the registry */
-    int64_t failures;
+    int64_t calls;    /* that found their key */
+    int64_t misses;   /* keys that were not there and had to be fetched first */
+    int64_t unwraps;  /* keys fetched: misses and refreshes */
+    int64_t failures; /* fetches that failed */
     int64_t evictions;
     int64_t cached_keys;
+    int64_t capacity;
 };
 struct dk_manager_stats dk_manager_stats(struct dk_manager *manager);
+/* Of one version, sealing and opening, as long as it is in memory; else 0. */
+struct dk_key_uses dk_manager_key_uses(struct dk_manager *manager, const struct dk_key_name *name);
+
+/*
+ * Forgets every key of this process, and asks all others for the same at their next poll, by a row
+ * of the log. On an error this process has forgotten, and nobody was asked.
+ */
+DK_MUST_USE dk_rc dk_manager_clear(struct dk_manager *manager, const char *by, struct dk_err *err);
 
 /* dk_audit_accept, and every key in memory is read again. */
 DK_MUST_USE dk_rc dk_manager_accept(struct dk_manager *manager, const char *confirm, const char *by,

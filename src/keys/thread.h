@@ -1,13 +1,15 @@
 /*
  * thread: what each calling thread keeps: a pool of nonces and contexts keyed for its hot keys.
  *
- * Called by keys/manager. A dk_thread belongs to its thread; the list of all is guarded by one
- * lock, taken when a context is made or counts are folded, never on a hit. At most
- * DK_HOT_KEYS contexts a thread (about 290 KiB). A context is good while its slot's generation is
- * the one it was made for.
+ * Called by keys/manager. A dk_thread belongs to its thread. Its own lock is for who folds the
+ * counts of all threads; no other thread's call ever holds it. At most DK_HOT_KEYS contexts a
+ * thread (about 290 KiB). A context is good while its slot's generation is the one it was made
+ * for; one whose generation is over is freed at the thread's next call.
  */
 #ifndef DK_KEYS_THREAD_H
 #define DK_KEYS_THREAD_H
+
+#include <pthread.h>
 
 #include "crypto/nonce.h"
 #include "keys/cache.h"
@@ -26,17 +28,17 @@ struct dk_hot {
     uint8_t aad_n;
     uint32_t asked; /* the version asked for; DK_VERSION_ACTIVE seals, others open */
     uint32_t version;
-    struct dk_aead_key *key;
+    struct dk_aead_key *key; /* NULL: the entry is empty, and in no chain */
     int64_t fresh_until_ms;
-    uint64_t changes_seen; /* of the cache, when the generation was looked at last */
-    _Atomic int64_t uses;  /* written by the owner only */
+    _Atomic int64_t uses; /* written by the owner only */
+    int64_t uses_seen;    /* when the generations were looked at last */
     uint8_t commitment[DK_FIELD_COMMITMENT];
     /* The prefix and the count of an empty context; the tenant stands in it at byte 11. */
     uint8_t aad[DK_FIELD_AAD_PREFIX_MAX + 4];
     const _Atomic uint32_t *slot_generation;
     uint32_t generation;
     uint32_t slot;
-    int64_t folded; /* guarded by the list's lock */
+    int64_t folded;
 };
 
 struct dk_thread {
@@ -44,9 +46,12 @@ struct dk_thread {
     struct dk_thread *next_thread;
     struct dk_nonce_pool *nonces;
     const _Atomic uint64_t *changes; /* of the cache */
-    unsigned count;                  /* of hot */
+    uint64_t changes_seen;           /* when the generations were looked at last */
+    unsigned count;                  /* of hot, and empty ones among them */
     unsigned hand;
     uint8_t buckets[DK_HOT_BUCKETS]; /* index of the first, DK_HOT_KEYS = none */
+    pthread_mutex_t lock;            /* for what the owner changes but uses, and others read */
+    struct dk_secret scratch;        /* where the cache puts a key; see dk_thread_scratch */
     struct dk_hot hot[DK_HOT_KEYS];
 };
 
@@ -64,6 +69,12 @@ int64_t dk_threads_uses(struct dk_threads *threads);
 /* This thread's; made at its first call, given back when the thread ends. */
 DK_MUST_USE dk_rc dk_thread_get(struct dk_threads *threads, struct dk_thread **out,
                                 struct dk_err *err);
+
+/*
+ * A cell of this thread's for the key of one look-up; empty when the arena has none to spare.
+ * Borrowed: the caller wipes it.
+ */
+struct dk_secret dk_thread_scratch(struct dk_thread *thread);
 
 /* The keyed context for a tenant id as given (canonical or not found), still good at now_ms. */
 struct dk_hot *dk_thread_find(struct dk_thread *thread, struct dk_view tenant, uint32_t asked,

@@ -114,6 +114,34 @@ dk_rc dk_sqlite_log_walk(void *self, const struct dk_log_query *query,
     return dk_sql_end_walk(txn, stmt, code, "reading the log", err);
 }
 
+static bool read_mark(sqlite3_stmt *stmt, void *to)
+{
+    return dk_sql_read_int(stmt, 0, 0, INT64_MAX, to);
+}
+
+/* Only rows since the last look are read: a poll costs what was written meanwhile. */
+dk_rc dk_sqlite_log_seen(void *self, const char *subject, const char *operation, int64_t *mark,
+                         bool *seen, struct dk_err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    int64_t newest = 0, one = 0;
+    struct dk_err none;
+    dk_err_clear(&none);
+    DK_TRY(dk_sql_prepare(self, DK_SQL_LOG_MARK, &stmt, err));
+    DK_TRY(dk_sql_read_one(self, stmt, SQLITE_OK, read_mark, &newest, "key_rotation_log", err));
+    DK_TRY(dk_sql_prepare(self, DK_SQL_LOG_SEEN, &stmt, err));
+    int bound = dk_sql_bind_str(stmt, 1, subject) | dk_sql_bind_str(stmt, 2, operation) |
+                sqlite3_bind_int64(stmt, 3, *mark) | sqlite3_bind_int64(stmt, 4, newest);
+    dk_rc rc = dk_sql_read_one(self, stmt, bound, read_mark, &one, "key_rotation_log", &none);
+    if (rc != DK_OK && rc != DK_E_NOT_FOUND) {
+        *err = none;
+        return rc;
+    }
+    *seen = rc == DK_OK;
+    *mark = newest;
+    return DK_OK;
+}
+
 /* ---- seals ---------------------------------------------------------------------------------- */
 
 static bool read_seal(sqlite3_stmt *stmt, void *to)

@@ -76,6 +76,9 @@ const char *const dk_sqlite_sql[DK_SQL_COUNT] = {
         LOG_WALK("(?1 = 0 OR rowid < ?1) AND tenant_id = ?4", "ORDER BY rowid DESC"),
     [DK_SQL_LOG_UNCHAINED] =
         LOG_WALK("rowid > ?1 AND tenant_id = ?4 AND mac IS NULL", "ORDER BY rowid"),
+    [DK_SQL_LOG_MARK] = "SELECT coalesce(max(rowid), 0) FROM key_rotation_log",
+    [DK_SQL_LOG_SEEN] = "SELECT 1 FROM key_rotation_log WHERE tenant_id = ?1 AND operation = ?2 "
+                        "AND rowid > ?3 AND rowid <= ?4 LIMIT 1",
     [DK_SQL_SEAL_APPEND] = "INSERT INTO seals (n, at, heads, prev, mac) VALUES (?1, ?2, ?3, ?4, "
                            "?5)",
     [DK_SQL_SEAL_NEWEST] = "SELECT n, at, NULL, prev, mac FROM seals ORDER BY n DESC LIMIT 1",

@@ -34,6 +34,8 @@ enum dk_sqlite_statement {
     DK_SQL_LOG_TENANT_OLDEST,
     DK_SQL_LOG_TENANT_NEWEST,
     DK_SQL_LOG_UNCHAINED,
+    DK_SQL_LOG_MARK,
+    DK_SQL_LOG_SEEN,
     DK_SQL_SEAL_APPEND,
     DK_SQL_SEAL_NEWEST,
     DK_SQL_SEAL_WALK,
@@ -104,6 +106,8 @@ dk_rc dk_sqlite_log_chain(void *txn, const struct dk_log_row *row, struct dk_err
 dk_rc dk_sqlite_log_walk(void *txn, const struct dk_log_query *query,
                          bool (*each)(void *arg, const struct dk_log_row *row), void *arg,
                          struct dk_err *err);
+dk_rc dk_sqlite_log_seen(void *txn, const char *subject, const char *operation, int64_t *mark,
+                         bool *seen, struct dk_err *err);
 dk_rc dk_sqlite_seal_append(void *txn, const struct dk_seal_row *row, struct dk_err *err);
 dk_rc dk_sqlite_seal_newest(void *txn, struct dk_seal_row *out, struct dk_err *err);
 dk_rc dk_sqlite_seal_walk(void *txn, int64_t from,

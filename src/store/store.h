@@ -206,6 +206,12 @@ struct dk_store_ops {
     dk_rc (*log_walk)(void *txn, const struct dk_log_query *query,
                       bool (*each)(void *arg, const struct dk_log_row *row), void *arg,
                       struct dk_err *err);
+    /*
+     * Whether a row of this subject and operation was written after *mark; *mark moves on to the
+     * newest row of all.
+     */
+    dk_rc (*log_seen)(void *txn, const char *subject, const char *operation, int64_t *mark,
+                      bool *seen, struct dk_err *err);
 
     dk_rc (*seal_append)(void *txn, const struct dk_seal_row *row, struct dk_err *err);
     /* n, at, prev and mac of the newest seal (`heads` is NULL); n = 0: there is none. */

@@ -862,6 +862,42 @@ static void the_log_is_walked_both_ways_and_in_parts(void **state)
     }
 }
 
+static bool sees(struct shop *shop, const char *subject, const char *operation, int64_t *mark)
+{
+    bool seen = false;
+    struct dk_txn txn = begin(shop, DK_TXN_READ);
+    DK_TEST_OK(err, txn.ops->log_seen(txn.self, subject, operation, mark, &seen, &err));
+    dk_store_rollback(&txn);
+    return seen;
+}
+
+static void R13_a_log_row_since_a_mark_is_seen_once(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        int64_t mark = 0, late = 0;
+        shop_open(&shop, i);
+        const char *operation = log_row("acme", 1, 0).operation;
+        char name[32];
+        snprintf(name, sizeof name, "%s", operation);
+        assert_false(sees(&shop, "acme", name, &mark));
+        put_log(&shop, "acme", 1, 1000);
+        put_log(&shop, "globex", 2, 2000);
+        assert_false(sees(&shop, "acme", "another", &late));
+        assert_false(sees(&shop, "acme", name, &late)); /* the mark moved past it */
+        assert_true(sees(&shop, "acme", name, &mark));
+        assert_false(sees(&shop, "acme", name, &mark));
+        put_log(&shop, "globex", 3, 3000);
+        assert_false(sees(&shop, "acme", name, &mark));
+        put_log(&shop, "acme", 4, 4000);
+        put_log(&shop, "acme", 5, 5000);
+        assert_true(sees(&shop, "acme", name, &mark));
+        assert_int_equal(mark, 5);
+        shop_close(&shop);
+    }
+}
+
 static void a_log_row_is_written_once_and_chained_once(void **state)
 {
     (void)state;
@@ -1282,6 +1318,7 @@ int main(void)
         cmocka_unit_test(keys_are_listed_in_pages_by_tenant_and_version),
         cmocka_unit_test(key_counts_tell_active_expired_and_near),
         cmocka_unit_test(the_log_is_walked_both_ways_and_in_parts),
+        cmocka_unit_test(R13_a_log_row_since_a_mark_is_seen_once),
         cmocka_unit_test(a_log_row_is_written_once_and_chained_once),
         cmocka_unit_test(seals_are_walked_from_any_number_on),
         cmocka_unit_test(tenants_and_the_macs_of_their_keys_are_listed),

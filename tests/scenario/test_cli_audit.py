@@ -106,6 +106,17 @@ def test_I04_F54_old_copy_is_refused_until_an_operator_accepts_it(used):
     assert lines(used.ok("audit", "list", "--json", "--operation", "accept-restore"))
 
 
+def test_clearing_the_caches_is_written_down(used):
+    assert used.json("cache", "clear", schema="cache-clear") == {"cleared": True}
+    assert b"KMS_POLL_SECONDS" in used.ok("cache", "clear")
+    rows = lines(used.ok("audit", "list", "--json", "--operation", "cache-clear"))
+    assert [row["tenantId"] for row in rows] == ["*", "*"]
+    for row in rows:
+        check_schema("audit-entry", row)
+    assert used.json("audit", "verify")["ok"] is True
+    assert used.ok("encrypt", "--tenant", "acme", stdin=b"x")
+
+
 def test_anchor_may_stand_elsewhere(fresh):
     elsewhere = {"KMS_ANCHOR_FILE": str(fresh.folder / "safe-anchor")}
     fresh.ok("init", env=elsewhere)
