@@ -113,9 +113,11 @@ DEKHAND_API int dekhand_open(const struct dekhand_config *config, struct dekhand
  */
 DEKHAND_API int dekhand_close(struct dekhand *d, struct dekhand_error *error);
 /*
- * Looks for changes of other processes, writes counts that are due, rotates versions near their
- * message budget. Call it every few seconds from a thread of your own, so that no other call has
- * to; without it, the call that finds the look-out overdue (KMS_POLL_SECONDS) does it.
+ * Looks for changes of other processes, fetches keys anew ahead of their TTL, writes counts that
+ * are due, rotates versions near their message budget. Call it every few seconds from a thread of
+ * your own, so that no other call has to: while it comes, a slow provider holds up no value whose
+ * key is in memory. Without it, the call that finds the look-out overdue (KMS_POLL_SECONDS), or
+ * its key due, does it.
  */
 DEKHAND_API int dekhand_tick(struct dekhand *d, struct dekhand_error *error);
 

@@ -106,7 +106,7 @@ void dk_arena_close(struct dk_arena *arena)
     if (arena == NULL) {
         return;
     }
-    OPENSSL_cleanse(arena->inside, arena->inside_bytes);
+    OPENSSL_cleanse(arena->inside, table_at(arena));
     munmap(arena->map, arena->map_bytes);
     pthread_mutex_destroy(&arena->lock);
     dk_mem_free(&arena->world->mem, arena->free_list);

@@ -36,7 +36,10 @@ DK_MUST_USE dk_rc dk_arena_open(const struct dk_world *world, size_t cells, stru
 DK_MUST_USE dk_rc dk_arena_open_with_table(const struct dk_world *world, size_t cells,
                                            size_t table_bytes, struct dk_arena **out,
                                            struct dk_arena_report *report, struct dk_err *err);
-/* Wipes everything. NULL is allowed. */
+/*
+ * Wipes every cell. The table is its owner's to wipe, who knows what of it was ever touched: to
+ * wipe it all would first bring it all into memory. NULL is allowed.
+ */
 void dk_arena_close(struct dk_arena *arena);
 /* True in a child process that has not reset and revived the arena yet. */
 bool dk_arena_forked(const struct dk_arena *arena);

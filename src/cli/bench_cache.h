@@ -17,7 +17,7 @@ struct cli_bench_ratio {
 
 struct cli_bench_cache {
     struct cli_bench_ratio lookup; /* ns: one of 1,000 tenants beside a keyed encrypt of 64 bytes */
-    struct cli_bench_ratio threads;      /* ns a value: one thread over two */
+    struct cli_bench_ratio threads;      /* ns a value: one thread over two; best */
     struct cli_bench_ratio bare_threads; /* the same of bare contexts: what this machine gives */
     struct cli_bench_ratio memory; /* MB for `keys` cached tenants beside 120 bytes for each */
     struct cli_bench_ratio cold;   /* provider calls of 1,000 threads with one cold key, beside 1 */

@@ -46,11 +46,12 @@ static inline uint64_t load_end(const uint8_t *p, size_t n, size_t all)
     return v;
 }
 
-static uint64_t finish(struct state *s)
+static inline uint64_t finish(struct state *s)
 {
-    for (int i = 0; i < 4; i++) {
-        sip_round(s);
-    }
+    sip_round(s);
+    sip_round(s);
+    sip_round(s);
+    sip_round(s);
     return s->v0 ^ s->v1 ^ s->v2 ^ s->v3;
 }
 

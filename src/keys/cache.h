@@ -28,7 +28,8 @@ size_t dk_cache_keys_fitting(size_t bytes);
  */
 DK_MUST_USE dk_rc dk_cache_open(struct dk_core *core, const struct dk_key_source *below,
                                 struct dk_cache **out, struct dk_err *err);
-void dk_cache_close(struct dk_cache *cache); /* NULL is allowed */
+/* Wipes what it holds. NULL is allowed. */
+void dk_cache_close(struct dk_cache *cache);
 /*
  * A key source with one thing more: who comes with a cell in out->okm gets the key into that, and
  * keeps it, wiped, on an error: no lock of the arena is taken.

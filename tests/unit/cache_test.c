@@ -702,6 +702,24 @@ static struct dk_key_name warm_versions(unsigned i)
     return name_of("hostile", (i / 4) % 200 + 1);
 }
 
+static void R14_closing_wipes_every_key(void **state)
+{
+    (void)state;
+    enum { ALL = 200 };
+    struct bench bench;
+    bench_open(&bench, ALL);
+    for (unsigned i = 0; i < ALL; i++) {
+        assert_int_equal(get(&bench, nth_name(i), NULL), DK_OK);
+        assert_true(in_arena(&bench, nth_name(i)));
+    }
+    dk_cache_close(bench.cache);
+    bench.cache = NULL;
+    for (unsigned i = 0; i < ALL; i++) {
+        assert_false(in_arena(&bench, nth_name(i)));
+    }
+    bench_close(&bench);
+}
+
 static void F48_what_is_used_stays_while_others_churn(void **state)
 {
     (void)state;
@@ -1032,6 +1050,7 @@ int main(void)
         cmocka_unit_test(R17_a_planned_retry_does_not_outlast_the_hard_ttl),
         cmocka_unit_test(what_the_registry_refuses_is_not_served_from_memory),
         cmocka_unit_test(R14_a_full_cache_evicts_and_what_goes_is_wiped),
+        cmocka_unit_test(R14_closing_wipes_every_key),
         cmocka_unit_test(F48_what_is_used_stays_while_others_churn),
         cmocka_unit_test(F48_a_tenant_with_a_quarter_of_the_table_displaces_its_own),
         cmocka_unit_test(R14_a_million_keys_take_less_than_112_bytes_each),
