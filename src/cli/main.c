@@ -94,7 +94,7 @@ static const struct cli_option accept_options[] = {
 };
 
 static const struct cli_option bench_options[] = {
-    {"rows", 0, "N", false, "rows of the CSV file (default 1000000)"},
+    {"rows", 0, "N", false, "rows of each file (default 1000000)"},
     {"rounds", 0, "N", false, "interleaved rounds of each figure (default 201)"},
     END,
 };

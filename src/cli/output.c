@@ -42,7 +42,7 @@ void cli_out_write(struct cli_out *out, const void *p, size_t n)
         out->failed = out->failed || dk_fd_write(out->fd, p, n, &out->err) != DK_OK;
         return;
     }
-    memcpy(out->buffer + out->n, p, n);
+    dk_put_bytes((uint8_t *)out->buffer + out->n, p, n); /* nothing may be NULL */
     out->n += n;
 }
 
