@@ -88,13 +88,14 @@ static void put_in_line(struct bulk *bulk, struct bulk_batch *batch)
         }
         *place = NULL;
         bulk->next_number++;
+        bulk->writing = true;
+        pthread_mutex_unlock(&bulk->order);
         if (bulk->code == CLI_OK) {
-            bulk->writing = true;
-            pthread_mutex_unlock(&bulk->order);
             write_batch(bulk, next);
-            pthread_mutex_lock(&bulk->order);
-            bulk->writing = false;
         }
+        bulk_batch_reset(next);
+        pthread_mutex_lock(&bulk->order);
+        bulk->writing = false;
         give_back(bulk, next);
     }
     pthread_mutex_unlock(&bulk->order);
@@ -109,7 +110,6 @@ static struct bulk_batch *take_idle(struct bulk *bulk)
     }
     struct bulk_batch *batch = bulk->idle[--bulk->idle_count];
     pthread_mutex_unlock(&bulk->order);
-    bulk_batch_reset(batch);
     return batch;
 }
 
