@@ -45,12 +45,14 @@ void bulk_batch_free(struct bulk_batch *batch)
     free(batch);
 }
 
+/* A large buffer has held this batch alone: no more than `n` of it was ever touched. */
 static void reset_buf(struct dk_buf *buf)
 {
-    buf->n = 0;
     if (buf->cap > KEEP_BYTES) {
-        dk_buf_wipe(buf);
+        OPENSSL_cleanse(buf->p, buf->n);
+        dk_buf_clear(buf);
     }
+    buf->n = 0;
 }
 
 void bulk_batch_reset(struct bulk_batch *batch)
@@ -453,12 +455,8 @@ static void work_on_piece(const struct bulk *bulk, struct bulk_batch *batch)
     batch->counts.bytes += (int64_t)batch->in.n;
 }
 
-void bulk_work(const struct bulk *bulk, struct bulk_batch *batch)
+static void work_on_rows(const struct bulk *bulk, struct bulk_batch *batch)
 {
-    if (batch->is_piece && !batch->failed) {
-        work_on_piece(bulk, batch);
-        return;
-    }
     for (size_t i = 0; i < batch->row_count && !batch->failed; i++) {
         read_row(bulk, batch, &batch->rows[i]);
     }
@@ -468,4 +466,16 @@ void bulk_work(const struct bulk *bulk, struct bulk_batch *batch)
     for (size_t i = 0; i < batch->row_count && !batch->failed && !batch->refused; i++) {
         finish_row(bulk, batch, &batch->rows[i]);
     }
+}
+
+/* What is written needs neither the rows nor what was made of them: it may wait for its turn. */
+void bulk_work(const struct bulk *bulk, struct bulk_batch *batch)
+{
+    if (batch->is_piece && !batch->failed) {
+        work_on_piece(bulk, batch);
+    } else {
+        work_on_rows(bulk, batch);
+    }
+    reset_buf(&batch->in);
+    pool_reset(&batch->pool);
 }

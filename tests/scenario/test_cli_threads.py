@@ -193,3 +193,15 @@ def test_memory_does_not_grow_with_the_file(cli, tmp_path, choice, make):
     assert max(sizes.values()) < 32 * 1024
     for threads in (1, 2, -1, -2):
         assert sizes[200_000, threads] < sizes[20_000, threads] * 1.25 + 1024
+
+
+@pytest.mark.release
+def test_memory_with_long_rows_is_some_rows(cli, tmp_path):
+    """64 lines of 2 MiB; a batch that waits for its turn keeps what it will write, and no more."""
+    plain, encrypted, back = (tmp_path / name for name in ("plain", "encrypted", "back"))
+    plain.write_bytes(b'{"t":"a","v":"%s","w":"%s"}\n' % (b"x" * 2**20, b"y" * 2**20) * 64)
+    choice = ("--jsonl", "--fields", "v,w", "--tenant", "acme", "--threads", 2)
+    memory = [cli.measured("encrypt", *choice, source=plain, target=encrypted),
+              cli.measured("decrypt", *choice, source=encrypted, target=back)]
+    assert back.read_bytes() == plain.read_bytes()
+    assert max(memory) < 64 * 1024
