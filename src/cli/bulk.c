@@ -148,7 +148,7 @@ static size_t thread_count(const struct cli *cli)
 
 static int make_batches(struct bulk *bulk, size_t threads)
 {
-    bulk->batch_count = threads == 1 ? 1 : 2 * threads;
+    bulk->batch_count = BULK_BATCHES(threads);
     for (size_t i = 0; i < bulk->batch_count; i++) {
         bulk->batches[i] = bulk_batch_new(bulk);
         if (bulk->batches[i] == NULL) {

@@ -18,9 +18,11 @@
 #include "cli/pool.h"
 
 #define BULK_THREADS_MAX 8
-#define BULK_BATCHES_MAX (2 * BULK_THREADS_MAX)
-#define BULK_ROWS 1024
-#define BULK_BYTES ((size_t)64 * 1024) /* of rows in a batch; one row may be longer */
+/* Enough to go on while the machine holds up the thread whose batch comes next. */
+#define BULK_BATCHES(threads) ((threads) == 1 ? 1 : 2 * (threads) + 8)
+#define BULK_BATCHES_MAX BULK_BATCHES(BULK_THREADS_MAX)
+#define BULK_ROWS 512
+#define BULK_BYTES ((size_t)32 * 1024) /* of rows in a batch; one row may be longer */
 /* A row with a 1 MiB value as dk1, its quotes doubled, and room beside it. */
 #define BULK_ROW_MAX ((size_t)4 * 1024 * 1024)
 #define BULK_MESSAGES_MAX 10
