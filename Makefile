@@ -152,10 +152,12 @@ $(OUT)/tests/%: $(OUT)/obj/tests/%.o $(SUPPORT_OBJ) $(LIB_OBJ)
 	@mkdir -p $(@D)
 	$(CC) -pie $(DK_LDFLAGS) -o $@ $< $(SUPPORT_OBJ) $(LIB_OBJ) $(DK_LIBS) -lcmocka
 
-# Of the CLI only the pure part that is fuzzed.
-$(OUT)/fuzz/%: $(OUT)/obj/tests/fuzz/%.o $(OUT)/obj/src/cli/csv_row.o $(LIB_OBJ)
+# Of the CLI only the pure parts that are fuzzed; jansson says what JSON is.
+FUZZ_CLI_OBJ := $(call obj,src/cli/csv_row.c src/cli/jsonl_row.c)
+$(OUT)/fuzz/jsonl_fuzz: FUZZ_LIBS := -ljansson
+$(OUT)/fuzz/%: $(OUT)/obj/tests/fuzz/%.o $(FUZZ_CLI_OBJ) $(LIB_OBJ)
 	@mkdir -p $(@D)
-	$(CC) -fsanitize=fuzzer $(DK_LDFLAGS) -o $@ $^ $(DK_LIBS)
+	$(CC) -fsanitize=fuzzer $(DK_LDFLAGS) -o $@ $^ $(DK_LIBS) $(FUZZ_LIBS)
 
 tests: $(TEST_BIN)
 fuzzers: $(FUZZ_BIN)

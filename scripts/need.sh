@@ -4,8 +4,8 @@
 set -eu
 build="gcc libc6-dev binutils pkg-config libssl-dev libsqlite3-dev"
 test="clang libcmocka-dev zlib1g-dev python3 python3-pytest python3-cryptography python3-jsonschema gcovr
-      clang-format mandoc sqlite3 zsh fish"
-fuzz="clang libclang-rt-dev"
+      clang-format libjansson-dev mandoc sqlite3 zsh fish"
+fuzz="clang libclang-rt-dev libjansson-dev"
 case "${1:-}" in
 build) want=$build ;;
 test) want=$test ;;
@@ -13,7 +13,7 @@ fuzz) want=$fuzz ;;
 *) echo "need.sh: build, test or fuzz" >&2; exit 2 ;;
 esac
 command -v dpkg-query >/dev/null 2>&1 || exit 0 # another system: the compiler will say what is missing
-[ "$1" = fuzz ] && ! apt-cache show libclang-rt-dev >/dev/null 2>&1 && want="clang libclang-rt-14-dev"
+[ "$1" = fuzz ] && ! apt-cache show libclang-rt-dev >/dev/null 2>&1 && want="clang libclang-rt-14-dev libjansson-dev"
 lack=
 for package in $want; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' ||

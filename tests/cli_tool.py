@@ -5,6 +5,7 @@ import json
 import os
 import sqlite3
 import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -17,6 +18,14 @@ TIMEOUT = 120
 
 # What a sanitizer or a coverage build needs; everything else of the caller stays outside.
 KEPT = ("PATH", "TMPDIR", "ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS")
+
+# A process inherits the peak of the one that started it, so that one has to be small.
+MEASURE = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:])
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)
+sys.exit(code)
+"""
 
 
 class Cli:
@@ -70,6 +79,15 @@ class Cli:
         assert done.returncode == code, told(done)
         assert done.stdout == b"", told(done)
         return done.stderr.decode()
+
+    def measured(self, *args, source, target):
+        """Runs it from file to file, it ends 0; the most memory it held, in KiB."""
+        argv = [sys.executable, "-S", "-c", MEASURE, PROGRAM, *map(_argument, args)]
+        with open(source, "rb") as stdin, open(target, "wb") as stdout:
+            done = subprocess.run(argv, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE,
+                                  env=self.env, cwd=self.folder, timeout=1800, check=False)
+        assert done.returncode == 0, done.stderr
+        return int(done.stderr.splitlines()[-1])
 
     def export(self, tenant, version):
         """The data key."""

@@ -7,20 +7,15 @@
 #include <openssl/evp.h>
 #include <openssl/rand.h>
 #include <stdlib.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "cli/bench_cache.h"
+#include "cli/bench_bulk.h"
 #include "cli/cli.h"
 #include "crypto/field.h"
 
 #define PLAIN 64
 #define BATCH 1000 /* operations a round of a figure */
 #define TENANTS 100
-#define CSV_TENANTS 50
-#define CSV_ROUNDS 5
 #define ROUNDS_MAX 1001
 
 struct bench {
@@ -43,13 +38,6 @@ struct bench {
     uint64_t iv;
     bool failed;
 };
-
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 /* ---- the yardstick: a bare EVP context with the same AAD --------------------------------------
  */
@@ -234,16 +222,12 @@ static double median(double *v, size_t n)
 
 static double timed(struct bench *b, void (*run)(struct bench *b))
 {
-    double from = now_s();
+    double from = bench_now_s();
     run(b);
-    return now_s() - from;
+    return bench_now_s() - from;
 }
 
-struct result {
-    double ratio, yard_ns, our_ns;
-};
-
-static struct result measure(struct bench *b, const struct figure *f, size_t rounds)
+static struct bench_result measure(struct bench *b, const struct figure *f, size_t rounds)
 {
     static double ratio[ROUNDS_MAX], yard[ROUNDS_MAX], ours[ROUNDS_MAX];
     (void)timed(b, f->yardstick);
@@ -255,101 +239,32 @@ static struct result measure(struct bench *b, const struct figure *f, size_t rou
         yard[i] = yard_first ? yard[i] : timed(b, f->yardstick);
         ratio[i] = yard[i] / ours[i];
     }
-    return (struct result){median(ratio, rounds), median(yard, rounds) * 1e9 / BATCH,
-                           median(ours, rounds) * 1e9 / BATCH};
+    return (struct bench_result){median(ratio, rounds), median(yard, rounds) * 1e9 / BATCH,
+                                 median(ours, rounds) * 1e9 / BATCH};
 }
 
-/* ---- CSV ------------------------------------------------------------------------------------- */
+/* ---- whole files ----------------------------------------------------------------------------- */
 
-static size_t csv_value(size_t row, size_t column, char out[32])
+/* The values of the rows through bare contexts: nothing else is in the time. */
+static double bare_rows(void *arg, long rows)
 {
-    int n = column == 0 ? snprintf(out, 32, "+49 %03zu %07zu", row % 997, row % 9999991)
-                        : snprintf(out, 32, "name.%zu.%zu@example.org", row % 100003, row % 7);
-    return (size_t)n;
-}
-
-static bool write_csv(const char *path, long rows)
-{
-    FILE *file = fopen(path, "we");
-    char phone[32], email[32];
-    if (file == NULL) {
-        return false;
-    }
-    fputs("id,tenant,name,phone,email\n", file);
-    for (long i = 0; i < rows; i++) {
-        csv_value((size_t)i, 0, phone);
-        csv_value((size_t)i, 1, email);
-        fprintf(file, "%ld,tenant-%ld,Name of %ld,%s,%s\n", i, i * 31 % CSV_TENANTS, i, phone,
-                email);
-    }
-    return fclose(file) == 0;
-}
-
-/* The same values through bare contexts: nothing else is in the time. */
-static double bare_csv(struct bench *b, long rows)
-{
-    char text[2][32];
+    struct bench *b = arg;
     uint8_t out[64];
     double total = 0;
     for (long i = 0; i < rows; i += 1000) {
-        static char values[2000][32];
+        static char values[2000][BENCH_BULK_VALUE];
         static size_t sizes[2000];
         for (long k = 0; k < 2000; k++) {
-            sizes[k] = csv_value((size_t)(i + k / 2), (size_t)k % 2, text[k % 2]);
-            memcpy(values[k], text[k % 2], 32);
+            sizes[k] = bench_bulk_value((size_t)(i + k / 2), (size_t)k % 2, values[k]);
         }
-        double from = now_s();
+        double from = bench_now_s();
         for (long k = 0; k < 2000 && i + k / 2 < rows; k++) {
-            size_t tenant = (size_t)((i + k / 2) * 31 % CSV_TENANTS);
+            size_t tenant = bench_bulk_tenant((size_t)(i + k / 2));
             bare_seal(b, b->seal[tenant], tenant, (const uint8_t *)values[k], sizes[k], out);
         }
-        total += now_s() - from;
+        total += bench_now_s() - from;
     }
     return total;
-}
-
-/* This program again, as a user runs it: file in, /dev/null out. */
-static double run_csv(struct bench *b, const char *path, long *rss_kib)
-{
-    char flag[DK_PATH_MAX + 32];
-    struct rusage usage;
-    int status = 0;
-    snprintf(flag, sizeof flag, "--state-dir=%s", b->dir);
-    double from = now_s();
-    pid_t child = fork();
-    if (child == 0) {
-        if (freopen(path, "r", stdin) == NULL || freopen("/dev/null", "w", stdout) == NULL ||
-            freopen("/dev/null", "w", stderr) == NULL) {
-            _exit(127);
-        }
-        execl("/proc/self/exe", "dekhand", "encrypt", "--csv", "--columns", "phone,email",
-              "--tenant-column", "tenant", flag, (char *)NULL);
-        _exit(127);
-    }
-    bool ok = child > 0 && wait4(child, &status, 0, &usage) == child && WIFEXITED(status) &&
-              WEXITSTATUS(status) == 0;
-    b->failed = b->failed || !ok;
-    *rss_kib = ok ? usage.ru_maxrss : 0;
-    return now_s() - from;
-}
-
-static struct result measure_csv(struct bench *b, long rows, long *rss_kib)
-{
-    double ratio[CSV_ROUNDS], yard[CSV_ROUNDS], ours[CSV_ROUNDS];
-    char path[DK_PATH_MAX];
-    struct dk_err err;
-    dk_err_clear(&err);
-    b->failed = dk_path_join(path, b->dir, "bench.csv", &err) != DK_OK || b->failed ||
-                !write_csv(path, rows);
-    (void)run_csv(b, path, rss_kib); /* makes the tenants' keys */
-    for (int i = 0; i < CSV_ROUNDS; i++) {
-        yard[i] = bare_csv(b, rows);
-        ours[i] = run_csv(b, path, rss_kib);
-        ratio[i] = ours[i] / yard[i];
-    }
-    unlink(path);
-    return (struct result){median(ratio, CSV_ROUNDS), median(yard, CSV_ROUNDS),
-                           median(ours, CSV_ROUNDS)};
 }
 
 /* ---- the frame ------------------------------------------------------------------------------- */
@@ -407,7 +322,7 @@ static int start(struct bench *b)
 }
 
 static void print_row(struct bench *b, struct cli_out *out, struct dk_json *json, const char *name,
-                      const char *yardstick, const char *unit, struct result r, double goal,
+                      const char *yardstick, const char *unit, struct bench_result r, double goal,
                       bool at_most)
 {
     bool met = at_most ? r.ratio <= goal : r.ratio >= goal;
@@ -416,8 +331,8 @@ static void print_row(struct bench *b, struct cli_out *out, struct dk_json *json
         dk_json_str(json, "name", name);
         dk_json_str(json, "yardstick", yardstick);
         dk_json_str(json, "unit", unit);
-        dk_json_num(json, "yardstickTime", r.yard_ns);
-        dk_json_num(json, "time", r.our_ns);
+        dk_json_num(json, "yardstickTime", r.yardstick);
+        dk_json_num(json, "time", r.ours);
         dk_json_num(json, "ratio", r.ratio);
         dk_json_num(json, "goal", goal);
         dk_json_str(json, "goalIs", at_most ? "at most" : "at least");
@@ -425,8 +340,8 @@ static void print_row(struct bench *b, struct cli_out *out, struct dk_json *json
         dk_json_end(json, '}');
     } else {
         cli_out_printf(out, "%-24s %8.3f (goal %s %.2f: %s)  %.3g %s beside %.3g: %s\n", name,
-                       r.ratio, at_most ? "<=" : ">=", goal, met ? "met" : "NOT MET", r.our_ns,
-                       unit, r.yard_ns, yardstick);
+                       r.ratio, at_most ? "<=" : ">=", goal, met ? "met" : "NOT MET", r.ours, unit,
+                       r.yardstick, yardstick);
     }
 }
 
@@ -475,6 +390,7 @@ static void print_cache(struct bench *b, struct cli_out *out, struct dk_json *js
 static void run(struct bench *b, struct cli_out *out, size_t rounds, long rows, long keys)
 {
     struct dk_json json = cli_out_json(out);
+    struct bench_result bulk[BENCH_BULK_CASES];
     long rss_kib = 0;
     if (b->cli->json) {
         dk_json_object(&json, NULL);
@@ -488,8 +404,12 @@ static void run(struct bench *b, struct cli_out *out, size_t rounds, long rows, 
         print_row(b, out, &json, f->name, f->yardstick_name, "ns", measure(b, f, rounds), f->goal,
                   false);
     }
-    print_row(b, out, &json, "csv", "bare AEAD of the same values", "s",
-              measure_csv(b, rows, &rss_kib), 2.3, true);
+    b->failed = !bench_bulk(b->dir, rows, bare_rows, b, bulk, &rss_kib) || b->failed;
+    for (size_t i = 0; i < BENCH_BULK_CASES; i++) {
+        print_row(b, out, &json, bench_bulk_cases[i].name,
+                  "bare AEAD of the same values, one thread", "s", bulk[i],
+                  bench_bulk_cases[i].goal, true);
+    }
     print_cache(b, out, &json, rounds, (size_t)keys);
     if (b->cli->json) {
         dk_json_end(&json, ']');

@@ -108,8 +108,6 @@ struct cli_out {
 int cli_out_open(struct cli_out *out, const char *path);
 void cli_out_write(struct cli_out *out, const void *p, size_t n);
 void cli_out_str(struct cli_out *out, const char *s);
-/* Each `"` twice, as inside the quotes of a CSV cell. */
-void cli_out_quoted(struct cli_out *out, const uint8_t *p, size_t n);
 void cli_out_printf(struct cli_out *out, const char *format, ...) DK_PRINTF(2, 3);
 /* Flushes, puts the file in place; prints what went wrong and returns CLI_FAILED. */
 int cli_out_finish(struct cli_out *out);
@@ -175,7 +173,7 @@ int cli_bench(struct cli *cli);
 int cli_completion(struct cli *cli);
 int cli_version(struct cli *cli);
 
-/* csv.c: encrypt and decrypt with --csv. */
-int cli_csv(struct cli *cli, bool encrypt);
+/* bulk.c: encrypt and decrypt with --csv or --jsonl. */
+int cli_bulk(struct cli *cli, bool encrypt);
 
 #endif

@@ -4,7 +4,7 @@ struct scan {
     const uint8_t *p;
     size_t n;
     size_t i;
-    struct csv_cell *cells;
+    struct cell *cells;
     size_t cap;
     struct csv_row *row;
 };
@@ -17,7 +17,7 @@ static void fault(struct scan *s, enum csv_fault what)
     }
 }
 
-static void add_cell(struct scan *s, struct csv_cell cell)
+static void add_cell(struct scan *s, struct cell cell)
 {
     if (s->row->count < s->cap) {
         s->cells[s->row->count] = cell;
@@ -28,23 +28,23 @@ static void add_cell(struct scan *s, struct csv_cell cell)
 }
 
 /* From after the opening quote to after the closing one. False: it does not come. */
-static bool scan_quoted(struct scan *s, struct csv_cell *cell)
+static bool scan_quoted(struct scan *s, struct cell *cell)
 {
     size_t from = ++s->i;
     for (;;) {
         const uint8_t *quote = s->i < s->n ? memchr(s->p + s->i, '"', s->n - s->i) : NULL;
         if (quote == NULL) {
             s->i = s->n;
-            *cell = (struct csv_cell){s->p + from, s->n - from, true, cell->doubled};
+            *cell = (struct cell){s->p + from, s->n - from, CELL_QUOTED, cell->escaped};
             return false;
         }
         s->i = (size_t)(quote - s->p) + 1;
         if (s->i < s->n && s->p[s->i] == '"') {
-            cell->doubled = true;
+            cell->escaped = true;
             s->i++;
             continue;
         }
-        *cell = (struct csv_cell){s->p + from, s->i - 1 - from, true, cell->doubled};
+        *cell = (struct cell){s->p + from, s->i - 1 - from, CELL_QUOTED, cell->escaped};
         return true;
     }
 }
@@ -62,7 +62,7 @@ static bool scan_plain(struct scan *s)
 
 static void scan_cell(struct scan *s)
 {
-    struct csv_cell cell = {0};
+    struct cell cell = {0};
     size_t from = s->i;
     if (s->i < s->n && s->p[s->i] == '"') {
         if (!scan_quoted(s, &cell)) {
@@ -82,7 +82,7 @@ static void scan_cell(struct scan *s)
         if (end > from && s->i < s->n && s->p[s->i] == '\n' && s->p[end - 1] == '\r') {
             end--; /* CR LF ends the row: the CR is not the cell's */
         }
-        cell = (struct csv_cell){s->p + from, end - from, false, false};
+        cell = (struct cell){s->p + from, end - from, end > from ? CELL_BARE : CELL_NULL, false};
     }
     add_cell(s, cell);
 }
@@ -96,7 +96,7 @@ static void count_lines(struct csv_row *row, const uint8_t *p)
     }
 }
 
-bool csv_row_find(const uint8_t *p, size_t n, bool last, struct csv_cell *cells, size_t cap,
+bool csv_row_find(const uint8_t *p, size_t n, bool last, struct cell *cells, size_t cap,
                   struct csv_row *out)
 {
     struct scan s = {p, n, 0, cells, cap, out};
@@ -115,7 +115,6 @@ bool csv_row_find(const uint8_t *p, size_t n, bool last, struct csv_cell *cells,
         }
         if (p[s.i] == '\n') {
             out->size = s.i + 1;
-            out->line_end = s.i > 0 && p[s.i - 1] == '\r' ? 2 : 1;
             break;
         }
         s.i++; /* the comma; an empty cell may follow at the very end */
@@ -124,6 +123,23 @@ bool csv_row_find(const uint8_t *p, size_t n, bool last, struct csv_cell *cells,
         }
     }
     count_lines(out, p);
+    return true;
+}
+
+bool csv_row_end(const uint8_t *p, size_t n, bool last, size_t *size, size_t *lines)
+{
+    const uint8_t *feed = n > 0 ? memchr(p, '\n', n) : NULL;
+    if (feed != NULL && memchr(p, '"', (size_t)(feed - p)) == NULL) {
+        *size = (size_t)(feed - p) + 1;
+        *lines = 1;
+        return true;
+    }
+    struct csv_row row;
+    if (!csv_row_find(p, n, last, NULL, 0, &row)) {
+        return false;
+    }
+    *size = row.size;
+    *lines = row.lines;
     return true;
 }
 
@@ -149,14 +165,29 @@ size_t csv_row_skip(struct csv_skip *skip, const uint8_t *p, size_t n, size_t *l
     return n;
 }
 
-size_t csv_cell_unquote(const struct csv_cell *cell, uint8_t *out)
+size_t csv_cell_unquote(const struct cell *cell, uint8_t *out)
 {
     size_t n = 0;
     for (size_t i = 0; i < cell->n; i++) {
         out[n++] = cell->p[i];
-        i += cell->doubled && cell->p[i] == '"';
+        i += cell->escaped && cell->p[i] == '"';
     }
     return n;
+}
+
+uint8_t *csv_put_doubled(uint8_t *out, const uint8_t *p, size_t n)
+{
+    while (n > 0) {
+        const uint8_t *quote = memchr(p, '"', n);
+        size_t part = quote != NULL ? (size_t)(quote - p) + 1 : n;
+        out = dk_put_bytes(out, p, part);
+        if (quote != NULL) {
+            *out++ = '"';
+        }
+        p += part;
+        n -= part;
+    }
+    return out;
 }
 
 size_t csv_mark_size(const uint8_t *p, size_t n)

@@ -26,7 +26,7 @@ static int read_all(uint8_t *p, size_t cap, size_t *n)
         }
         *n += (size_t)got;
     }
-    cli_say("dekhand: E_LIMIT: a value has at most 1 MiB; for a file of many use --csv");
+    cli_say("dekhand: E_LIMIT: a value has at most 1 MiB; for a file of many use --csv or --jsonl");
     return CLI_FAILED;
 }
 
@@ -147,17 +147,41 @@ static int one_value(struct cli *cli, bool encrypt, const char *tenant,
     return code;
 }
 
+/* Options of files, and the formats that they go with. */
+static int check_options(const struct cli *cli, bool csv, bool jsonl)
+{
+    static const struct {
+        const char *name;
+        bool csv, jsonl;
+    } options[] = {{"columns", true, false},
+                   {"fields", false, true},
+                   {"tenant-column", true, true},
+                   {"rejects", true, true},
+                   {"threads", true, true}};
+    if (csv && jsonl) {
+        return cli_usage("either --csv or --jsonl");
+    }
+    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
+        if (cli_has(cli, options[i].name) &&
+            !((csv && options[i].csv) || (jsonl && options[i].jsonl))) {
+            return cli_usage("--%s goes with %s%s%s", options[i].name,
+                             options[i].csv ? "--csv" : "",
+                             options[i].csv && options[i].jsonl ? " or " : "",
+                             options[i].jsonl ? "--jsonl" : "");
+        }
+    }
+    return CLI_OK;
+}
+
 static int encrypt_or_decrypt(struct cli *cli, bool encrypt)
 {
     struct cli_context context;
-    static const char *const of_csv[] = {"columns", "tenant-column", "rejects"};
-    if (cli_has(cli, "csv")) {
-        return cli_csv(cli, encrypt);
+    bool csv = cli_has(cli, "csv"), jsonl = cli_has(cli, "jsonl");
+    if (check_options(cli, csv, jsonl) != CLI_OK) {
+        return CLI_USAGE;
     }
-    for (size_t i = 0; i < 3; i++) {
-        if (cli_has(cli, of_csv[i])) {
-            return cli_usage("--%s goes with --csv", of_csv[i]);
-        }
+    if (csv || jsonl) {
+        return cli_bulk(cli, encrypt);
     }
     const char *tenant = cli_need(cli, "tenant");
     if (tenant == NULL || cli_context_read(cli, &context) != CLI_OK) {

@@ -22,7 +22,10 @@ static const struct cli_option no_options[] = {END};
         {"context", 0, "NAME=VALUE", true, "a pair that must be the same for decrypting"},         \
         {"csv", 0, NULL, false, "a CSV file with a header, from standard input"},                  \
         {"columns", 0, "A,B", true, "the columns to work on (with --csv)"},                        \
-        {"tenant-column", 0, "C", false, "the column that names each row's tenant (with --csv)"},  \
+        {"jsonl", 0, NULL, false, "a file of JSON objects, one a line, from standard input"},      \
+        {"fields", 0, "A,B", true, "the fields to work on (with --jsonl)"},                        \
+        {"tenant-column", 0, "C", false, "the column or field that names each row's tenant"},      \
+        {"threads", 0, "N", false, "1 to 8, for files (default 2, on one core 1)"},                \
     {                                                                                              \
         "output", 'o', "FILE", false,                                                              \
             "write there, whole or not at all, instead of standard output"                         \
@@ -30,7 +33,7 @@ static const struct cli_option no_options[] = {END};
 
 static const struct cli_option encrypt_options[] = {
     VALUE_OPTIONS,
-    {"rejects", 0, "FILE", false, "a new file for bad rows, byte for byte (with --csv)"},
+    {"rejects", 0, "FILE", false, "a new file for bad rows, byte for byte"},
     END,
 };
 
@@ -99,7 +102,7 @@ static const struct cli_option health_options[] = {
 };
 
 static const struct cli_option bench_options[] = {
-    {"rows", 0, "N", false, "rows of the CSV file (default 1000000)"},
+    {"rows", 0, "N", false, "rows of each file (default 1000000)"},
     {"rounds", 0, "N", false, "interleaved rounds of each figure (default 201)"},
     {"keys", 0, "N", false, "cached keys whose memory is measured (default 1000000)"},
     END,
@@ -122,9 +125,9 @@ const struct cli_command cli_commands[] = {
      no_options, cli_init},
     {"demo", NULL, "two tenants' data encrypted, kept apart and rotated, in a folder of its own",
      demo_options, cli_demo},
-    {"encrypt", NULL, "encrypt one value, or the columns of a CSV file", encrypt_options,
+    {"encrypt", NULL, "encrypt one value, or those of a CSV or JSONL file", encrypt_options,
      cli_encrypt},
-    {"decrypt", NULL, "decrypt one value, or the columns of a CSV file", decrypt_options,
+    {"decrypt", NULL, "decrypt one value, or those of a CSV or JSONL file", decrypt_options,
      cli_decrypt},
     {"keys", "list", "every key version", list_options, cli_keys_list},
     {"keys", "show", "one tenant's key versions and history", show_options, cli_keys_show},

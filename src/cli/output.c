@@ -42,27 +42,13 @@ void cli_out_write(struct cli_out *out, const void *p, size_t n)
         out->failed = out->failed || dk_fd_write(out->fd, p, n, &out->err) != DK_OK;
         return;
     }
-    memcpy(out->buffer + out->n, p, n);
+    dk_put_bytes((uint8_t *)out->buffer + out->n, p, n); /* nothing may be NULL */
     out->n += n;
 }
 
 void cli_out_str(struct cli_out *out, const char *s)
 {
     cli_out_write(out, s, strlen(s));
-}
-
-void cli_out_quoted(struct cli_out *out, const uint8_t *p, size_t n)
-{
-    while (n > 0) {
-        const uint8_t *quote = memchr(p, '"', n);
-        size_t part = quote != NULL ? (size_t)(quote - p) + 1 : n;
-        cli_out_write(out, p, part);
-        if (quote != NULL) {
-            cli_out_write(out, "\"", 1);
-        }
-        p += part;
-        n -= part;
-    }
 }
 
 void cli_out_printf(struct cli_out *out, const char *format, ...)

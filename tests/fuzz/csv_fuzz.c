@@ -7,8 +7,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void check_cells(const uint8_t *row, const struct csv_row *shape,
-                        const struct csv_cell *cells)
+static void check_cells(const uint8_t *row, const struct csv_row *shape, const struct cell *cells)
 {
     uint8_t *out = malloc(shape->size + 1);
     for (size_t i = 0; i < shape->count && i < CELLS; i++) {
@@ -18,6 +17,20 @@ static void check_cells(const uint8_t *row, const struct csv_row *shape,
         }
     }
     free(out);
+}
+
+/* The quick look for the end finds the same one, in whole files and in cut ones. */
+static void check_end(const uint8_t *row, size_t n, const struct csv_row *shape)
+{
+    for (int last = 0; last < 2; last++) {
+        struct csv_row again;
+        size_t size = 0, lines = 0;
+        bool whole = csv_row_find(row, n, last == 1, NULL, 0, &again);
+        if (csv_row_end(row, n, last == 1, &size, &lines) != whole ||
+            (whole && (size != shape->size || lines != shape->lines))) {
+            abort();
+        }
+    }
 }
 
 /* What is skipped piece by piece ends where the whole row ends. */
@@ -39,13 +52,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     size_t at = 0;
     while (at < size) {
-        struct csv_cell cells[CELLS];
+        struct cell cells[CELLS];
         struct csv_row shape;
         if (!csv_row_find(data + at, size - at, true, cells, CELLS, &shape) || shape.size == 0 ||
             shape.size > size - at) {
             abort();
         }
         check_cells(data + at, &shape, cells);
+        check_end(data + at, size - at, &shape);
         check_skip(data + at, size - at, &shape);
         at += shape.size;
     }

@@ -37,9 +37,17 @@ def use_everything(watch, canary):
     """Every command, good and bad calls, with the canary as the value."""
     csv = b"t,v\nacme,%s\na b,%s\nacme,x\"%s\n" % (canary, canary, canary)
     bulk = ("--csv", "--columns", "v", "--tenant-column", "t")
+    jsonl = b"".join(line % canary for line in (
+        b'{"t":"acme","v":"%s"}\n', b'{"t":"a b","v":"%s"}\n', b'{"t":"acme","v":["%s"]}\n',
+        b'{"t":"acme","v":"%s', b'","%s"\n', b'{"t":"acme","v":"\\x%s"}\n'))
+    lines = ("--jsonl", "--fields", "v", "--tenant-column", "t")
     value = watch.run("encrypt", "--tenant", "acme", "--context", "a=b", stdin=canary)
     encrypted = watch.run("encrypt", *bulk, "--rejects", "rejects", stdin=csv, code=3)
     watch.run("encrypt", *bulk, stdin=csv, code=1)
+    sealed = watch.run("encrypt", *lines, "--rejects", "rejects.jsonl", stdin=jsonl, code=3)
+    watch.run("encrypt", *lines, stdin=jsonl, code=1)
+    watch.run("decrypt", *lines, stdin=sealed.replace(b"acme", b"globex"), code=3)
+    watch.run("decrypt", *lines, stdin=sealed, secret_output=True)
     watch.run("encrypt", "--tenant", "not a tenant", stdin=canary, code=2)
     watch.run("decrypt", "--tenant", "acme", stdin=value, code=1)
     watch.run("decrypt", "--tenant", "acme", stdin=canary, code=1)
@@ -91,6 +99,7 @@ def places(watch):
 
 def test_I28_plaintext_is_in_no_file_no_message_and_no_ciphertext(watch, canary):
     assert (watch.cli.folder / "rejects").read_bytes().count(canary) == 2
+    assert (watch.cli.folder / "rejects.jsonl").read_bytes().count(canary) == 5
     assert b"[KMS Audit]" in watch.messages
     found = [place for place, content in places(watch).items()
              for form in forms(canary) if form in content]
@@ -108,4 +117,5 @@ def test_I28_keys_are_in_no_file_no_message_and_no_ciphertext(watch):
 def test_I28_files_that_went_away_leave_nothing_beside(watch):
     assert {path.name for path in watch.cli.state.iterdir()} == {
         "master.key", "dekhand.db", "anchor", "anchor.lock"}
-    assert {path.name for path in watch.cli.folder.iterdir()} == {"state", "home", "rejects"}
+    assert {path.name for path in watch.cli.folder.iterdir()} == {"state", "home", "rejects",
+                                                                  "rejects.jsonl"}
