@@ -52,7 +52,11 @@ def errors():
 def page():
     parts = ["# Reference", "", "Made from the tables of the code by `make docs`.", "",
              "Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 done but something needs "
-             "attention, 4 refused by a gate, 5 denied, 6 unreachable (try again), 7 findings.",
+             "attention, 4 refused by a gate, 5 denied, 6 unreachable (try again), 7 findings.", "",
+             "SIGINT, SIGTERM and SIGHUP: `-o` and `--rejects` leave no file, what was there before "
+             "stays. `--csv` writes the rows that are done to standard output and `rotate` ends "
+             "between two tenants; both say how far they came, then end by the signal (a shell sees "
+             "128 + its number). A second signal ends them at once.",
              "", "## Commands", "", "\n".join(commands()), "## Settings", "",
              "A flag beats the environment beats the file.", "", "\n".join(settings()), "",
              "## Errors", "", "\n".join(errors()), ""]

@@ -82,9 +82,10 @@ static int fill(struct job *job)
         return CLI_FAILED;
     }
     while (!job->ended && job->n < job->cap) {
-        ssize_t got = read(STDIN_FILENO, job->buffer + job->n, job->cap - job->n);
-        if (got < 0 && errno == EINTR) {
-            continue;
+        ssize_t got = cli_read_input(job->buffer + job->n, job->cap - job->n);
+        if (cli_interrupted()) {
+            return cli_give_up(job->row_total, job->out->to_file ? "rows; no file was written"
+                                                                 : "rows, which were written");
         }
         if (got < 0) {
             cli_say("dekhand: E_IO: standard input cannot be read: %s", strerror(errno));
@@ -543,7 +544,7 @@ static int open_files(struct job *job)
     struct dk_err err;
     dk_err_clear(&err);
     if (rejects != NULL) {
-        if (dk_new_file_open(&job->rejects, rejects, &err) != DK_OK) {
+        if (cli_new_file_open(&job->rejects, rejects, &err) != DK_OK) {
             return cli_fail_internal(job->cli, &err);
         }
         job->has_rejects = true;

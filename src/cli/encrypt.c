@@ -152,6 +152,7 @@ static int encrypt_or_decrypt(struct cli *cli, bool encrypt)
     struct cli_context context;
     static const char *const of_csv[] = {"columns", "tenant-column", "rejects"};
     if (cli_has(cli, "csv")) {
+        cli_signals_cooperate();
         return cli_csv(cli, encrypt);
     }
     for (size_t i = 0; i < 3; i++) {

@@ -145,9 +145,10 @@ int dk_test_decrypt(struct dekhand *d, const char *tenant, const struct dk_test_
     return same ? DEKHAND_OK : DEKHAND_E_INTERNAL;
 }
 
-static void keep_version(void *arg, const struct dekhand_rotation *rotation)
+static bool keep_version(void *arg, const struct dekhand_rotation *rotation)
 {
     *(uint32_t *)arg = rotation->to_version;
+    return true;
 }
 
 int dk_test_rotate(struct dekhand *d, const char *tenant, uint32_t if_version, uint32_t *to)
