@@ -71,6 +71,10 @@ CLI_OBJ := $(call obj,$(CLI_SRC))
 SUPPORT_OBJ := $(call obj,$(SUPPORT_SRC))
 TEST_BIN := $(patsubst tests/%.c,$(OUT)/tests/%,$(UNIT_SRC))
 FUZZ_BIN := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(FUZZ_SRC))
+FUZZ_OBJ := $(call obj,$(FUZZ_SRC))
+# Of the CLI only the pure parts are fuzzed; jansson says what JSON is.
+FUZZ_CLI_OBJ := $(call obj,src/cli/csv_row.c src/cli/jsonl_row.c)
+FUZZ_ARGS_OBJ := $(OUT)/obj/src/cli/args.o
 
 SO := $(OUT)/libdekhand.so.$(SOVERSION)
 AR_LIB := $(OUT)/libdekhand.a
@@ -113,7 +117,14 @@ $(OUT)/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(DK_CPPFLAGS) $(DK_CFLAGS) $(EXTRA_CPPFLAGS) -MMD -MP -c $< -o $@
 
-$(OUT)/obj/tests/%.o: EXTRA_CPPFLAGS = -Itests -Wno-missing-prototypes
+$(OUT)/obj/tests/%.o: EXTRA_CPPFLAGS = -Itests -Wno-missing-prototypes $(FUZZ_NAMES)
+
+# tests/unit/corpus_test.c calls the targets: beside each other they have names of their own.
+ifneq ($(BUILD),fuzz)
+$(FUZZ_OBJ): FUZZ_NAMES = -DLLVMFuzzerTestOneInput=$(basename $(@F))
+endif
+$(OUT)/obj/tests/unit/corpus_test.o: FUZZ_NAMES = \
+    -DFUZZ_TARGETS='$(foreach s,$(FUZZ_SRC),X($(basename $(notdir $(s)))))'
 
 $(OUT)/gen/migrations.c: $(SQL) scripts/embed_sql.sh
 	@mkdir -p $(@D)
@@ -150,11 +161,13 @@ $(OUT)/dekhand.pc: scripts/dekhand.pc.in Makefile
 
 $(OUT)/tests/%: $(OUT)/obj/tests/%.o $(SUPPORT_OBJ) $(LIB_OBJ)
 	@mkdir -p $(@D)
-	$(CC) -pie $(DK_LDFLAGS) -o $@ $< $(SUPPORT_OBJ) $(LIB_OBJ) $(DK_LIBS) -lcmocka
+	$(CC) -pie $(DK_LDFLAGS) -o $@ $^ $(DK_LIBS) $(FUZZ_LIBS) -lcmocka
 
-# Of the CLI only the pure parts that are fuzzed; jansson says what JSON is.
-FUZZ_CLI_OBJ := $(call obj,src/cli/csv_row.c src/cli/jsonl_row.c)
 $(OUT)/fuzz/jsonl_fuzz: FUZZ_LIBS := -ljansson
+$(OUT)/tests/unit/corpus_test: FUZZ_LIBS := -ljansson
+$(OUT)/tests/unit/corpus_test: $(FUZZ_OBJ) $(FUZZ_CLI_OBJ) $(FUZZ_ARGS_OBJ)
+
+$(OUT)/fuzz/args_fuzz: $(FUZZ_ARGS_OBJ)
 $(OUT)/fuzz/%: $(OUT)/obj/tests/fuzz/%.o $(FUZZ_CLI_OBJ) $(LIB_OBJ)
 	@mkdir -p $(@D)
 	$(CC) -fsanitize=fuzzer $(DK_LDFLAGS) -o $@ $^ $(DK_LIBS) $(FUZZ_LIBS)

@@ -247,11 +247,12 @@ struct dekhand_rotation {
 
 /*
  * A new key version; values of the old ones still decrypt. `each` gets every tenant's outcome (the
- * pointers are lent for the call) and may be NULL. One tenant's error stops no other's; with one
- * tenant it is the answer. E_NOT_FOUND: the tenant has no key. E_CONFLICT: another was first.
+ * pointers are lent for the call) and may be NULL; false = no further tenant. One tenant's error
+ * stops no other's; with one tenant it is the answer. E_NOT_FOUND: the tenant has no key.
+ * E_CONFLICT: another was first.
  */
 DEKHAND_API int dekhand_rotate(struct dekhand *d, const struct dekhand_rotate_args *args,
-                               void (*each)(void *arg, const struct dekhand_rotation *rotation),
+                               bool (*each)(void *arg, const struct dekhand_rotation *rotation),
                                void *arg, struct dekhand_error *error);
 
 /* Times are microseconds since 1970-01-01 UTC. */

@@ -33,7 +33,12 @@ def errors():
 def reference():
     exits = ", ".join(f"{code} {text}" for code, text in tables.EXIT_CODES)
     parts = ["# Reference", "", "Made from the tables of the code by `make docs`.", "",
-             f"Exit codes: {exits}.", "", "## Commands", "", "\n".join(commands()), "## Settings",
+             f"Exit codes: {exits}.", "",
+             "SIGINT, SIGTERM and SIGHUP: `-o` and `--rejects` leave no file, what was there before "
+             "stays. `--csv` and `--jsonl` write the rows that are done to standard output and "
+             "`rotate` ends between two tenants; they say how far they came, then end by the signal "
+             "(a shell sees 128 + its number). A second signal ends them at once.", "",
+             "## Commands", "", "\n".join(commands()), "## Settings",
              "", "A flag beats the environment beats the file.", "", "\n".join(settings()), "",
              "## Errors", "", "\n".join(errors()), ""]
     return "\n".join(parts)

@@ -7,18 +7,16 @@
 /* ---- keys ----------------------------------------------------------------------------------- */
 
 struct rotation_call {
-    void (*each)(void *arg, const struct dekhand_rotation *rotation);
+    bool (*each)(void *arg, const struct dekhand_rotation *rotation);
     void *arg;
 };
 
-static void tell_rotation(void *arg, const struct dk_rotation *rotation)
+static bool tell_rotation(void *arg, const struct dk_rotation *rotation)
 {
     const struct rotation_call *call = arg;
     struct dekhand_rotation out = {rotation->tenant.s, rotation->from_version, rotation->to_version,
                                    (int)rotation->rc, rotation->text};
-    if (call->each != NULL) {
-        call->each(call->arg, &out);
-    }
+    return call->each == NULL || call->each(call->arg, &out);
 }
 
 static dk_rc rotate(struct dekhand *d, const struct dekhand_rotate_args *args,
@@ -52,7 +50,7 @@ static dk_rc rotate(struct dekhand *d, const struct dekhand_rotate_args *args,
 }
 
 int dekhand_rotate(struct dekhand *d, const struct dekhand_rotate_args *args,
-                   void (*each)(void *arg, const struct dekhand_rotation *rotation), void *arg,
+                   bool (*each)(void *arg, const struct dekhand_rotation *rotation), void *arg,
                    struct dekhand_error *error)
 {
     struct dk_err err;

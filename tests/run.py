@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from harness import command, coverage, fuzzers, suites
+from harness import canary, command, coverage, fuzzers, suites
 from harness.report import Report, Result
 from harness.tree import ROOT
 
@@ -34,6 +34,7 @@ def check(report, _options):
         report.add(suites.python_tests("release", "scenario"))
     san(report, _options)
     cover(report, _options)
+    report.add(canary.result())
 
 
 def quick(report, _options):

@@ -381,7 +381,7 @@ static void print_cache(struct bench *b, struct cli_out *out, struct dk_json *js
         {"cold_key_1000_threads", "one provider call", "calls", c.cold, 1, true},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        struct result r = {rows[i].r.ratio, rows[i].r.yardstick, rows[i].r.ours};
+        struct bench_result r = {rows[i].r.ratio, rows[i].r.yardstick, rows[i].r.ours};
         print_row(b, out, json, rows[i].name, rows[i].yardstick, rows[i].unit, r, rows[i].goal,
                   rows[i].at_most);
     }

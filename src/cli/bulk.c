@@ -233,12 +233,24 @@ static int open_files(struct bulk *bulk)
     struct dk_err err;
     dk_err_clear(&err);
     if (rejects != NULL) {
-        if (dk_new_file_open(&bulk->rejects, rejects, &err) != DK_OK) {
+        if (cli_new_file_open(&bulk->rejects, rejects, &err) != DK_OK) {
             return cli_fail_internal(bulk->cli, &err);
         }
         bulk->has_rejects = true;
     }
     return cli_out_open(bulk->out, cli_get(bulk->cli, "output"));
+}
+
+/* A signal came before all of the input was worked on. */
+static void end_interrupted(struct bulk *bulk)
+{
+    bool all = bulk->input.ended && bulk->input.at == bulk->input.n;
+    if (cli_interrupted() && !all && bulk->code == CLI_OK) {
+        cli_progress_end(&bulk->progress);
+        bulk->code =
+            cli_give_up(bulk->counts.rows, bulk->out->to_file ? "rows; no file was written"
+                                                              : "rows, which were written");
+    }
 }
 
 static int run(struct bulk *bulk, size_t threads)
@@ -258,6 +270,7 @@ static int run(struct bulk *bulk, size_t threads)
     cli_out_write(bulk->out, bulk->head.p, bulk->head.n);
     bulk->counts.bytes = (int64_t)bulk->head.n;
     work_together(bulk, threads);
+    end_interrupted(bulk);
     return cli_close(bulk->cli, finish(bulk));
 }
 

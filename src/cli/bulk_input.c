@@ -13,7 +13,7 @@
 
 bool bulk_is_stopped(const struct bulk *bulk)
 {
-    return atomic_load_explicit(&bulk->stopped, memory_order_relaxed);
+    return atomic_load_explicit(&bulk->stopped, memory_order_relaxed) || cli_interrupted();
 }
 
 static bool fail(struct dekhand_error *error, enum dekhand_code code, const char *format, ...)
@@ -55,7 +55,7 @@ void bulk_input_clear(struct bulk_input *in)
     in->buffer = NULL;
 }
 
-/* Another thread may find that the run is over while nobody writes to our standard input. */
+/* Another thread, or a signal, may end the run while nobody writes to our standard input. */
 static bool wait_for_input(const struct bulk *bulk)
 {
     struct pollfd fd = {.fd = STDIN_FILENO, .events = POLLIN};

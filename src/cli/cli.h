@@ -139,6 +139,20 @@ void cli_progress_show(struct cli_progress *progress, int64_t bytes, int64_t row
 void cli_progress_end(struct cli_progress *progress);
 int64_t cli_now_ms(void);
 
+/* ---- signal.c -------------------------------------------------------------------------------- */
+
+/* From here on SIGINT, SIGTERM and SIGHUP end the program and take temporary files with it. */
+void cli_signals_catch(void);
+/* .. and the first of them is answered by the command, which asks cli_interrupted(). */
+void cli_signals_cooperate(void);
+bool cli_interrupted(void);
+/* Says how far it came ("5 rows, ..") and returns CLI_FAILED; main then ends by the signal. */
+int cli_give_up(int64_t done, const char *what);
+/* Last in main: `code`, or the end by the signal for which the command gave up. */
+int cli_signals_end(int code);
+/* dk_new_file_open() of a file whose temporary goes when a signal ends the program. */
+DK_MUST_USE dk_rc cli_new_file_open(struct dk_new_file *file, const char *path, struct dk_err *err);
+
 /* ---- contexts -------------------------------------------------------------------------------- */
 
 struct cli_context {

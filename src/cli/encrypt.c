@@ -181,6 +181,7 @@ static int encrypt_or_decrypt(struct cli *cli, bool encrypt)
         return CLI_USAGE;
     }
     if (csv || jsonl) {
+        cli_signals_cooperate();
         return cli_bulk(cli, encrypt);
     }
     const char *tenant = cli_need(cli, "tenant");

@@ -194,6 +194,7 @@ static void harden(void)
     setrlimit(RLIMIT_CORE, &none);
     umask(077);
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error with an exit code */
+    cli_signals_catch();
 }
 
 static const struct cli_command *find(int argc, char **argv, int *words)
@@ -255,5 +256,5 @@ int main(int argc, char **argv)
         code = code == CLI_OK ? cli.command->run(&cli) : code;
     }
     dk_settings_clear(&cli.settings);
-    return code;
+    return cli_signals_end(code);
 }

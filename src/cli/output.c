@@ -17,7 +17,7 @@ int cli_out_open(struct cli_out *out, const char *path)
     out->n = 0;
     dk_err_clear(&out->err);
     if (path != NULL) {
-        if (dk_new_file_open(&out->file, path, &out->err) != DK_OK) {
+        if (cli_new_file_open(&out->file, path, &out->err) != DK_OK) {
             return cli_fail_internal(NULL, &out->err);
         }
         out->fd = out->file.fd;

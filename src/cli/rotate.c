@@ -8,10 +8,11 @@ struct rotated {
     bool dry_run;
     size_t done;
     size_t failed;
-    int said; /* code of the failure that was printed last */
+    bool stopped; /* by a signal, between two tenants */
+    int said;     /* code of the failure that was printed last */
 };
 
-static void print_one(void *arg, const struct dekhand_rotation *r)
+static bool print_one(void *arg, const struct dekhand_rotation *r)
 {
     struct rotated *state = arg;
     bool ok = r->code == DEKHAND_OK;
@@ -34,6 +35,8 @@ static void print_one(void *arg, const struct dekhand_rotation *r)
         cli_say("dekhand: %s: not rotated: %s: %s", r->tenant, dekhand_error_name(r->code),
                 r->text);
     }
+    state->stopped = cli_interrupted() && !cli_has(state->cli, "tenant");
+    return !state->stopped;
 }
 
 static int check(const struct cli *cli, struct dekhand_rotate_args *args)
@@ -84,6 +87,9 @@ static int run(struct cli *cli, const struct dekhand_rotate_args *args, struct c
     int rc = dekhand_rotate(cli->library, args, print_one, &state, &error);
     print_end(&state);
     int code = cli_out_finish(out);
+    if (state.stopped) {
+        return cli_give_up((int64_t)state.done, "tenants; the rest are as they were");
+    }
     if (rc != DEKHAND_OK && rc == state.said) { /* print_one told the rest */
         cli_say("  what to do: %s", error.todo);
         return cli_exit_code(rc);
@@ -99,6 +105,7 @@ int cli_rotate(struct cli *cli)
     static struct cli_out out;
     struct dekhand_rotate_args args;
     int code = check(cli, &args);
+    cli_signals_cooperate();
     code = code == CLI_OK ? cli_open(cli) : code;
     if (code != CLI_OK) {
         return code;

@@ -310,10 +310,11 @@ dk_rc dk_manager_clear(struct dk_manager *manager, const char *by, struct dk_err
     return rc;
 }
 
-static void ignore_rotation(void *arg, const struct dk_rotation *rotation)
+static bool ignore_rotation(void *arg, const struct dk_rotation *rotation)
 {
     (void)arg;
     (void)rotation;
+    return true;
 }
 
 /* R25: a version near its budget is rotated early. That it fails is logged there, and retried. */

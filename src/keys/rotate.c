@@ -274,12 +274,12 @@ static dk_rc rotate_one(struct dk_core *core, struct dk_cache *cache,
     return rc;
 }
 
-static void tell(void (*each)(void *arg, const struct dk_rotation *rotation), void *arg,
+static bool tell(bool (*each)(void *arg, const struct dk_rotation *rotation), void *arg,
                  struct dk_rotation *rotation, dk_rc rc, const struct dk_err *err)
 {
     rotation->rc = rc;
     rotation->text = rc == DK_OK ? "" : err->text;
-    each(arg, rotation);
+    return each(arg, rotation);
 }
 
 /* A page of tenants whose active version is wanted; the cursor moves past what was looked at. */
@@ -299,7 +299,7 @@ static dk_rc next_page(struct dk_core *core, struct dk_key_cursor *at, struct dk
 
 static dk_rc rotate_pages(struct dk_core *core, struct dk_cache *cache,
                           const struct dk_rotate_args *args, struct dk_key_row *rows,
-                          void (*each)(void *arg, const struct dk_rotation *rotation), void *arg,
+                          bool (*each)(void *arg, const struct dk_rotation *rotation), void *arg,
                           struct dk_err *err)
 {
     struct dk_key_cursor at = {0};
@@ -317,8 +317,9 @@ static dk_rc rotate_pages(struct dk_core *core, struct dk_cache *cache,
             struct dk_rotate_args mine = *args;
             mine.if_version = rows[i].version; /* rotated by another meanwhile: not again */
             dk_rc rc = rotate_one(core, cache, &mine, &rows[i].tenant, &rotation, &one);
-            if (rc != DK_E_CONFLICT) { /* else another has just rotated it */
-                tell(each, arg, &rotation, rc, &one);
+            /* E_CONFLICT: another has just rotated it. */
+            if (rc != DK_E_CONFLICT && !tell(each, arg, &rotation, rc, &one)) {
+                return DK_OK;
             }
         }
         if (count == 0) {
@@ -328,13 +329,13 @@ static dk_rc rotate_pages(struct dk_core *core, struct dk_cache *cache,
 }
 
 dk_rc dk_rotate(struct dk_core *core, struct dk_cache *cache, const struct dk_rotate_args *args,
-                void (*each)(void *arg, const struct dk_rotation *rotation), void *arg,
+                bool (*each)(void *arg, const struct dk_rotation *rotation), void *arg,
                 struct dk_err *err)
 {
     if (args->which == DK_ROTATE_ONE) {
         struct dk_rotation rotation;
         dk_rc rc = rotate_one(core, cache, args, args->tenant, &rotation, err);
-        tell(each, arg, &rotation, rc, err);
+        (void)tell(each, arg, &rotation, rc, err);
         return rc;
     }
     struct dk_key_row *rows = dk_mem_alloc(&core->world->mem, PAGE * sizeof *rows);

@@ -30,12 +30,13 @@ struct dk_rotation {
 };
 
 /*
- * Rotates; gives `each` every tenant's outcome. One tenant's failure stops no other's. The answer
+ * Rotates; gives `each` every tenant's outcome, until it answers false. One tenant's failure stops
+ * no other's. The answer
  * is an error only when the work could not be done at all (or the one tenant's error).
  */
 DK_MUST_USE dk_rc dk_rotate(struct dk_core *core, struct dk_cache *cache,
                             const struct dk_rotate_args *args,
-                            void (*each)(void *arg, const struct dk_rotation *rotation), void *arg,
+                            bool (*each)(void *arg, const struct dk_rotation *rotation), void *arg,
                             struct dk_err *err);
 
 #endif

@@ -46,6 +46,10 @@ class AuthError(Dk1Error):
     """The tag fails: altered, or another context (E_AUTH)."""
 
 
+class Limit(ValueError):
+    """More or longer than allowed (E_LIMIT); every other ValueError here is E_USAGE."""
+
+
 # ---- 1 Notation ----------------------------------------------------------------------------------
 
 def u32(n):
@@ -112,9 +116,10 @@ def tenant_id(text):
 
 def as_utf8(x, least):
     data = x if isinstance(x, bytes) else x.encode("utf-8")  # a lone surrogate raises here
-    data.decode("utf-8")
-    if b"\0" in data or not least <= len(data) <= 256:
-        raise ValueError("a context name has 1 to 256 bytes, a value 0 to 256, neither a NUL")
+    if not least <= len(data) <= 256:
+        raise Limit("a context name has 1 to 256 bytes, a value 0 to 256")
+    if "\0" in data.decode("utf-8"):
+        raise ValueError("a context holds a NUL")
     return data
 
 
@@ -123,7 +128,7 @@ def encode_pairs(context):
     items = context.items() if hasattr(context, "items") else (context or [])
     pairs = [(as_utf8(name, 1), as_utf8(value, 0)) for name, value in items]
     if len(pairs) > 16:
-        raise ValueError("more than 16 pairs")
+        raise Limit("more than 16 pairs")
     if len({name for name, _ in pairs}) != len(pairs):
         raise ValueError("a name is given twice")
     return u32(len(pairs)) + b"".join(lp(n) + lp(v) for n, v in sorted(pairs))

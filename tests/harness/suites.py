@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from harness import sanitizers, tap
+from harness import canary, sanitizers, tap
 from harness.command import run
 from harness.report import Result
 from harness.tree import (PYTHON, ROOT, ROOMS_OF_TESTS, clean_environment, test_environment,
@@ -53,11 +53,17 @@ def program(kind, source, timeout=PROGRAM_SECONDS):
     name = f"{kind}: {source.relative_to(ROOT / 'tests').with_suffix('')}"
     with tempfile.TemporaryDirectory(prefix="dekhand-") as folder:
         scratch = Path(folder)
+        kept = scratch / "kept"
+        kept.mkdir()
+        for path in (scratch, kept):
+            path.chmod(0o1777)  # tests that run as an ordinary user leave folders too
         env = test_environment(kind, scratch)
-        env.update(sanitizers.environment(kind, scratch), CMOCKA_MESSAGE_OUTPUT="TAP")
+        env.update(sanitizers.environment(kind, scratch), CMOCKA_MESSAGE_OUTPUT="TAP",
+                   DEKHAND_KEPT=str(kept))
         argv = [*sanitizers.launcher(kind), test_program(kind, source)]
         outcome = _run_mapped(argv, env, timeout)
-        return _judge(name, outcome, sanitizers.reports(scratch))
+        return _judge(name, outcome, sanitizers.reports(scratch),
+                      canary.scan_kept(kept, outcome.output))
 
 
 def _run_mapped(argv, env, timeout):
@@ -69,9 +75,10 @@ def _run_mapped(argv, env, timeout):
     return outcome
 
 
-def _judge(name, outcome, sanitizer_reports):
+def _judge(name, outcome, sanitizer_reports, secrets=()):
     seen = tap.parse(outcome.stdout)
     problems = [seen.problem] if seen.problem else []
+    problems += secrets
     if outcome.ending and seen.failed == 0:
         problems.append(outcome.ending)
     if sanitizer_reports:
@@ -87,18 +94,21 @@ def python_tests(kind, folder, marks="", data=None, timeout=900):
         scratch = Path(temporary)
         env = test_environment(kind, scratch)
         env.update(sanitizers.environment(kind, scratch))
+        env["DEKHAND_PRINTED"] = str(scratch / "printed")
+        (scratch / "printed").mkdir()
         if data is not None:
             env["DEKHAND_DATA"] = str(data)
         xml = scratch / "results.xml"
         argv = [PYTHON, "-m", "pytest", "-q", "-c", "tests/pytest.ini", f"--junitxml={xml}",
                 *(["-m", marks] if marks else []), f"tests/{folder}"]
         outcome = run(argv, env=env, timeout=timeout)
-        return _judge_pytest(name, outcome, xml, sanitizers.reports(scratch))
+        return _judge_pytest(name, outcome, xml, sanitizers.reports(scratch),
+                             canary.scan_pytest(scratch, outcome.output))
 
 
-def _judge_pytest(name, outcome, xml, sanitizer_reports):
+def _judge_pytest(name, outcome, xml, sanitizer_reports, secrets=()):
     passed, failed, skips = _read_junit(xml)
-    problems = []
+    problems = list(secrets)
     if outcome.ending and failed == 0:
         problems.append(outcome.ending)
     if passed + failed + len(skips) == 0:

@@ -28,7 +28,7 @@ struct told {
     } each[256];
 };
 
-static void take(void *arg, const struct dekhand_rotation *rotation)
+static bool take(void *arg, const struct dekhand_rotation *rotation)
 {
     struct told *told = arg;
     if (told->count == 256) {
@@ -41,6 +41,7 @@ static void take(void *arg, const struct dekhand_rotation *rotation)
     snprintf(told->last_text, sizeof told->last_text, "%s", rotation->text);
     told->good += rotation->code == DEKHAND_OK;
     told->count++;
+    return true;
 }
 
 static int rotate_many(struct dekhand *d, enum dekhand_rotate_which which, bool dry_run,
@@ -333,6 +334,30 @@ static void one_tenant_that_fails_stops_no_other(void **state)
     dk_place_free(&place);
 }
 
+static bool two_are_enough(void *arg, const struct dekhand_rotation *rotation)
+{
+    size_t *told = arg;
+    assert_int_equal(rotation->code, DEKHAND_OK);
+    return ++*told < 2;
+}
+
+static void F03_a_caller_that_has_enough_is_told_no_further_tenant(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    struct dekhand_rotate_args args = {.size = sizeof args, .which = DEKHAND_ROTATE_ALL};
+    size_t told = 0;
+    dk_place_new(&place, false);
+    struct dekhand *d = dk_place_open(&place);
+    make_tenants(d, 5);
+    ASSERT_CODE(dekhand_rotate(d, &args, two_are_enough, &told, NULL), OK);
+    assert_int_equal(told, 2);
+    assert_int_equal(
+        dk_place_number(&place, "SELECT count(*) FROM encryption_keys WHERE version = 2"), 2);
+    dk_place_close(d);
+    dk_place_free(&place);
+}
+
 /* ---- time ---------------------------------------------------------------------------------------
  */
 
@@ -590,6 +615,7 @@ int main(void)
         cmocka_unit_test(I30_a_dry_run_changes_nothing),
         cmocka_unit_test(all_are_rotated_once),
         cmocka_unit_test(one_tenant_that_fails_stops_no_other),
+        cmocka_unit_test(F03_a_caller_that_has_enough_is_told_no_further_tenant),
         cmocka_unit_test(due_begins_at_the_warning_days),
         cmocka_unit_test(I23_clock_jumps_neither_skip_nor_repeat_a_rotation),
         cmocka_unit_test(K8_after_two_years_a_version_opens_but_encrypts_no_more),

@@ -84,7 +84,8 @@ bool dk_test_child_end(int pid);
 /* For the rest of this process madvise(MADV_WIPEONFORK) fails, as on a kernel before 4.14. */
 bool dk_test_no_wipeonfork(void);
 
-/* A new empty folder that an ordinary user may write too; removed with all it holds. */
+/* A new empty folder that an ordinary user may write too; removed with all it holds (or kept where
+   the harness looks for secrets in it). */
 void dk_test_folder_new(char path[static 64]);
 void dk_test_folder_remove(const char *path);
 /* Writes a file with exactly this mode. */

@@ -1,0 +1,185 @@
+/*
+ * rows: a registry whose tables take any value in any column, and input bytes made into its rows.
+ *
+ * Of the fuzz targets that read rows. The tables are in memory, without the checks and triggers of
+ * the schema, as whoever can write to the file has them too; they are read by the SQLite back end.
+ */
+#ifndef DK_FUZZ_ROWS_H
+#define DK_FUZZ_ROWS_H
+
+#include <stdlib.h>
+
+#include "keys/audit.h"
+#include "keys/registry.h"
+#include "store/sqlite_txn.h"
+
+#define FUZZ_UUID "6ba7b810-9dad-41d1-80b4-00c04fd430c8"
+#define FUZZ_TIME "2025-10-14T12:00:00.000000Z"
+#define FUZZ_MAC "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+
+struct fuzz_column {
+    const char *name;
+    const char *good; /* as SQL writes it */
+};
+
+struct fuzz_table {
+    const char *name;
+    const struct fuzz_column *columns;
+    int count;
+};
+
+/* What is left of the input. */
+struct fuzz_input {
+    const uint8_t *p;
+    size_t n;
+};
+
+static inline void fuzz_must(bool ok)
+{
+    if (!ok) {
+        abort();
+    }
+}
+
+static inline uint8_t fuzz_byte(struct fuzz_input *in)
+{
+    return in->n > 0 ? (in->n--, *in->p++) : 0;
+}
+
+static inline struct dk_view fuzz_bytes(struct fuzz_input *in, size_t n)
+{
+    n = n < in->n ? n : in->n;
+    struct dk_view view = dk_view_of(in->p, n);
+    in->p += n;
+    in->n -= n;
+    return view;
+}
+
+static inline int64_t fuzz_int(struct fuzz_input *in)
+{
+    uint64_t v = 0;
+    for (int i = 0; i < 8; i++) {
+        v = v << 8 | fuzz_byte(in);
+    }
+    return (int64_t)v;
+}
+
+/* ---- the registry ---------------------------------------------------------------------------- */
+
+static inline void fuzz_sql(sqlite3 *db, const char *sql)
+{
+    fuzz_must(sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK);
+}
+
+static inline void fuzz_make_table(sqlite3 *db, const struct fuzz_table *table)
+{
+    char sql[1024];
+    int n = snprintf(sql, sizeof sql, "CREATE TABLE %s (", table->name);
+    for (int i = 0; i < table->count; i++) {
+        n += snprintf(sql + n, sizeof sql - (size_t)n, "%s%s", i > 0 ? ", " : "",
+                      table->columns[i].name);
+    }
+    snprintf(sql + n, sizeof sql - (size_t)n, ")");
+    fuzz_sql(db, sql);
+}
+
+/* One row: for each column a byte that says what stands in it, and its bytes. */
+static inline void fuzz_insert(sqlite3 *db, const struct fuzz_table *table, struct fuzz_input *in)
+{
+    enum { NULL_VALUE, INTEGER, REAL, TEXT, BLOB, KINDS };
+    char sql[2048];
+    sqlite3_stmt *stmt = NULL;
+    const uint8_t *start = in->p;
+    size_t size = in->n;
+    int n = snprintf(sql, sizeof sql, "INSERT INTO %s VALUES (", table->name);
+    for (int i = 0; i < table->count; i++) {
+        uint8_t kind = fuzz_byte(in);
+        bool good = kind == 0 || kind > KINDS;
+        n += snprintf(sql + n, sizeof sql - (size_t)n, "%s%s", i > 0 ? ", " : "",
+                      good ? table->columns[i].good : "?");
+        if (!good && kind >= 1 + TEXT) {
+            (void)fuzz_bytes(in, fuzz_byte(in));
+        } else if (!good && kind > 1 + NULL_VALUE) {
+            (void)fuzz_int(in);
+        }
+    }
+    snprintf(sql + n, sizeof sql - (size_t)n, ")");
+    fuzz_must(sqlite3_prepare_v2(db, sql, -1, &stmt, NULL) == SQLITE_OK);
+    in->p = start;
+    in->n = size;
+    for (int i = 0, bound = 0; i < table->count; i++) {
+        uint8_t kind = fuzz_byte(in);
+        if (kind == 0 || kind > KINDS) {
+            continue;
+        }
+        bound++;
+        if (kind == 1 + INTEGER) {
+            sqlite3_bind_int64(stmt, bound, fuzz_int(in));
+        } else if (kind == 1 + REAL) {
+            sqlite3_bind_double(stmt, bound, (double)fuzz_int(in) / 256);
+        } else if (kind == 1 + TEXT || kind == 1 + BLOB) {
+            struct dk_view v = fuzz_bytes(in, fuzz_byte(in));
+            kind == 1 + TEXT
+                ? sqlite3_bind_text(stmt, bound, (const char *)v.p, (int)v.n, SQLITE_TRANSIENT)
+                : sqlite3_bind_blob(stmt, bound, v.p, (int)v.n, SQLITE_TRANSIENT);
+        }
+    }
+    fuzz_must(sqlite3_step(stmt) == SQLITE_DONE);
+    sqlite3_finalize(stmt);
+}
+
+static inline dk_rc fuzz_begin(void *self, enum dk_txn_mode mode, void **txn, struct dk_err *err)
+{
+    (void)mode;
+    (void)err;
+    *txn = self;
+    return DK_OK;
+}
+
+static inline void fuzz_rollback(void *txn)
+{
+    (void)txn;
+}
+
+static const struct dk_store_ops fuzz_store = {
+    .scheme = "fuzz",
+    .begin = fuzz_begin,
+    .rollback = fuzz_rollback,
+    .key_list = dk_sqlite_key_list,
+    .key_macs = dk_sqlite_key_macs,
+    .tenant_list = dk_sqlite_tenant_list,
+    .log_walk = dk_sqlite_log_walk,
+    .seal_newest = dk_sqlite_seal_newest,
+    .seal_walk = dk_sqlite_seal_walk,
+};
+
+static inline void fuzz_secret(struct dk_core *core, struct dk_secret *out)
+{
+    struct dk_err err;
+    dk_err_clear(&err);
+    fuzz_must(dk_secret_new(core->arena, 32, out, &err) == DK_OK); /* zeros: it is known */
+}
+
+/* A core over `db`, once; its registry keys are zeros. */
+static inline void fuzz_open(struct dk_core *core, struct dk_sqlite_txn *txn,
+                             const struct fuzz_table *tables, size_t count)
+{
+    struct dk_arena_report report;
+    struct dk_err err;
+    dk_err_clear(&err);
+    core->world = &dk_world_default;
+    core->limits = dk_limits_default;
+    memcpy(core->registry.uuid, FUZZ_UUID, sizeof FUZZ_UUID);
+    fuzz_must(dk_suite_open(core->world, &core->suite, &err) == DK_OK);
+    fuzz_must(dk_arena_open(core->world, 16, &core->arena, &report, &err) == DK_OK);
+    fuzz_secret(core, &core->registry.k_row);
+    fuzz_secret(core, &core->registry.k_log);
+    fuzz_secret(core, &core->registry.k_seal);
+    fuzz_must(sqlite3_open(":memory:", &txn->db) == SQLITE_OK);
+    for (size_t i = 0; i < count; i++) {
+        fuzz_make_table(txn->db, &tables[i]);
+    }
+    core->store = (struct dk_store){&fuzz_store, txn, core->world};
+}
+
+#endif
