@@ -120,6 +120,7 @@ int dekhand_close(struct dekhand *d, struct dekhand_error *error)
     if (dk_arena_forked(d->core.arena)) {
         dk_arena_reset(d->core.arena);
         dk_registry_forget(&d->core);
+        dk_audit_forget(&d->core);
         dk_manager_after_fork(d->manager);
         dk_provider_forget(d->core.provider);
     }

@@ -58,11 +58,16 @@ void dk_audit_close(struct dk_core *core)
     }
 }
 
-dk_rc dk_audit_after_fork(struct dk_core *core, struct dk_err *err)
+void dk_audit_forget(struct dk_core *core)
 {
     pthread_mutex_init(&core->audit->lock, NULL);
     pthread_mutex_init(&core->audit->node_lock, NULL);
     dk_epochs_after_fork(core->audit->epochs);
+}
+
+dk_rc dk_audit_after_fork(struct dk_core *core, struct dk_err *err)
+{
+    dk_audit_forget(core);
     return dk_audit_new_chain(core, err);
 }
 
