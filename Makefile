@@ -100,7 +100,7 @@ help:
 ## make fuzz            each fuzz target for FUZZ_SECONDS=60
 ## make cover           line and branch coverage, with its gates
 ## make bench           the figures, as JSON
-## make soak            a generated file of 1 million rows, there and back
+## make soak            a file of 1 million rows, there and back; 20,000 lives over power cuts
 ## make format layers size docs install clean
 
 # ---- what a fresh machine lacks ----------------------------------------------------------------

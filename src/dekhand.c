@@ -117,6 +117,7 @@ static dk_rc close_instance(struct dk_instance *d, struct dk_err *err)
     if (dk_arena_forked(d->core.arena)) {
         dk_arena_reset(d->core.arena);
         dk_registry_forget(&d->core);
+        dk_audit_forget(&d->core);
         dk_manager_after_fork(d->manager);
         dk_provider_forget(d->core.provider);
     }

@@ -75,7 +75,8 @@ def fuzz(report, options):
 
 
 def soak(report, _options):
-    report.add(suites.python_tests("release", "soak", timeout=SOAK_SECONDS))
+    if report.add(suites.build("release", "all", "tests")):
+        report.add(suites.python_tests("release", "soak", timeout=SOAK_SECONDS))
 
 
 def static_checks(report):

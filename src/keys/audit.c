@@ -11,20 +11,27 @@
 
 /* ---- open, close, fork ---------------------------------------------------------------------- */
 
-dk_rc dk_audit_new_chain(struct dk_core *core, struct dk_err *err)
+static dk_rc new_chain_locked(struct dk_core *core, struct dk_err *err)
 {
     struct dk_audit *audit = core->audit;
     uint8_t bytes[8];
     char hex[2 * sizeof bytes + 1];
     DK_TRY(dk_random_fill(core->world, bytes, sizeof bytes, err));
     dk_hex_encode(bytes, sizeof bytes, hex);
-    pthread_mutex_lock(&audit->lock);
     pthread_mutex_lock(&audit->node_lock);
     snprintf(audit->node, sizeof audit->node, "%s/%s", core->host, hex);
     pthread_mutex_unlock(&audit->node_lock);
     audit->head[0] = '\0';
-    pthread_mutex_unlock(&audit->lock);
+    audit->in_doubt = false;
     return DK_OK;
+}
+
+dk_rc dk_audit_new_chain(struct dk_core *core, struct dk_err *err)
+{
+    pthread_mutex_lock(&core->audit->lock);
+    dk_rc rc = new_chain_locked(core, err);
+    pthread_mutex_unlock(&core->audit->lock);
+    return rc;
 }
 
 dk_rc dk_audit_open(struct dk_core *core, struct dk_err *err)
@@ -51,11 +58,16 @@ void dk_audit_close(struct dk_core *core)
     }
 }
 
-dk_rc dk_audit_after_fork(struct dk_core *core, struct dk_err *err)
+void dk_audit_forget(struct dk_core *core)
 {
     pthread_mutex_init(&core->audit->lock, NULL);
     pthread_mutex_init(&core->audit->node_lock, NULL);
     dk_epochs_after_fork(core->audit->epochs);
+}
+
+dk_rc dk_audit_after_fork(struct dk_core *core, struct dk_err *err)
+{
+    dk_audit_forget(core);
     return dk_audit_new_chain(core, err);
 }
 
@@ -294,12 +306,32 @@ dk_rc dk_audit_store_here(struct dk_core *core, struct dk_change *change, struct
                           char head[static DK_MAC_TEXT], struct dk_err *err)
 {
     char line[2 * DK_ACTOR_MAX];
+    if (core->audit->in_doubt) {
+        DK_TRY(new_chain_locked(core, err));
+    }
     copy_node(core->audit, row->node); /* it may have a new name since the row was begun */
     memcpy(head, core->audit->head, DK_MAC_TEXT);
     DK_TRY(chain(core, head, row, err));
     int n = snprintf(line, sizeof line, "process %s %s\n", row->node, head);
     DK_TRY(change->txn->ops->log_append(change->txn->self, row, err));
     return add_head(change, line, (size_t)n, err);
+}
+
+/*
+ * A commit that ends with an error may have come through (its sync failed, and the next connection
+ * found the rows in the log of the database). A row behind the old head would fork the chain then,
+ * so the chain ends here.
+ */
+dk_rc dk_audit_commit_here(struct dk_core *core, struct dk_txn *txn,
+                           const char head[static DK_MAC_TEXT], struct dk_err *err)
+{
+    struct dk_audit *audit = core->audit;
+    dk_rc rc = dk_store_commit(txn, err);
+    audit->in_doubt = rc != DK_OK;
+    if (rc == DK_OK) {
+        memcpy(audit->head, head, DK_MAC_TEXT);
+    }
+    return rc;
 }
 
 static dk_rc write_here_locked(struct dk_core *core, struct dk_log_row *row, struct dk_err *err)
@@ -312,12 +344,9 @@ static dk_rc write_here_locked(struct dk_core *core, struct dk_log_row *row, str
     dk_rc rc = dk_audit_store_here(core, &change, row, head, err);
     rc = rc == DK_OK ? dk_change_seal(core, &change, err) : rc;
     dk_trace(core->world, "unwrap.log_written");
-    rc = rc == DK_OK ? dk_store_commit(&txn, err) : rc;
+    rc = rc == DK_OK ? dk_audit_commit_here(core, &txn, head, err) : rc;
     dk_change_clear(&change);
     dk_store_rollback(&txn);
-    if (rc == DK_OK) {
-        memcpy(core->audit->head, head, sizeof head);
-    }
     return rc;
 }
 

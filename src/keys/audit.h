@@ -16,7 +16,9 @@
 /* Fills core->audit, and names this process's chain. */
 DK_MUST_USE dk_rc dk_audit_open(struct dk_core *core, struct dk_err *err);
 void dk_audit_close(struct dk_core *core); /* allowed when nothing is open */
-/* In a child, alone: it begins a chain of its own. */
+/* In a child, alone: the locks that a thread of the parent may have held are free. */
+void dk_audit_forget(struct dk_core *core);
+/* That, and it begins a chain of its own. */
 DK_MUST_USE dk_rc dk_audit_after_fork(struct dk_core *core, struct dk_err *err);
 
 /*

@@ -15,6 +15,7 @@ struct dk_epochs;
 struct dk_audit {
     pthread_mutex_t lock;        /* guards head, from the reading of it to the commit */
     char head[DK_MAC_TEXT];      /* of this process's chain */
+    bool in_doubt;               /* a commit failed: `head` may be one row behind; under `lock` */
     pthread_mutex_t node_lock;   /* guards node, which moves under `lock` too */
     char node[DK_ACTOR_MAX + 1]; /* host/instance: the name of the chain */
     struct dk_epochs *epochs;
@@ -28,11 +29,14 @@ struct dk_audit {
 DK_MUST_USE dk_rc dk_audit_new_chain(struct dk_core *core, struct dk_err *err);
 
 /*
- * Chains and stores a row of this process in the change. The caller holds `lock` and, once it is
- * committed, makes `head` the chain's.
+ * Chains and stores a row of this process in the change. The caller holds `lock` until it has
+ * committed with dk_audit_commit_here.
  */
 DK_MUST_USE dk_rc dk_audit_store_here(struct dk_core *core, struct dk_change *change,
                                       struct dk_log_row *row, char head[static DK_MAC_TEXT],
                                       struct dk_err *err);
+/* Commits, and makes `head` the chain's. */
+DK_MUST_USE dk_rc dk_audit_commit_here(struct dk_core *core, struct dk_txn *txn,
+                                       const char head[static DK_MAC_TEXT], struct dk_err *err);
 
 #endif

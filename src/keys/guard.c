@@ -245,11 +245,8 @@ static dk_rc accept_locked(struct dk_core *core, const char *by, struct dk_tenan
     DK_TRY(dk_store_begin(&core->store, DK_TXN_WRITE, &txn, err));
     dk_rc rc = accept_pages(core, &txn, by, rows, accepted, err);
     rc = rc == DK_OK ? log_accepted(core, &txn, by, head, err) : rc;
-    rc = rc == DK_OK ? dk_store_commit(&txn, err) : rc;
+    rc = rc == DK_OK ? dk_audit_commit_here(core, &txn, head, err) : rc;
     dk_store_rollback(&txn);
-    if (rc == DK_OK) {
-        memcpy(core->audit->head, head, sizeof head);
-    }
     return rc;
 }
 

@@ -24,6 +24,16 @@ struct dk_sqlite {
     atomic_bool broken;   /* forked inside a transaction: SQLite's state here cannot be trusted */
 };
 
+/* With the system's reason, where SQLite kept it: "too many open files" is no damage. */
+static dk_rc fail_io(sqlite3 *db, long extended, const char *what, const char *text,
+                     struct dk_err *err)
+{
+    int why = db != NULL ? sqlite3_system_errno(db) : 0;
+    return why == 0 ? DK_FAIL_BACKEND(err, STORE, extended, "%s failed: %s", what, text)
+                    : DK_FAIL_BACKEND(err, STORE, extended, "%s failed: %s (%s)", what, text,
+                                      strerror(why));
+}
+
 dk_rc dk_sqlite_fail(sqlite3 *db, int code, const char *what, struct dk_err *err)
 {
     const char *text = db != NULL ? sqlite3_errmsg(db) : sqlite3_errstr(code);
@@ -43,6 +53,9 @@ dk_rc dk_sqlite_fail(sqlite3 *db, int code, const char *what, struct dk_err *err
         return DK_FAIL_BACKEND(err, SCHEMA, extended, "%s: the file is not a database", what);
     case SQLITE_CORRUPT:
         return DK_FAIL_BACKEND(err, STORE, extended, "%s: the database is damaged: %s", what, text);
+    case SQLITE_CANTOPEN:
+    case SQLITE_IOERR:
+        return fail_io(db, extended, what, text, err);
     default:
         return DK_FAIL_BACKEND(err, STORE, extended, "%s failed: %s", what, text);
     }

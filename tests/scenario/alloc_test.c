@@ -313,10 +313,7 @@ int main(void)
         cmocka_unit_test(F01_cold_decrypt_without_memory_for_sqlite),
         cmocka_unit_test(F01_rotate_without_memory_for_sqlite),
     };
-    /* Thousands of rounds: on a disk their syncs would be all of the time. */
-    if (access("/dev/shm", W_OK) == 0) {
-        setenv("TMPDIR", "/dev/shm", 1);
-    }
+    dk_test_folders_in_memory();
     take_sqlite_over();
     return cmocka_run_group_tests_name("allocation", tests, NULL, NULL);
 }
