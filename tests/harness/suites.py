@@ -87,6 +87,10 @@ def _judge(name, outcome, sanitizer_reports, secrets=()):
                   "\n".join([outcome.output, *problems]))
 
 
+# Published test keys lie in these: planted, to see that the scan finds them; golden files.
+PLANTED = {"harness", "format"}
+
+
 def python_tests(kind, folder, marks="", data=None, timeout=900):
     """Runs the pytest files of a folder below tests/ against the CLI of a build."""
     name = f"{kind}: tests/{folder} (pytest)"
@@ -102,8 +106,8 @@ def python_tests(kind, folder, marks="", data=None, timeout=900):
         argv = [PYTHON, "-m", "pytest", "-q", "-c", "tests/pytest.ini", f"--junitxml={xml}",
                 *(["-m", marks] if marks else []), f"tests/{folder}"]
         outcome = run(argv, env=env, timeout=timeout)
-        return _judge_pytest(name, outcome, xml, sanitizers.reports(scratch),
-                             canary.scan_pytest(scratch, outcome.output))
+        secrets = [] if folder in PLANTED else canary.scan_pytest(scratch, outcome.output)
+        return _judge_pytest(name, outcome, xml, sanitizers.reports(scratch), secrets)
 
 
 def _judge_pytest(name, outcome, xml, sanitizer_reports, secrets=()):

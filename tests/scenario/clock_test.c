@@ -74,10 +74,11 @@ static void F45_I23_rotations_at_one_moment_make_one_version_each(void **state)
     dk_place_free(&place);
 }
 
-static void count(void *arg, const struct dekhand_rotation *rotation)
+static bool count(void *arg, const struct dekhand_rotation *rotation)
 {
     assert_int_equal(rotation->code, DEKHAND_OK);
     ++*(int *)arg;
+    return true;
 }
 
 static int rotate_due(struct dekhand *d)

@@ -96,7 +96,7 @@ static void fork_there(void *arg, const char *label)
     fflush(NULL);
     pid_t child = fork();
     if (child == 0) {
-        state->d->world.trace = NULL;
+        state->d->in->world.trace = NULL;
         _exit(live_in_child(state));
     }
     if (waitpid(child, &state->child_status, 0) != child) {
@@ -151,8 +151,8 @@ static void R25_a_fork_at_any_point_gives_right_bytes_or_a_clear_no(void **unuse
         state.d = dk_place_open(&state.place);
         ASSERT_CODE(dk_test_encrypt(state.d, "warm", "hot", &state.hot), OK);
         ASSERT_CODE(dk_test_decrypt(state.d, "warm", &state.hot, "hot"), OK);
-        state.d->world.trace = fork_there;
-        state.d->world.trace_arg = &state;
+        state.d->in->world.trace = fork_there;
+        state.d->in->world.trace_arg = &state;
         ASSERT_CODE(change(&state), OK);
         if (state.child_status != 0) {
             fail_msg("%s: the child ended with status 0x%x", points[i].label,
