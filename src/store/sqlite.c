@@ -16,14 +16,6 @@
 /* "dekh": tells our file from any other SQLite database. */
 #define APPLICATION_ID 0x64656b68
 
-struct dk_sqlite {
-    const struct dk_world *world;
-    char path[DK_PATH_MAX];
-    atomic_int open_txns; /* of this process; seen by the child of a fork */
-    atomic_bool seen;     /* a transaction has begun: the file was there */
-    atomic_bool broken;   /* forked inside a transaction: SQLite's state here cannot be trusted */
-};
-
 /* With the system's reason, where SQLite kept it: "too many open files" is no damage. */
 static dk_rc fail_io(sqlite3 *db, long extended, const char *what, const char *text,
                      struct dk_err *err)
@@ -352,9 +344,17 @@ static dk_rc sqlite_commit(void *self, struct dk_err *err)
     dk_rc rc = exec(txn->db, "COMMIT", "committing", err);
     if (rc != DK_OK) {
         sqlite3_exec(txn->db, "ROLLBACK", NULL, NULL, NULL);
+    } else if (txn->makes_nothing_old && txn->change_mark != 0) {
+        unsigned at = atomic_fetch_add(&txn->store->own_count, 1) % DK_SQLITE_OWN_MARKS;
+        atomic_store(&txn->store->own_marks[at], txn->change_mark);
     }
     end(txn);
     return rc;
+}
+
+static void sqlite_makes_nothing_old(void *self)
+{
+    ((struct dk_sqlite_txn *)self)->makes_nothing_old = true;
 }
 
 static void sqlite_rollback(void *self)
@@ -437,5 +437,6 @@ const struct dk_store_ops dk_store_sqlite = {
     .seal_append = dk_sqlite_seal_append,
     .seal_newest = dk_sqlite_seal_newest,
     .seal_walk = dk_sqlite_seal_walk,
+    .makes_nothing_old = sqlite_makes_nothing_old,
     .changes = dk_sqlite_changes,
 };

@@ -6,6 +6,9 @@
 
 #include <sqlite3.h>
 
+#include <stdatomic.h>
+
+#include "base/file.h"
 #include "store/store.h"
 
 enum dk_sqlite_statement {
@@ -45,13 +48,25 @@ enum dk_sqlite_statement {
     DK_SQL_COUNT
 };
 
-struct dk_sqlite;
+/* The newest marks of transactions that made nothing old; a ring. */
+#define DK_SQLITE_OWN_MARKS 256
+
+struct dk_sqlite {
+    const struct dk_world *world;
+    char path[DK_PATH_MAX];
+    atomic_int open_txns; /* of this process; seen by the child of a fork */
+    atomic_bool seen;     /* a transaction has begun: the file was there */
+    atomic_bool broken;   /* forked inside a transaction: SQLite's state here cannot be trusted */
+    atomic_uint own_count;
+    _Atomic int64_t own_marks[DK_SQLITE_OWN_MARKS];
+};
 
 struct dk_sqlite_txn {
     struct dk_sqlite *store;
     sqlite3 *db;
     enum dk_txn_mode mode;
     int64_t change_mark; /* changed_xid of this transaction; 0 = not known yet */
+    bool makes_nothing_old;
     sqlite3_stmt *prepared[DK_SQL_COUNT];
 };
 

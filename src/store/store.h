@@ -222,6 +222,11 @@ struct dk_store_ops {
                        struct dk_err *err);
 
     /*
+     * Nothing is in memory that this transaction makes old (it makes new tenants): changes() of
+     * this store leaves it out. A hint: it may be told all the same.
+     */
+    void (*makes_nothing_old)(void *txn);
+    /*
      * Tenants whose keys changed after *mark, given to `each`; *mark moves on. *went_back: the
      * store is older than it was (an old copy was put back), and nothing known of it counts any
      * more.
