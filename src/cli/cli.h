@@ -162,6 +162,7 @@ int cli_audit_verify(struct cli *cli);
 int cli_audit_export(struct cli *cli);
 int cli_registry_show(struct cli *cli);
 int cli_registry_accept(struct cli *cli);
+int cli_registry_rekey(struct cli *cli);
 int cli_config_show(struct cli *cli);
 int cli_bench(struct cli *cli);
 int cli_version(struct cli *cli);

@@ -85,6 +85,11 @@ static const struct cli_option audit_export_options[] = {
     END,
 };
 
+static const struct cli_option rekey_options[] = {
+    {"leave-damaged", 0, NULL, false, "end it although damaged rows are left: lost for good"},
+    END,
+};
+
 static const struct cli_option accept_options[] = {
     {"confirm", 0, "ID", false, "the registry's id, as `registry show` prints it"},
     END,
@@ -129,6 +134,8 @@ const struct cli_command cli_commands[] = {
     {"audit", "export", "the whole log, oldest first, one JSON object a line", audit_export_options,
      cli_audit_export},
     {"registry", "show", "the registry's id, pin, seals and anchor", no_options, cli_registry_show},
+    {"registry", "rekey", "make a new registry key, or go on with a rekey that was cut short",
+     rekey_options, cli_registry_rekey},
     {"registry", "accept-restore", "take a restored, older registry as it stands", accept_options,
      cli_registry_accept},
     {"config", NULL, "every setting, its value and where it comes from", no_options,

@@ -543,6 +543,15 @@ static const char *const forbidden[] = {
     "UPDATE OR REPLACE seals SET n = 2",
     "REPLACE INTO seals VALUES (1, 'x', 'x', NULL, 'x')",
     "DELETE FROM seals",
+    "UPDATE registry_keys SET last_seal = 2",
+    "UPDATE OR REPLACE registry_keys SET generation = 2",
+    "REPLACE INTO registry_keys VALUES (1, 'x', 'x', 'x', 'x', 1)",
+    "DELETE FROM registry_keys",
+    "UPDATE registry SET generation = 2",
+    "UPDATE registry SET rekeying = 1",
+    "UPDATE registry SET encrypted_data_key = 'e', generation = 2",
+    "UPDATE registry SET encrypted_data_key = 'e', generation = 3",
+    "UPDATE registry SET kms_key_id = 'e'",
     "UPDATE OR REPLACE registry SET id = 2",
     "UPDATE OR REPLACE tenants SET rowid = rowid + 1",
     "UPDATE OR REPLACE encryption_keys SET rowid = rowid + 1",
@@ -559,9 +568,9 @@ static const char *const forbidden[] = {
 /* REPLACE takes rows away without a DELETE trigger: what would take one away is passed over. */
 static const char *const passed_over[] = {
     "INSERT INTO registry SELECT 2, registry_uuid, schema_version, created_at, NULL, NULL, NULL, "
-    "NULL FROM registry",
+    "NULL, 1, 0 FROM registry",
     "REPLACE INTO registry SELECT 1, registry_uuid, schema_version, created_at, NULL, NULL, NULL, "
-    "NULL FROM registry",
+    "NULL, 1, 0 FROM registry",
     "REPLACE INTO tenants VALUES ('acme', 1, 1, NULL, 9, 'm', NULL, NULL)",
     "REPLACE INTO tenants (rowid, tenant_id, next_version, epoch, changed_xid, row_mac) SELECT "
     "rowid, 'x', 1, 1, 9, 'm' FROM tenants",
@@ -592,6 +601,8 @@ static void I09_what_may_not_change_is_refused_to_raw_sql(void **state)
                                   "UPDATE registry SET provider = 'local', kms_key_id = 'k', "
                                   "encrypted_data_key = 'd', context_timestamp = 't'; "
                                   "INSERT INTO seals VALUES (1, 't', '', NULL, 'm'); "
+                                  "INSERT INTO registry_keys VALUES (1, 'local', 'k', 'other', "
+                                  "'t', 1); "
                                   "INSERT INTO tenants VALUES ('acme', 2, 2, NULL, 2, 'm', "
                                   "NULL, NULL); "
                                   "INSERT INTO key_rotation_log (id, tenant_id, operation, "
