@@ -5,9 +5,6 @@
 #include "keys/audit.h"
 #include "keys/registry.h"
 
-/* More than an operator makes in a lifetime; the number in the row is anybody's to write. */
-#define GENERATIONS_MAX 512
-
 /* ---- the ring -------------------------------------------------------------------------------- */
 
 void dk_ring_hand_over(const struct dk_registry_keys *next, char out[static DK_HAND_OVER_TEXT])
@@ -82,7 +79,7 @@ dk_rc dk_ring_open(struct dk_core *core, struct dk_txn *txn, const struct dk_reg
 {
     struct dk_ring ring = {.n = 0};
     struct open_ring open = {core, row, from, &ring, DK_OK, err};
-    if (from == 0 || from > row->generation || row->generation - from >= GENERATIONS_MAX) {
+    if (from == 0 || from > row->generation || row->generation - from >= DK_GENERATIONS_MAX) {
         return DK_FAIL(err, TAMPERED, "there is no registry key %u", from);
     }
     ring.key = dk_mem_zalloc(&core->world->mem, (row->generation - from + 1) * sizeof *ring.key);
@@ -132,7 +129,7 @@ dk_rc dk_ring_open_any(struct dk_core *core, struct dk_txn *txn, const struct dk
 {
     struct dk_ring ring = {.n = row->generation};
     struct open_any open = {core, &ring, row->uuid, DK_OK, err};
-    if (ring.n > GENERATIONS_MAX) {
+    if (ring.n > DK_GENERATIONS_MAX) {
         return DK_FAIL(err, TAMPERED, "the registry's row names key %zu", ring.n);
     }
     ring.key = dk_mem_zalloc(&core->world->mem, ring.n * sizeof *ring.key);

@@ -11,6 +11,9 @@
 #include "keys/anchor.h"
 #include "keys/core.h"
 
+/* More than an operator makes in a lifetime; the number in the row is anybody's to write. */
+#define DK_GENERATIONS_MAX 512
+
 struct dk_ring_key {
     struct dk_registry_keys keys; /* generation 0: it could not be opened (dk_ring_open_any) */
     int64_t last_seal;            /* under it; 0: it is the newest key */

@@ -27,6 +27,14 @@ dk_rc dk_verify_open_keys(struct dk_verifier *v)
 {
     char number[24];
     DK_TRY(v->txn->ops->registry_read(v->txn->self, &v->registry, v->err));
+    if (v->registry.generation > DK_GENERATIONS_MAX) {
+        snprintf(number, sizeof number, "%u", v->registry.generation);
+        dk_verify_tell(v, "registry_keys", "", number,
+                       "the registry's row says that its key is number %s, and the keys before it "
+                       "are not there: the row was edited",
+                       number);
+        v->registry.generation = 1;
+    }
     DK_TRY(dk_ring_open_any(v->core, v->txn, &v->registry, &v->ring, v->err));
     for (size_t i = 0; i < v->ring.n; i++) {
         if (!dk_verify_has_key(v, i)) {

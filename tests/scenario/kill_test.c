@@ -318,7 +318,7 @@ static void I06_a_killed_rotation_is_whole_or_not_there(void **state)
 }
 
 /* Whoever was cut short, the next one ends it, and makes no second key. */
-static void K5_R3_a_killed_rekey_is_gone_on_with(void **state)
+static void R3_a_killed_rekey_is_gone_on_with(void **state)
 {
     (void)state;
     for (size_t i = 0; i < POINTS; i++) {
@@ -399,7 +399,7 @@ int main(void)
         cmocka_unit_test(R3_I06_a_process_killed_at_any_point_loses_nothing_told),
         cmocka_unit_test(R3_init_killed_at_any_point_is_repeated),
         cmocka_unit_test(I06_a_killed_rotation_is_whole_or_not_there),
-        cmocka_unit_test(K5_R3_a_killed_rekey_is_gone_on_with),
+        cmocka_unit_test(R3_a_killed_rekey_is_gone_on_with),
         cmocka_unit_test(every_label_of_the_library_is_a_point),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

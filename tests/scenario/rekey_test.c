@@ -53,7 +53,7 @@ static int64_t findings(struct dekhand *d)
 
 static void name_of(size_t i, char out[static 16])
 {
-    snprintf(out, 16, "t%03zu", i);
+    snprintf(out, 16, "t%03u", (unsigned)i);
 }
 
 static void make_tenants(struct dekhand *d, size_t count)
@@ -115,7 +115,7 @@ static void cut_short(struct dk_place *place)
 /* ---- another process rekeys ---------------------------------------------------------------------
  */
 
-static void K5_a_running_instance_follows_a_rekey(void **state)
+static void a_running_instance_follows_a_rekey(void **state)
 {
     (void)state;
     struct dk_place place;
@@ -145,7 +145,7 @@ static void K5_a_running_instance_follows_a_rekey(void **state)
     dk_place_free(&place);
 }
 
-static void K5_it_follows_several_rekeys_at_once_and_its_child_too(void **state)
+static void it_follows_several_rekeys_at_once_and_its_child_too(void **state)
 {
     (void)state;
     struct dk_place place;
@@ -175,7 +175,7 @@ static void K5_it_follows_several_rekeys_at_once_and_its_child_too(void **state)
 /* ---- cut short ----------------------------------------------------------------------------------
  */
 
-static void K5_R3_a_rekey_that_was_cut_short_works_and_is_gone_on_with(void **state)
+static void R3_a_rekey_that_was_cut_short_works_and_is_gone_on_with(void **state)
 {
     (void)state;
     struct dk_place place;
@@ -221,7 +221,7 @@ static int rekey_now(void *arg, size_t i)
     return code;
 }
 
-static void K5_R10_rekeys_at_once_make_no_second_key_while_one_is_unfinished(void **state)
+static void F36_rekeys_at_once_make_no_second_key_while_one_is_unfinished(void **state)
 {
     (void)state;
     struct dk_place place;
@@ -283,7 +283,7 @@ static void keep_busy(void *arg, size_t index)
     busy->codes[index] = code;
 }
 
-static void K5_threads_see_no_error_while_others_rekey(void **state)
+static void threads_see_no_error_while_others_rekey(void **state)
 {
     (void)state;
     struct dk_place place;
@@ -305,7 +305,7 @@ static void K5_threads_see_no_error_while_others_rekey(void **state)
 /* ---- rows that are damaged ----------------------------------------------------------------------
  */
 
-static void K5_damaged_rows_keep_it_unfinished_until_they_are_left(void **state)
+static void damaged_rows_keep_it_unfinished_until_they_are_left(void **state)
 {
     (void)state;
     struct dk_place place;
@@ -331,7 +331,7 @@ static void K5_damaged_rows_keep_it_unfinished_until_they_are_left(void **state)
     dk_place_free(&place);
 }
 
-static void K5_I04_a_rekey_makes_no_old_rows_good(void **state)
+static void I04_a_rekey_makes_no_old_rows_good(void **state)
 {
     (void)state;
     struct dk_place place;
@@ -361,7 +361,7 @@ static void K5_I04_a_rekey_makes_no_old_rows_good(void **state)
     "WHERE k.tenant_id = tenants.tenant_id); UPDATE encryption_keys SET row_mac = (SELECT "        \
     "row_mac FROM kept_k k WHERE k.id = encryption_keys.id); "
 
-static void K5_I04_rows_under_the_old_key_are_nothing_once_it_is_over(void **state)
+static void I04_rows_under_the_old_key_are_nothing_once_it_is_over(void **state)
 {
     (void)state;
     struct dk_place place;
@@ -392,7 +392,7 @@ static void K5_I04_rows_under_the_old_key_are_nothing_once_it_is_over(void **sta
     dk_place_free(&place);
 }
 
-static void K5_a_hint_that_lies_is_put_right_by_the_next_rekey(void **state)
+static void a_hint_that_lies_is_put_right_by_the_next_rekey(void **state)
 {
     (void)state;
     struct dk_place place;
@@ -422,7 +422,7 @@ static void K5_a_hint_that_lies_is_put_right_by_the_next_rekey(void **state)
     dk_place_free(&place);
 }
 
-static void K5_a_running_instance_follows_no_row_but_the_seals(void **state)
+static void a_running_instance_follows_no_row_but_the_seals(void **state)
 {
     (void)state;
     struct dk_place place;
@@ -452,16 +452,16 @@ static void K5_a_running_instance_follows_no_row_but_the_seals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(K5_a_running_instance_follows_a_rekey),
-        cmocka_unit_test(K5_it_follows_several_rekeys_at_once_and_its_child_too),
-        cmocka_unit_test(K5_R3_a_rekey_that_was_cut_short_works_and_is_gone_on_with),
-        cmocka_unit_test(K5_R10_rekeys_at_once_make_no_second_key_while_one_is_unfinished),
-        cmocka_unit_test(K5_threads_see_no_error_while_others_rekey),
-        cmocka_unit_test(K5_damaged_rows_keep_it_unfinished_until_they_are_left),
-        cmocka_unit_test(K5_I04_a_rekey_makes_no_old_rows_good),
-        cmocka_unit_test(K5_I04_rows_under_the_old_key_are_nothing_once_it_is_over),
-        cmocka_unit_test(K5_a_hint_that_lies_is_put_right_by_the_next_rekey),
-        cmocka_unit_test(K5_a_running_instance_follows_no_row_but_the_seals),
+        cmocka_unit_test(a_running_instance_follows_a_rekey),
+        cmocka_unit_test(it_follows_several_rekeys_at_once_and_its_child_too),
+        cmocka_unit_test(R3_a_rekey_that_was_cut_short_works_and_is_gone_on_with),
+        cmocka_unit_test(F36_rekeys_at_once_make_no_second_key_while_one_is_unfinished),
+        cmocka_unit_test(threads_see_no_error_while_others_rekey),
+        cmocka_unit_test(damaged_rows_keep_it_unfinished_until_they_are_left),
+        cmocka_unit_test(I04_a_rekey_makes_no_old_rows_good),
+        cmocka_unit_test(I04_rows_under_the_old_key_are_nothing_once_it_is_over),
+        cmocka_unit_test(a_hint_that_lies_is_put_right_by_the_next_rekey),
+        cmocka_unit_test(a_running_instance_follows_no_row_but_the_seals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
