@@ -70,6 +70,10 @@ struct dekhand_registry_info {
     int64_t anchor_seal; /* the newest seal that it knows; 0 = there is no anchor */
     int64_t newest_seal; /* in the registry */
     bool older;          /* than the anchor, or than this instance saw it: nothing is encrypted */
+    uint32_t generation; /* of the registry key: 1, and one more with each rekey */
+    bool rekeying;       /* a rekey is unfinished: dekhand_registry_rekey() goes on with it */
+    int64_t rekeyed_at;  /* INT64_MIN: never */
+    char rekeyed_by[128];
 };
 
 DEKHAND_API int dekhand_registry(struct dekhand *d, struct dekhand_registry_info *out,
@@ -81,6 +85,30 @@ DEKHAND_API int dekhand_registry(struct dekhand *d, struct dekhand_registry_info
  */
 DEKHAND_API int dekhand_registry_accept_restore(struct dekhand *d, const char *confirm,
                                                 int64_t *tenants, struct dekhand_error *error);
+
+/* How far a rekey is. */
+struct dekhand_rekey {
+    size_t size; /* sizeof(struct dekhand_rekey), set by the caller */
+    uint32_t generation;
+    char pin[65];    /* the new KMS_REGISTRY_PIN */
+    bool begun;      /* by this call; else it went on with one that was unfinished */
+    int64_t tenants; /* whose rows this call has moved under the new key */
+    int64_t keys;
+    int64_t damaged; /* rows that prove nothing under either key: left as they are */
+};
+
+/*
+ * A new registry key: every row of tenants and keys gets its MAC anew, log and seals stay under the
+ * key that made them. Instances of other processes follow by themselves. Interrupted, it is
+ * unfinished, and everything works: the next call goes on with it and never makes another key.
+ * E_TAMPERED: damaged rows are left; repair them and call again, or end it with `leave_damaged`:
+ * then they cannot be repaired any more. `each` (may be NULL) is told after every page. *out is
+ * filled after an error too.
+ */
+DEKHAND_API int dekhand_registry_rekey(struct dekhand *d, bool leave_damaged,
+                                       void (*each)(void *arg, const struct dekhand_rekey *so_far),
+                                       void *arg, struct dekhand_rekey *out,
+                                       struct dekhand_error *error);
 
 /* ---- audit ------------------------------------------------------------------------------------
  */

@@ -7,7 +7,9 @@
 #include "keys/anchor.h"
 #include "keys/audit.h"
 #include "keys/inspect.h"
+#include "keys/keyring.h"
 #include "keys/registry.h"
+#include "keys/rekey.h"
 #include "provider/local.h"
 
 /* ---- init ----------------------------------------------------------------------------------- */
@@ -79,7 +81,7 @@ static dk_rc make_registry(struct dk_instance *d, struct dekhand_init_result *ou
     DK_TRY(dk_audit_start(&d->core, err));
     dk_audit_anchor(&d->core);
     DK_TRY(dk_provider_describe(d->core.provider, &info, err));
-    snprintf(out->pin, sizeof out->pin, "%s", d->core.registry.pin);
+    dk_registry_pin(&d->core, out->pin);
     snprintf(out->kms_key_id, sizeof out->kms_key_id, "%s", info.kms_key_id);
     snprintf(out->database, sizeof out->database, "%.4000s", d->places.database_url);
     return DK_OK;
@@ -154,10 +156,16 @@ static dk_rc read_info(struct dk_instance *d, struct dekhand_registry_info *out,
     snprintf(info.id, sizeof info.id, "%s", row.uuid);
     snprintf(info.provider, sizeof info.provider, "%s", row.wrap.provider);
     snprintf(info.kms_key_id, sizeof info.kms_key_id, "%s", row.wrap.kms_key_id);
-    snprintf(info.pin, sizeof info.pin, "%s", d->core.registry.pin);
+    dk_registry_pin(&d->core, info.pin);
     snprintf(info.database, sizeof info.database, "%.4000s", d->places.database_url);
     snprintf(info.anchor, sizeof info.anchor, "%.4000s", d->places.anchor);
     DK_TRY(dk_inspect_newest_seal(&d->core, &info.newest_seal, err));
+    struct dk_rekey_info rekey;
+    DK_TRY(dk_keyring_info(&d->core, &rekey, err));
+    info.generation = rekey.generation;
+    info.rekeying = rekey.unfinished;
+    info.rekeyed_at = rekey.at;
+    memcpy(info.rekeyed_by, rekey.by, sizeof info.rekeyed_by);
     struct dk_err back;
     dk_err_clear(&back);
     info.older = dk_audit_check(&d->core, &back) != DK_OK;
@@ -189,6 +197,53 @@ int dekhand_registry_accept_restore(struct dekhand *d, const char *confirm, int6
     }
     if (rc == DK_OK && tenants != NULL) {
         *tenants = accepted;
+    }
+    return dk_door_leave(rc, &err, error);
+}
+
+struct rekey_call {
+    void (*each)(void *arg, const struct dekhand_rekey *so_far);
+    void *arg;
+};
+
+static struct dekhand_rekey rekey_of(const struct dk_rekey_result *result)
+{
+    struct dekhand_rekey out = {.size = sizeof out,
+                                .generation = result->generation,
+                                .begun = result->begun,
+                                .tenants = result->tenants,
+                                .keys = result->keys,
+                                .damaged = result->damaged};
+    memcpy(out.pin, result->pin, sizeof out.pin);
+    return out;
+}
+
+static void tell_rekey(void *arg, const struct dk_rekey_result *so_far)
+{
+    const struct rekey_call *call = arg;
+    struct dekhand_rekey out = rekey_of(so_far);
+    if (call->each != NULL) {
+        call->each(call->arg, &out);
+    }
+}
+
+int dekhand_registry_rekey(struct dekhand *d, bool leave_damaged,
+                           void (*each)(void *arg, const struct dekhand_rekey *so_far), void *arg,
+                           struct dekhand_rekey *out, struct dekhand_error *error)
+{
+    struct dk_err err;
+    struct rekey_call call = {each, arg};
+    struct dk_rekey_result result = {.generation = 0};
+    dk_err_clear(&err);
+    dk_rc rc = dk_door_enter(d, DK_MAY_ADMINISTER, NULL, &err);
+    if (rc == DK_OK && (out == NULL || out->size != sizeof *out)) {
+        rc = DK_FAIL(&err, USAGE, "dekhand_rekey.size is not %zu", sizeof *out);
+    }
+    if (rc == DK_OK) {
+        struct dk_rekey_args args = {
+            .by = d->actor.name, .leave_damaged = leave_damaged, .each = tell_rekey, .arg = &call};
+        rc = dk_rekey(&d->in->core, &args, &result, &err);
+        *out = rekey_of(&result);
     }
     return dk_door_leave(rc, &err, error);
 }

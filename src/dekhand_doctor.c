@@ -40,11 +40,19 @@ static void check_core_files(struct dk_report *report)
     }
 }
 
-static void check_memory(const struct dk_instance *d, struct dk_report *report)
+static void check_memory(const struct dk_instance *d, int64_t wanted, struct dk_report *report)
 {
+    int64_t keys = (int64_t)d->core.limits.max_keys;
     struct rlimit limit = {0, 0};
     getrlimit(RLIMIT_MEMLOCK, &limit);
-    if (d->memory.locked) {
+    if (d->memory.locked && keys < wanted) {
+        dk_report_tell(report, "memory", DK_LEVEL_NOTE,
+                       "raise the limit (ulimit -l, LimitMEMLOCK=), or lower KMS_CACHE_MAX_KEYS",
+                       "the memory lock limit of %llu KiB has room for %lld keys, not for the %lld "
+                       "of KMS_CACHE_MAX_KEYS: with more tenants in use, keys are fetched again",
+                       (unsigned long long)(limit.rlim_cur / 1024), (long long)keys,
+                       (long long)wanted);
+    } else if (d->memory.locked) {
         dk_report_tell(report, "memory", DK_LEVEL_OK, "",
                        "%zu KiB for keys are locked: they do not reach swap",
                        d->memory.bytes / 1024);
@@ -179,7 +187,7 @@ static void examine(struct dk_instance *d, const struct dekhand_config *config,
     }
     dk_report_tell(report, "settings", DK_LEVEL_OK, "", "provider %s, database %s", provider->name,
                    d->places.database_url);
-    check_memory(d, report);
+    check_memory(d, dk_settings_int(settings, DK_OPT_CACHE_MAX_KEYS), report);
     check_state_dir(d, report);
     if (provider == &dk_provider_local) {
         check_master_key(d, report);
@@ -188,7 +196,7 @@ static void examine(struct dk_instance *d, const struct dekhand_config *config,
         dk_report_error(report, "registry", &err, "It does not open; nothing in it was changed");
         return;
     }
-    dk_report_tell(report, "registry", DK_LEVEL_OK, "", "%s opens", d->core.registry.uuid);
+    dk_report_tell(report, "registry", DK_LEVEL_OK, "", "%s opens", dk_registry_uuid(&d->core));
     check_registry(d, report);
 }
 

@@ -304,6 +304,7 @@ dk_rc dk_wire_core(struct dk_instance *d, const struct dekhand_config *config,
     DK_TRY(dk_wire_places(settings, &d->places, err));
     core->anchor_path = d->places.anchor;
     DK_TRY(dk_suite_open(core->world, &core->suite, err));
+    DK_TRY(dk_registry_new(core, err));
     DK_TRY(open_arena(core, dk_settings_is_set(settings, DK_OPT_CACHE_MAX_KEYS), &d->memory, err));
     d->alive = dk_arena_alive(core->arena);
     return dk_store_open(core->world, d->places.database_url, &core->store, err);
@@ -356,9 +357,7 @@ dk_rc dk_wire_provider(struct dk_instance *d, const struct dk_settings *settings
 void dk_wire_close(struct dk_instance *d)
 {
     struct dk_core *core = &d->core;
-    if (core->arena != NULL) {
-        dk_registry_clear(core);
-    }
+    dk_registry_free(core);
     dk_audit_close(core);
     dk_provider_close(core->provider);
     dk_store_close(&core->store);

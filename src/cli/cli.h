@@ -182,6 +182,7 @@ int cli_registry_accept(struct cli *cli);
 int cli_health(struct cli *cli);
 int cli_doctor(struct cli *cli);
 int cli_cache_clear(struct cli *cli);
+int cli_registry_rekey(struct cli *cli);
 int cli_config_show(struct cli *cli);
 int cli_bench(struct cli *cli);
 int cli_completion(struct cli *cli);

@@ -71,7 +71,8 @@ static const struct cli_option rotate_options[] = {
 #define AUDIT_OPTIONS                                                                              \
     {"tenant", 0, "ID", false, "only this tenant's chain"},                                        \
         {"operation", 0, "NAME", false,                                                            \
-         "only create, rotate, compromise, export, decrypt, warning or accept-restore"},           \
+         "only create, rotate, compromise, export, decrypt, warning, accept-restore, "             \
+         "cache-clear or rekey"},                                                                  \
         {"since", 0, "TIME", false, "from this day or moment on (UTC)"},                           \
         {"until", 0, "TIME", false, "before this day or moment (UTC)"},                            \
     {                                                                                              \
@@ -86,6 +87,11 @@ static const struct cli_option audit_list_options[] = {
 static const struct cli_option audit_export_options[] = {
     AUDIT_OPTIONS,
     {"output", 'o', "FILE", false, "write there, whole or not at all"},
+    END,
+};
+
+static const struct cli_option rekey_options[] = {
+    {"leave-damaged", 0, NULL, false, "end it although damaged rows are left: lost for good"},
     END,
 };
 
@@ -141,6 +147,8 @@ const struct cli_command cli_commands[] = {
     {"audit", "export", "the whole log, oldest first, one JSON object a line", audit_export_options,
      cli_audit_export},
     {"registry", "show", "the registry's id, pin, seals and anchor", no_options, cli_registry_show},
+    {"registry", "rekey", "make a new registry key, or go on with a rekey that was cut short",
+     rekey_options, cli_registry_rekey},
     {"registry", "accept-restore", "take a restored, older registry as it stands", accept_options,
      cli_registry_accept},
     {"health", NULL, "how keys, provider and database are: 3 = degraded, 7 = unhealthy",

@@ -1,4 +1,4 @@
-/* dekhand registry show and accept-restore. */
+/* dekhand registry show, rekey and accept-restore. */
 #include "cli/cli.h"
 
 static void show_json(const struct dekhand_registry_info *info, struct cli_out *out)
@@ -20,8 +20,26 @@ static void show_json(const struct dekhand_registry_info *info, struct cli_out *
     }
     dk_json_int(&json, "newestSeal", info->newest_seal);
     dk_json_bool(&json, "older", info->older);
+    dk_json_int(&json, "generation", info->generation);
+    dk_json_bool(&json, "rekeying", info->rekeying);
+    if (info->rekeyed_at == DK_TIME_NONE) {
+        dk_json_null(&json, "rekeyedAt");
+    } else {
+        dk_json_time(&json, "rekeyedAt", info->rekeyed_at);
+    }
+    cli_json_text(&json, "rekeyedBy", info->rekeyed_by);
     dk_json_end(&json, '}');
     cli_out_str(out, "\n");
+}
+
+static void show_rekey(const struct dekhand_registry_info *info, struct cli_out *out)
+{
+    char when[DK_TIME_TEXT];
+    if (info->rekeyed_at != DK_TIME_NONE) {
+        dk_time_format(info->rekeyed_at, when);
+        cli_out_printf(out, "  registry key  number %u, of %s%s%s\n", info->generation, when,
+                       info->rekeyed_by[0] != '\0' ? ", by " : "", info->rekeyed_by);
+    }
 }
 
 static void show_text(const struct dekhand_registry_info *info, struct cli_out *out)
@@ -33,6 +51,7 @@ static void show_text(const struct dekhand_registry_info *info, struct cli_out *
     cli_out_printf(out, "  database      %s\n", info->database);
     cli_out_printf(out, "  wrapped by    %s, %s\n", info->provider, info->kms_key_id);
     cli_out_printf(out, "  registry pin  %s\n", info->pin);
+    show_rekey(info, out);
     cli_out_printf(out, "  seals         %lld\n", (long long)info->newest_seal);
     if (info->anchor_seal == 0) {
         cli_out_printf(out, "  anchor        none (%s): an older copy would not be noticed\n",
@@ -40,6 +59,11 @@ static void show_text(const struct dekhand_registry_info *info, struct cli_out *
     } else {
         cli_out_printf(out, "  anchor        seal %lld, in %s\n", (long long)info->anchor_seal,
                        info->anchor);
+    }
+    if (info->rekeying) {
+        cli_out_printf(out, "\nA rekey is unfinished: all works, and the key before is believed in "
+                            "rows that have not\nmoved. Go on with it:\n    dekhand registry "
+                            "rekey\n");
     }
     if (info->older) {
         cli_out_printf(out,
@@ -77,6 +101,70 @@ int cli_registry_show(struct cli *cli)
 {
     int code = cli_open(cli);
     return code == CLI_OK ? cli_close(cli, show(cli)) : code;
+}
+
+struct rekey {
+    bool told;
+    struct cli_progress progress;
+};
+
+/* The pin is told before the first row moves: who is cut short then has it already. */
+static void rekey_progress(void *arg, const struct dekhand_rekey *so_far)
+{
+    struct rekey *seen = arg;
+    if (!seen->told) {
+        cli_say("dekhand: registry key %u %s; its pin is %s", so_far->generation,
+                so_far->begun ? "is made" : "was made before, going on with it", so_far->pin);
+    }
+    seen->told = true;
+    cli_progress_show(&seen->progress, 0, so_far->tenants + so_far->keys);
+}
+
+static void rekey_json(const struct dekhand_rekey *done, struct cli_out *out)
+{
+    struct dk_json json = cli_out_json(out);
+    dk_json_object(&json, NULL);
+    dk_json_int(&json, "generation", done->generation);
+    dk_json_str(&json, "registryPin", done->pin);
+    dk_json_bool(&json, "begun", done->begun);
+    dk_json_int(&json, "tenants", done->tenants);
+    dk_json_int(&json, "keys", done->keys);
+    dk_json_int(&json, "damaged", done->damaged);
+    dk_json_end(&json, '}');
+    cli_out_str(out, "\n");
+}
+
+static int rekey(struct cli *cli)
+{
+    static struct cli_out out;
+    struct rekey seen = {.told = false};
+    struct dekhand_rekey done = {.size = sizeof done};
+    struct dekhand_error error;
+    cli_progress_start(&seen.progress, -1);
+    int rc = dekhand_registry_rekey(cli->library, cli_has(cli, "leave-damaged"), rekey_progress,
+                                    &seen, &done, &error);
+    cli_progress_end(&seen.progress);
+    if (rc != DEKHAND_OK) {
+        return cli_fail(cli, &error);
+    }
+    int code = cli_out_open(&out, NULL);
+    if (code == CLI_OK && cli->json) {
+        rekey_json(&done, &out);
+    } else if (code == CLI_OK) {
+        cli_out_printf(
+            &out,
+            "The registry has key %u; the rows of %lld tenants and %lld key versions are "
+            "under it. Running\nprocesses follow by themselves. Where KMS_REGISTRY_PIN is "
+            "set, set it to the new pin:\n    %s\n",
+            done.generation, (long long)done.tenants, (long long)done.keys, done.pin);
+    }
+    return code == CLI_OK ? cli_out_finish(&out) : code;
+}
+
+int cli_registry_rekey(struct cli *cli)
+{
+    int code = cli_open(cli);
+    return code == CLI_OK ? cli_close(cli, rekey(cli)) : code;
 }
 
 static int accept(struct cli *cli, const char *confirm)

@@ -4,6 +4,7 @@
 
 #include "keys/audit_state.h"
 #include "keys/epochs.h"
+#include "keys/keyring.h"
 #include "keys/registry.h"
 
 #define DIGEST_MARK 0x01
@@ -115,6 +116,11 @@ static dk_rc add_tenant_head(struct dk_change *change, const struct dk_tenant_ro
     return add_head(change, line, (size_t)n, err);
 }
 
+dk_rc dk_change_add(struct dk_change *change, const char *line, struct dk_err *err)
+{
+    return add_head(change, line, strlen(line), err);
+}
+
 dk_rc dk_seal_hash(const struct dk_core *core, const char *mac, char out[static DK_HASH_TEXT],
                    struct dk_err *err)
 {
@@ -127,6 +133,7 @@ dk_rc dk_seal_hash(const struct dk_core *core, const char *mac, char out[static 
 struct read_seal {
     struct dk_core *core;
     int64_t n;
+    bool hash_only;
     struct dk_seal *out;
     dk_rc rc;
     struct dk_err *err;
@@ -138,7 +145,7 @@ static bool read_seal(void *arg, const struct dk_seal_row *row)
     if (row->n != read->n) {
         return false; /* the walk begins at the next one that is there */
     }
-    read->rc = dk_registry_verify_seal(read->core, row, read->err);
+    read->rc = read->hash_only ? DK_OK : dk_registry_verify_seal(read->core, NULL, row, read->err);
     if (read->rc == DK_OK) {
         read->rc = dk_seal_hash(read->core, row->mac, read->out->hash, read->err);
         read->out->n = row->n;
@@ -146,11 +153,11 @@ static bool read_seal(void *arg, const struct dk_seal_row *row)
     return false;
 }
 
-dk_rc dk_seal_read(struct dk_core *core, struct dk_txn *txn, int64_t n, struct dk_seal *out,
-                   struct dk_err *err)
+static dk_rc read_one(struct dk_core *core, struct dk_txn *txn, int64_t n, bool hash_only,
+                      struct dk_seal *out, struct dk_err *err)
 {
     struct dk_seal seal = {.n = 0};
-    struct read_seal read = {core, n, &seal, DK_E_NOT_FOUND, err};
+    struct read_seal read = {core, n, hash_only, &seal, DK_E_NOT_FOUND, err};
     DK_TRY(txn->ops->seal_walk(txn->self, n, read_seal, &read, err));
     if (read.rc == DK_E_NOT_FOUND) {
         return DK_FAIL(err, NOT_FOUND, "there is no seal %lld", (long long)n);
@@ -162,13 +169,19 @@ dk_rc dk_seal_read(struct dk_core *core, struct dk_txn *txn, int64_t n, struct d
     return DK_OK;
 }
 
+dk_rc dk_seal_read(struct dk_core *core, struct dk_txn *txn, int64_t n, struct dk_seal *out,
+                   struct dk_err *err)
+{
+    return read_one(core, txn, n, n <= dk_registry_boundary(core), out, err);
+}
+
 dk_rc dk_seal_newest(struct dk_core *core, struct dk_txn *txn, struct dk_seal *out,
                      struct dk_err *err)
 {
     struct dk_seal_row row;
     DK_TRY(txn->ops->seal_newest(txn->self, &row, err));
     if (row.n > 0) {
-        return dk_seal_read(core, txn, row.n, out, err);
+        return read_one(core, txn, row.n, false, out, err);
     }
     *out = (struct dk_seal){.n = 0};
     return DK_OK;
@@ -182,7 +195,7 @@ dk_rc dk_change_seal(struct dk_core *core, struct dk_change *change, struct dk_e
     memcpy(seal.prev, newest.hash, sizeof seal.prev);
     seal.n = newest.n + 1;
     seal.heads = change->n > 0 ? change->heads : "";
-    DK_TRY(dk_registry_seal_seal(core, &seal, err));
+    DK_TRY(dk_registry_seal_seal(core, change->keys, &seal, err));
     DK_TRY(change->txn->ops->seal_append(change->txn->self, &seal, err));
     dk_trace(core->world, "change.sealed");
     return DK_OK;
@@ -209,11 +222,11 @@ dk_rc dk_audit_row(const struct dk_core *core, const char *by, const char *tenan
     return dk_uuid_new(core->world, out->id, err);
 }
 
-static dk_rc chain(const struct dk_core *core, char head[static DK_MAC_TEXT],
-                   struct dk_log_row *row, struct dk_err *err)
+static dk_rc chain(const struct dk_core *core, const struct dk_registry_keys *keys,
+                   char head[static DK_MAC_TEXT], struct dk_log_row *row, struct dk_err *err)
 {
     memcpy(row->prev, head, DK_MAC_TEXT);
-    DK_TRY(dk_registry_seal_log(core, row, err));
+    DK_TRY(dk_registry_seal_log(core, keys, row, err));
     memcpy(head, row->mac, DK_MAC_TEXT);
     return DK_OK;
 }
@@ -221,7 +234,7 @@ static dk_rc chain(const struct dk_core *core, char head[static DK_MAC_TEXT],
 dk_rc dk_audit_chain(const struct dk_core *core, struct dk_tenant_row *tenant,
                      struct dk_log_row *row, struct dk_err *err)
 {
-    return chain(core, tenant->log_head, row, err);
+    return chain(core, NULL, tenant->log_head, row, err);
 }
 
 dk_rc dk_audit_store(struct dk_change *change, const struct dk_tenant_row *tenant,
@@ -235,7 +248,7 @@ dk_rc dk_audit_tenant(struct dk_core *core, struct dk_txn *txn, const struct dk_
                       struct dk_tenant_row *out, struct dk_err *err)
 {
     DK_TRY(txn->ops->tenant_read(txn->self, tenant, out, err));
-    DK_TRY(dk_registry_verify_tenant(core, out, err));
+    DK_TRY(dk_registry_verify_tenant(core, NULL, out, err));
     if (!dk_tenant_equal(&out->tenant, tenant)) {
         return DK_FAIL(err, TAMPERED, "the row read for tenant %s is another's", tenant->s);
     }
@@ -250,7 +263,7 @@ dk_rc dk_audit_update_tenant(struct dk_core *core, struct dk_txn *txn, struct dk
                              int64_t old_epoch, struct dk_err *err)
 {
     bool changed = false;
-    DK_TRY(dk_registry_seal_tenant(core, row, err));
+    DK_TRY(dk_registry_seal_tenant(core, NULL, row, err));
     DK_TRY(txn->ops->tenant_update(txn->self, row, old_epoch, &changed, err));
     return changed ? DK_OK
                    : DK_FAIL(err, CONFLICT, "tenant %s was changed by another at the same time",
@@ -274,7 +287,7 @@ dk_rc dk_audit_write(struct dk_core *core, const struct dk_tenant *tenant, struc
 {
     struct dk_txn txn;
     struct dk_change change;
-    DK_TRY(dk_store_begin(&core->store, DK_TXN_WRITE, &txn, err));
+    DK_TRY(dk_registry_begin(core, DK_TXN_WRITE, &txn, err));
     dk_change_init(&change, core, &txn);
     dk_rc rc = write_in(core, &change, tenant, row, err);
     dk_change_clear(&change);
@@ -311,7 +324,7 @@ dk_rc dk_audit_store_here(struct dk_core *core, struct dk_change *change, struct
     }
     copy_node(core->audit, row->node); /* it may have a new name since the row was begun */
     memcpy(head, core->audit->head, DK_MAC_TEXT);
-    DK_TRY(chain(core, head, row, err));
+    DK_TRY(chain(core, change->keys, head, row, err));
     int n = snprintf(line, sizeof line, "process %s %s\n", row->node, head);
     DK_TRY(change->txn->ops->log_append(change->txn->self, row, err));
     return add_head(change, line, (size_t)n, err);
@@ -339,7 +352,7 @@ static dk_rc write_here_locked(struct dk_core *core, struct dk_log_row *row, str
     struct dk_txn txn;
     struct dk_change change;
     char head[DK_MAC_TEXT];
-    DK_TRY(dk_store_begin(&core->store, DK_TXN_WRITE, &txn, err));
+    DK_TRY(dk_registry_begin(core, DK_TXN_WRITE, &txn, err));
     dk_change_init(&change, core, &txn);
     dk_rc rc = dk_audit_store_here(core, &change, row, head, err);
     rc = rc == DK_OK ? dk_change_seal(core, &change, err) : rc;
@@ -552,7 +565,7 @@ static dk_rc adopt_page(struct dk_core *core, struct dk_change *change, struct d
     DK_TRY(txn->ops->tenant_list(txn->self, after, ADOPT_PAGE, rows, count, err));
     for (size_t i = 0; i < *count; i++) {
         memcpy(after, rows[i].tenant.s, rows[i].tenant.n + 1);
-        DK_TRY(dk_registry_verify_tenant(core, &rows[i], err));
+        DK_TRY(dk_registry_verify_tenant(core, NULL, &rows[i], err));
         if (rows[i].keys_digest[0] != '\0' && newest.n == 0) {
             return DK_FAIL(err, TAMPERED,
                            "the seals of the registry are gone: somebody deleted them");
@@ -584,7 +597,7 @@ dk_rc dk_audit_adopt(struct dk_core *core, struct dk_err *err)
         struct dk_txn txn;
         struct dk_change change;
         count = 0;
-        if (rc == DK_OK && (rc = dk_store_begin(&core->store, DK_TXN_WRITE, &txn, err)) == DK_OK) {
+        if (rc == DK_OK && (rc = dk_registry_begin(core, DK_TXN_WRITE, &txn, err)) == DK_OK) {
             dk_change_init(&change, core, &txn);
             rc = adopt_page(core, &change, rows, after, &count, err);
             dk_change_clear(&change);

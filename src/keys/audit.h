@@ -48,12 +48,15 @@ struct dk_change {
     const struct dk_mem *mem;
     struct dk_txn *txn;
     const char *by; /* who makes it, for its log rows; NULL = who opened the library */
+    const struct dk_registry_keys *keys; /* for its MACs; NULL = the registry's */
     char *heads;
     size_t n, cap;
 };
 
 void dk_change_init(struct dk_change *change, const struct dk_core *core, struct dk_txn *txn);
 void dk_change_clear(struct dk_change *change);
+/* A line that is no head: what a rekey says. */
+DK_MUST_USE dk_rc dk_change_add(struct dk_change *change, const char *line, struct dk_err *err);
 /* Seals what moved, in the change's transaction; the caller commits. */
 DK_MUST_USE dk_rc dk_change_seal(struct dk_core *core, struct dk_change *change,
                                  struct dk_err *err);
@@ -115,7 +118,10 @@ DK_MUST_USE dk_rc dk_audit_first_digest(const struct dk_core *core, const struct
 DK_MUST_USE dk_rc dk_seal_hash(const struct dk_core *core, const char *mac,
                                char out[static DK_HASH_TEXT], struct dk_err *err);
 
-/* The seal of that number, its MAC verified. E_NOT_FOUND; E_TAMPERED: it was edited or forged. */
+/*
+ * The seal of that number, its MAC verified. E_NOT_FOUND; E_TAMPERED: it was edited or forged. Of
+ * one under an earlier registry key only the hash is right: it is to be compared with a known one.
+ */
 DK_MUST_USE dk_rc dk_seal_read(struct dk_core *core, struct dk_txn *txn, int64_t n,
                                struct dk_seal *out, struct dk_err *err);
 /* The newest one; n = 0: there is none. E_TAMPERED: nothing is built upon it. */

@@ -30,15 +30,16 @@ struct dk_limits {
 /* The defaults of the settings and of FORMATS' budget. */
 extern const struct dk_limits dk_limits_default;
 
-/* The three keys and the identity of the registry (keys/registry). */
-struct dk_registry {
-    char uuid[DK_UUID_TEXT];
-    char pin[65];           /* fingerprint of the registry key */
-    struct dk_secret k_row; /* these are empty until the registry is open */
-    struct dk_secret k_log;
-    struct dk_secret k_seal;
+/* What is derived from one registry key. */
+struct dk_registry_keys {
+    uint32_t generation;  /* 0 = none is here */
+    char pin[65];         /* fingerprint of the registry key */
+    struct dk_secret row; /* for the MACs of rows, log rows and seals */
+    struct dk_secret log;
+    struct dk_secret seal;
 };
 
+struct dk_registry; /* keys/registry */
 struct dk_counts;
 struct dk_audit;
 
@@ -50,7 +51,7 @@ struct dk_core {
     struct dk_limits limits;
     struct dk_provider *provider;
     struct dk_store store;
-    struct dk_registry registry;
+    struct dk_registry *registry;
     struct dk_counts *counts;
     struct dk_audit *audit;
     char pin_wanted[65];     /* KMS_REGISTRY_PIN, "" = none */

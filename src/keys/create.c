@@ -1,6 +1,7 @@
 #include "keys/create.h"
 
 #include "keys/audit.h"
+#include "keys/keyring.h"
 #include "keys/registry.h"
 
 #define CLOCK_SLACK_US (INT64_C(300) * 1000000)
@@ -29,7 +30,7 @@ dk_rc dk_create_row(struct dk_core *core, const struct dk_tenant *tenant, uint32
     DK_TRY(dk_provider_generate(core->provider, &context, &key, &wrapped, row->check_value, err));
     dk_secret_free(core->arena, &key); /* it is used only after it was read back and unwrapped */
     dk_registry_wrap_columns(core, &wrapped, now, &row->wrap);
-    return dk_registry_seal_key(core, row, err);
+    return DK_OK;
 }
 
 dk_rc dk_create_check_clock(const struct dk_core *core, const struct dk_key_row *row,
@@ -53,18 +54,19 @@ static dk_rc prepare_first(struct dk_core *core, const struct dk_key_row *row,
     log->detail = row->wrap.kms_key_id;
     DK_TRY(dk_audit_first_digest(core, row, tenant->keys_digest, err));
     DK_TRY(dk_audit_chain(core, tenant, log, err));
-    return dk_registry_seal_tenant(core, tenant, err);
+    return dk_registry_seal_tenant(core, NULL, tenant, err);
 }
 
 /* One tenant inside the transaction of all. */
-static dk_rc insert_first(struct dk_core *core, struct dk_change *change,
-                          const struct dk_key_row *row, struct dk_err *err)
+static dk_rc insert_first(struct dk_core *core, struct dk_change *change, struct dk_key_row *row,
+                          struct dk_err *err)
 {
     struct dk_txn *txn = change->txn;
     struct dk_tenant_row tenant;
     struct dk_log_row log;
     bool inserted = false;
     DK_TRY(dk_create_check_clock(core, row, err));
+    DK_TRY(dk_registry_seal_key(core, NULL, row, err)); /* here, where the registry's key stays */
     DK_TRY(prepare_first(core, row, &tenant, &log, err));
     DK_TRY(txn->ops->tenant_insert(txn->self, &tenant, &inserted, err));
     if (!inserted) {
@@ -83,9 +85,8 @@ static dk_rc insert_first(struct dk_core *core, struct dk_change *change,
     return DK_OK;
 }
 
-static dk_rc insert_in(struct dk_core *core, struct dk_change *change,
-                       const struct dk_key_row *rows, size_t count, const dk_rc *rc,
-                       struct dk_err *err)
+static dk_rc insert_in(struct dk_core *core, struct dk_change *change, struct dk_key_row *rows,
+                       size_t count, const dk_rc *rc, struct dk_err *err)
 {
     for (size_t i = 0; i < count; i++) {
         if (rc[i] == DK_OK) {
@@ -99,12 +100,12 @@ static dk_rc insert_in(struct dk_core *core, struct dk_change *change,
     return dk_store_commit(change->txn, err);
 }
 
-static dk_rc insert_all(struct dk_core *core, const struct dk_key_row *rows, size_t count,
+static dk_rc insert_all(struct dk_core *core, struct dk_key_row *rows, size_t count,
                         const dk_rc *rc, struct dk_err *err)
 {
     struct dk_txn txn;
     struct dk_change change;
-    DK_TRY(dk_store_begin(&core->store, DK_TXN_WRITE, &txn, err));
+    DK_TRY(dk_registry_begin(core, DK_TXN_WRITE, &txn, err));
     dk_change_init(&change, core, &txn);
     txn.ops->makes_nothing_old(txn.self);
     dk_rc all = insert_in(core, &change, rows, count, rc, err);
@@ -143,7 +144,7 @@ static dk_rc check_all_new(struct dk_core *core, const struct dk_tenant *const *
                            size_t count, struct dk_key_row *scratch, dk_rc *rc, struct dk_err *err)
 {
     struct dk_txn txn;
-    DK_TRY(dk_store_begin(&core->store, DK_TXN_READ, &txn, err));
+    DK_TRY(dk_registry_begin(core, DK_TXN_READ, &txn, err));
     for (size_t i = 0; i < count; i++) {
         struct dk_err one;
         dk_err_clear(&one);

@@ -6,6 +6,7 @@
 #include "keys/audit_state.h"
 #include "keys/epochs.h"
 #include "keys/inspect.h"
+#include "keys/keyring.h"
 #include "keys/registry.h"
 
 #define PAGE 128
@@ -44,14 +45,7 @@ static dk_rc went_back(struct dk_core *core, int64_t n, struct dk_err *err)
 
 static dk_rc read_anchor(struct dk_core *core, struct dk_anchor *anchor, struct dk_err *err)
 {
-    DK_TRY(dk_anchor_read(&core->suite, core->anchor_path, anchor, err));
-    if (anchor->seal.n > 0 && strcmp(anchor->pin, core->registry.pin) != 0) {
-        return DK_FAIL(err, TAMPERED,
-                       "the registry key is not the one of the anchor file %s: another registry, "
-                       "or a forged one",
-                       core->anchor_path);
-    }
-    return DK_OK;
+    return dk_anchor_read(&core->suite, core->anchor_path, anchor, err);
 }
 
 /* A newest seal that is not ours is no reason not to open: `audit verify` has to say so. */
@@ -61,6 +55,7 @@ static dk_rc start_in(struct dk_core *core, struct dk_txn *txn, const struct dk_
     bool there = true;
     struct dk_err forged;
     dk_err_clear(&forged);
+    DK_TRY(dk_keyring_check_anchor(core, txn, anchor, err));
     dk_rc rc = dk_seal_newest(core, txn, &core->audit->known, &forged);
     if (rc == DK_E_TAMPERED) {
         return went_back(core, anchor->seal.n, err);
@@ -86,7 +81,7 @@ dk_rc dk_audit_start(struct dk_core *core, struct dk_err *err)
     struct dk_anchor anchor;
     struct dk_txn txn;
     DK_TRY(read_anchor(core, &anchor, err)); /* first the anchor, then the store: it only grows */
-    DK_TRY(dk_store_begin(&core->store, DK_TXN_READ, &txn, err));
+    DK_TRY(dk_registry_begin(core, DK_TXN_READ, &txn, err));
     dk_rc rc = start_in(core, &txn, &anchor, err);
     dk_store_rollback(&txn);
     core->audit->anchored = anchor.seal.n;
@@ -96,8 +91,13 @@ dk_rc dk_audit_start(struct dk_core *core, struct dk_err *err)
 dk_rc dk_audit_before_adopt(struct dk_core *core, struct dk_err *err)
 {
     struct dk_anchor anchor;
+    struct dk_txn txn;
     int64_t newest = 0;
     DK_TRY(read_anchor(core, &anchor, err));
+    DK_TRY(dk_registry_begin(core, DK_TXN_READ, &txn, err));
+    dk_rc rc = dk_keyring_check_anchor(core, &txn, &anchor, err);
+    dk_store_rollback(&txn);
+    DK_TRY(rc);
     DK_TRY(dk_inspect_newest_seal(core, &newest, err));
     if (newest == 0 && anchor.seal.n > 0) {
         return DK_FAIL(err, ROLLBACK,
@@ -113,6 +113,7 @@ static dk_rc look_again(struct dk_core *core, struct dk_txn *txn, struct dk_err 
     struct dk_anchor anchor;
     bool there = false;
     DK_TRY(read_anchor(core, &anchor, err));
+    DK_TRY(dk_keyring_check_anchor(core, txn, &anchor, err));
     if (anchor.seal.n > 0) {
         DK_TRY(holds(core, txn, &anchor.seal, &there, err));
     }
@@ -157,7 +158,7 @@ static dk_rc write_anchor(struct dk_core *core, bool back, struct dk_err *err)
 {
     struct dk_audit *audit = core->audit;
     struct dk_anchor anchor = {.seal = audit->known};
-    memcpy(anchor.pin, core->registry.pin, sizeof anchor.pin);
+    dk_registry_pin(core, anchor.pin);
     DK_TRY(dk_anchor_write(&core->suite, core->anchor_path, &anchor, back, err));
     audit->anchored = anchor.seal.n;
     return DK_OK;
@@ -168,7 +169,8 @@ void dk_audit_anchor(struct dk_core *core)
     struct dk_audit *audit = core->audit;
     struct dk_err err;
     dk_err_clear(&err);
-    if (atomic_load(&audit->back) || audit->known.n <= audit->anchored) {
+    if (atomic_load(&audit->back) || audit->known.n <= audit->anchored ||
+        audit->known.n <= dk_registry_boundary(core)) { /* under an earlier key: the next look */
         return;
     }
     if (write_anchor(core, false, &err) != DK_OK) {
@@ -186,7 +188,7 @@ static dk_rc accept_tenant(struct dk_core *core, struct dk_change *change,
     struct dk_log_row log;
     char digest[DK_MAC_TEXT];
     int64_t old_epoch = row->epoch;
-    DK_TRY(dk_registry_verify_tenant(core, row, err));
+    DK_TRY(dk_registry_verify_tenant(core, NULL, row, err));
     DK_TRY(dk_audit_digest(core, change->txn, &row->tenant, digest, err));
     if (strcmp(digest, row->keys_digest) == 0) {
         return DK_OK;
@@ -242,7 +244,7 @@ static dk_rc accept_locked(struct dk_core *core, const char *by, struct dk_tenan
 {
     struct dk_txn txn;
     char head[DK_MAC_TEXT];
-    DK_TRY(dk_store_begin(&core->store, DK_TXN_WRITE, &txn, err));
+    DK_TRY(dk_registry_begin(core, DK_TXN_WRITE, &txn, err));
     dk_rc rc = accept_pages(core, &txn, by, rows, accepted, err);
     rc = rc == DK_OK ? log_accepted(core, &txn, by, head, err) : rc;
     rc = rc == DK_OK ? dk_audit_commit_here(core, &txn, head, err) : rc;
@@ -253,7 +255,7 @@ static dk_rc accept_locked(struct dk_core *core, const char *by, struct dk_tenan
 static dk_rc look_and_anchor(struct dk_core *core, struct dk_err *err)
 {
     struct dk_txn txn;
-    DK_TRY(dk_store_begin(&core->store, DK_TXN_READ, &txn, err));
+    DK_TRY(dk_registry_begin(core, DK_TXN_READ, &txn, err));
     dk_rc rc = dk_seal_newest(core, &txn, &core->audit->known, err);
     dk_store_rollback(&txn);
     return rc == DK_OK ? write_anchor(core, true, err) : rc;
@@ -263,9 +265,9 @@ dk_rc dk_audit_accept(struct dk_core *core, const char *confirm, const char *by,
                       struct dk_err *err)
 {
     int64_t accepted = 0;
-    if (confirm == NULL || strcmp(confirm, core->registry.uuid) != 0) {
+    if (confirm == NULL || strcmp(confirm, dk_registry_uuid(core)) != 0) {
         return DK_FAIL(err, USAGE, "to accept the registry as it stands, confirm its id: %s",
-                       core->registry.uuid);
+                       dk_registry_uuid(core));
     }
     struct dk_tenant_row *rows = dk_mem_alloc(&core->world->mem, PAGE * sizeof *rows);
     if (rows == NULL) {

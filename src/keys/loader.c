@@ -5,6 +5,7 @@
 #include "keys/audit.h"
 #include "keys/counts.h"
 #include "keys/create.h"
+#include "keys/keyring.h"
 #include "keys/registry.h"
 #include "keys/states.h"
 
@@ -50,7 +51,7 @@ static dk_rc read_key(struct dk_core *core, struct dk_txn *txn, const struct dk_
                    ? txn->ops->key_read_active(txn->self, &name->tenant, out, &none)
                    : txn->ops->key_read(txn->self, &name->tenant, name->version, out, &none);
     if (rc == DK_OK) {
-        DK_TRY(dk_registry_verify_key(core, out, err));
+        DK_TRY(dk_registry_verify_key(core, NULL, out, err));
         if (!dk_tenant_equal(&out->tenant, &name->tenant)) {
             return DK_FAIL(err, TAMPERED, "the row read for tenant %s is another's",
                            name->tenant.s);
@@ -98,20 +99,23 @@ static dk_rc read_last(struct dk_core *core, const struct dk_key_name *name, str
                        struct dk_err *err)
 {
     struct dk_txn txn;
-    DK_TRY(dk_store_begin(&core->store, DK_TXN_READ, &txn, err));
+    DK_TRY(dk_registry_begin(core, DK_TXN_READ, &txn, err));
     dk_rc rc = read_in(core, &txn, name, true, out, err);
     dk_store_rollback(&txn);
     return rc;
 }
 
-/* In this transaction; in one of its own when this one may be too old. */
+/*
+ * In this transaction; in one of its own when this one may be too old: for the tenant, or for the
+ * registry key that another thread has followed meanwhile.
+ */
 static dk_rc read_row(struct dk_core *core, struct dk_txn *txn, const struct dk_key_name *name,
                       struct dk_key_row *out, struct dk_err *err)
 {
     struct dk_err first;
     dk_err_clear(&first);
     dk_rc rc = read_in(core, txn, name, false, out, &first);
-    if (rc == DK_E_ROLLBACK) {
+    if (rc == DK_E_ROLLBACK || rc == DK_E_TAMPERED) {
         return read_last(core, name, out, err);
     }
     if (rc != DK_OK) {
@@ -124,7 +128,7 @@ dk_rc dk_loader_read_row(struct dk_core *core, const struct dk_key_name *name,
                          struct dk_key_row *out, struct dk_err *err)
 {
     struct dk_txn txn;
-    DK_TRY(dk_store_begin(&core->store, DK_TXN_READ, &txn, err));
+    DK_TRY(dk_registry_begin(core, DK_TXN_READ, &txn, err));
     dk_rc rc = read_row(core, &txn, name, out, err);
     dk_store_rollback(&txn);
     return rc;
@@ -209,7 +213,7 @@ static dk_rc read_many(struct dk_core *core, const struct dk_key_name *names, si
                        struct dk_key_row *rows, dk_rc *rc, dk_rc only, struct dk_err *err)
 {
     struct dk_txn txn;
-    DK_TRY(dk_store_begin(&core->store, DK_TXN_READ, &txn, err));
+    DK_TRY(dk_registry_begin(core, DK_TXN_READ, &txn, err));
     for (size_t i = 0; i < count; i++) {
         if (rc[i] == only) {
             struct dk_err one;

@@ -5,7 +5,9 @@
 
 #include "keys/audit.h"
 #include "keys/counts.h"
+#include "keys/keyring.h"
 #include "keys/loader.h"
+#include "keys/registry.h"
 #include "keys/rotate.h"
 #include "keys/warning.h"
 
@@ -115,10 +117,10 @@ static void look_last(struct dk_manager *manager)
     struct dk_err err;
     bool back = false;
     dk_err_clear(&err);
-    if (manager->core->registry.k_seal.n == 0) {
+    if (!dk_registry_is_open(manager->core)) {
         return; /* a child that only closes: it has not opened the registry again */
     }
-    if (dk_store_begin(&manager->core->store, DK_TXN_READ, &txn, &err) == DK_OK) {
+    if (dk_registry_begin(manager->core, DK_TXN_READ, &txn, &err) == DK_OK) {
         dk_rc rc = dk_audit_look(manager->core, &txn, &back, &err);
         dk_store_rollback(&txn);
         if (rc == DK_OK) {
@@ -198,7 +200,7 @@ static dk_rc poll_changes(struct dk_manager *manager, struct dk_err *err)
     changed->manager = manager;
     changed->count = 0;
     pthread_mutex_lock(&manager->poll_lock);
-    dk_rc rc = dk_store_begin(&manager->core->store, DK_TXN_READ, &txn, err);
+    dk_rc rc = dk_registry_begin(manager->core, DK_TXN_READ, &txn, err);
     if (rc == DK_OK) {
         rc = look_for_changes(manager, &txn, changed, err);
         dk_store_rollback(&txn);

@@ -5,6 +5,7 @@
 #include "keys/audit.h"
 #include "keys/create.h"
 #include "keys/loader.h"
+#include "keys/keyring.h"
 #include "keys/registry.h"
 #include "keys/states.h"
 
@@ -35,14 +36,28 @@ static dk_rc read_tenant(struct dk_core *core, struct dk_txn *txn, const struct 
     return DK_OK;
 }
 
+static dk_rc look_at_tenant(struct dk_core *core, const struct dk_tenant *tenant,
+                            struct dk_tenant_row *out, struct dk_err *err)
+{
+    struct dk_txn txn;
+    DK_TRY(dk_registry_begin(core, DK_TXN_READ, &txn, err));
+    dk_rc rc = read_tenant(core, &txn, tenant, out, err);
+    dk_store_rollback(&txn);
+    return rc;
+}
+
 static dk_rc read_both(struct dk_core *core, const struct dk_tenant *tenant, struct work *work,
                        struct dk_err *err)
 {
-    struct dk_txn txn;
     struct dk_key_name active = {*tenant, DK_VERSION_ACTIVE};
-    DK_TRY(dk_store_begin(&core->store, DK_TXN_READ, &txn, err));
-    dk_rc rc = read_tenant(core, &txn, tenant, &work->tenant, err);
-    dk_store_rollback(&txn);
+    struct dk_err first;
+    dk_err_clear(&first);
+    dk_rc rc = look_at_tenant(core, tenant, &work->tenant, &first);
+    if (rc == DK_E_TAMPERED) { /* or its snapshot was from before a rekey that a thread followed */
+        rc = look_at_tenant(core, tenant, &work->tenant, err);
+    } else if (rc != DK_OK) {
+        *err = first;
+    }
     return rc == DK_OK ? dk_loader_read_row(core, &active, &work->old, err) : rc;
 }
 
@@ -87,7 +102,7 @@ static dk_rc update_old(struct dk_core *core, struct dk_txn *txn, struct dk_key_
                         enum dk_state old_state, struct dk_err *err)
 {
     bool changed = false;
-    DK_TRY(dk_registry_seal_key(core, row, err));
+    DK_TRY(dk_registry_seal_key(core, NULL, row, err));
     DK_TRY(txn->ops->key_update(txn->self, row, old_state, &changed, err));
     if (!changed) {
         return DK_FAIL(err, CONFLICT, "version %u of tenant %s was changed by another",
@@ -115,6 +130,7 @@ static dk_rc flip_in(struct dk_core *core, struct dk_change *change, struct work
     }
     DK_TRY(update_old(core, txn, &retired, work->old.state, err));
     dk_trace(core->world, "rotate.old_retired");
+    DK_TRY(dk_registry_seal_key(core, NULL, &work->fresh, err));
     DK_TRY(txn->ops->key_insert(txn->self, &work->fresh, &inserted, err));
     if (!inserted) {
         return DK_FAIL(err, TAMPERED, "version %u of tenant %s exists already", work->fresh.version,
@@ -129,7 +145,7 @@ static dk_rc flip(struct dk_core *core, struct work *work, bool compromised, str
 {
     struct dk_txn txn;
     struct dk_change change;
-    DK_TRY(dk_store_begin(&core->store, DK_TXN_WRITE, &txn, err));
+    DK_TRY(dk_registry_begin(core, DK_TXN_WRITE, &txn, err));
     dk_trace(core->world, "rotate.locked");
     dk_change_init(&change, core, &txn);
     dk_rc rc = flip_in(core, &change, work, compromised, err);
@@ -176,7 +192,7 @@ static dk_rc mark_compromised(struct dk_core *core, struct work *work, struct dk
     struct dk_err err;
     dk_err_clear(&err);
     bool marked = work->old.compromised_at != DK_TIME_NONE;
-    dk_rc rc = marked ? DK_OK : dk_store_begin(&core->store, DK_TXN_WRITE, &txn, &err);
+    dk_rc rc = marked ? DK_OK : dk_registry_begin(core, DK_TXN_WRITE, &txn, &err);
     if (rc == DK_OK && !marked) {
         struct dk_change change;
         dk_change_init(&change, core, &txn);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "keys/audit.h"
+#include "keys/keyring.h"
 #include "keys/registry.h"
 
 #define PAGE 64
@@ -107,7 +108,7 @@ static dk_rc warn_in(struct dk_core *core, struct dk_change *change, const struc
     for (size_t i = 0; i < page->n; i++) {
         struct dk_err one;
         dk_err_clear(&one);
-        dk_rc rc = dk_registry_verify_key(core, &page->rows[i], &one);
+        dk_rc rc = dk_registry_verify_key(core, NULL, &page->rows[i], &one);
         rc = rc == DK_OK ? warn_of(core, change, &page->rows[i], &told[i], &one) : rc;
         if (rc != DK_OK && rc != DK_E_TAMPERED) { /* what is not believed, `doctor` tells */
             *err = one;
@@ -127,7 +128,7 @@ static dk_rc warn_page(struct dk_core *core, const char *by, const struct page *
 {
     struct dk_txn txn;
     struct dk_change change;
-    DK_TRY(dk_store_begin(&core->store, DK_TXN_WRITE, &txn, err));
+    DK_TRY(dk_registry_begin(core, DK_TXN_WRITE, &txn, err));
     dk_change_init(&change, core, &txn);
     change.by = by;
     dk_rc rc = warn_in(core, &change, page, told, err);

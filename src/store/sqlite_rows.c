@@ -19,10 +19,22 @@
 const char *const dk_sqlite_sql[DK_SQL_COUNT] = {
     [DK_SQL_REGISTRY_READ] =
         "SELECT registry_uuid, schema_version, created_at, provider, kms_key_id, "
-        "encrypted_data_key, context_timestamp FROM registry WHERE id = 1",
+        "encrypted_data_key, context_timestamp, generation, rekeying FROM registry WHERE id = 1",
     [DK_SQL_REGISTRY_FILL] =
         "UPDATE registry SET provider = ?1, kms_key_id = ?2, encrypted_data_key = ?3, "
         "context_timestamp = ?4 WHERE id = 1 AND encrypted_data_key IS NULL",
+    [DK_SQL_REGISTRY_KEEP] =
+        "INSERT INTO registry_keys (generation, provider, kms_key_id, encrypted_data_key, "
+        "context_timestamp, last_seal) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    [DK_SQL_REGISTRY_REKEY] =
+        "UPDATE registry SET provider = ?1, kms_key_id = ?2, encrypted_data_key = ?3, "
+        "context_timestamp = ?4, generation = ?5 + 1, rekeying = 1 WHERE id = 1 AND generation = "
+        "?5 AND rekeying = 0",
+    [DK_SQL_REGISTRY_REKEYED] =
+        "UPDATE registry SET rekeying = 0 WHERE id = 1 AND generation = ?1 AND rekeying = 1",
+    [DK_SQL_REGISTRY_KEYS] =
+        "SELECT generation, provider, kms_key_id, encrypted_data_key, context_timestamp, last_seal "
+        "FROM registry_keys WHERE generation >= ?1 ORDER BY generation",
     [DK_SQL_TENANT_READ] = "SELECT " TENANT_COLUMNS " FROM tenants WHERE tenant_id = ?1",
     [DK_SQL_TENANT_LIST] = "SELECT " TENANT_COLUMNS " FROM tenants WHERE tenant_id > ?1 ORDER BY "
                            "tenant_id LIMIT ?2",
@@ -33,6 +45,8 @@ const char *const dk_sqlite_sql[DK_SQL_COUNT] = {
         "UPDATE tenants SET next_version = ?2, epoch = ?3, rotation_days = "
         "?4, row_mac = ?5, log_head = ?6, keys_digest = ?7, changed_xid = ?8 WHERE "
         "tenant_id = ?1 AND epoch = ?9",
+    [DK_SQL_TENANT_REMAC] = "UPDATE tenants SET row_mac = ?2, keys_digest = ?3 WHERE tenant_id = "
+                            "?1 AND row_mac = ?4",
     [DK_SQL_KEY_READ] = "SELECT " KEY_COLUMNS " FROM encryption_keys WHERE tenant_id = ?1 AND "
                         "version = ?2",
     [DK_SQL_KEY_ACTIVE] = "SELECT " KEY_COLUMNS " FROM encryption_keys WHERE tenant_id = ?1 AND "
@@ -46,6 +60,8 @@ const char *const dk_sqlite_sql[DK_SQL_COUNT] = {
         "= ?7, context_timestamp = ?8, expires_at = ?11, rotated_at = ?12, compromised_at = ?13, "
         "disabled_at = ?14, purged_at = ?15, row_mac = ?17 WHERE id = ?1 AND tenant_id = ?2 AND "
         "version = ?3 AND state = ?18 AND check_value = ?9 AND created_at = ?10",
+    [DK_SQL_KEY_REMAC] = "UPDATE encryption_keys SET row_mac = ?3 WHERE tenant_id = ?1 AND version "
+                         "= ?2 AND row_mac = ?4",
     [DK_SQL_KEY_MESSAGES] = "UPDATE encryption_keys SET messages = messages + ?3 WHERE tenant_id = "
                             "?1 AND version = ?2 RETURNING messages",
     [DK_SQL_KEY_LIST] = "SELECT " KEY_COLUMNS " FROM encryption_keys WHERE (tenant_id, version) > "
@@ -133,9 +149,20 @@ static bool read_key(sqlite3_stmt *stmt, void *to)
 static bool read_registry(sqlite3_stmt *stmt, void *to)
 {
     struct dk_registry_row *out = to;
-    return dk_sql_read_str(stmt, 0, out->uuid, sizeof out->uuid) &&
-           dk_sql_read_version(stmt, 1, &out->schema_version) &&
-           dk_sql_read_time(stmt, 2, false, &out->created_at) && read_wrap(stmt, 3, &out->wrap);
+    int64_t rekeying = 0;
+    bool ok = dk_sql_read_str(stmt, 0, out->uuid, sizeof out->uuid) &&
+              dk_sql_read_version(stmt, 1, &out->schema_version) &&
+              dk_sql_read_time(stmt, 2, false, &out->created_at) &&
+              read_wrap(stmt, 3, &out->wrap) && dk_sql_read_version(stmt, 7, &out->generation) &&
+              dk_sql_read_int(stmt, 8, 0, 1, &rekeying);
+    out->rekeying = rekeying == 1;
+    return ok;
+}
+
+static bool read_registry_key(sqlite3_stmt *stmt, struct dk_registry_key_row *out)
+{
+    return dk_sql_read_version(stmt, 0, &out->generation) && read_wrap(stmt, 1, &out->wrap) &&
+           dk_sql_read_int(stmt, 5, 1, INT64_MAX, &out->last_seal);
 }
 
 /* NULL reads as 0; a 0 that is stored would carry the same MAC. */
@@ -179,6 +206,61 @@ dk_rc dk_sqlite_registry_fill(void *self, const struct dk_wrap_columns *wrap, bo
                 dk_sql_bind_str(stmt, 3, wrap->encrypted_data_key) |
                 dk_sql_bind_str(stmt, 4, wrap->context_timestamp);
     return dk_sql_run(self, stmt, bound, "storing the registry key", filled, err);
+}
+
+dk_rc dk_sqlite_registry_rekey(void *self, const struct dk_registry_key_row *earlier,
+                               const struct dk_wrap_columns *wrap, struct dk_err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    bool stored = false;
+    DK_TRY(dk_sql_prepare(self, DK_SQL_REGISTRY_KEEP, &stmt, err));
+    int bound = sqlite3_bind_int64(stmt, 1, earlier->generation) |
+                dk_sql_bind_str(stmt, 2, earlier->wrap.provider) |
+                dk_sql_bind_str(stmt, 3, earlier->wrap.kms_key_id) |
+                dk_sql_bind_str(stmt, 4, earlier->wrap.encrypted_data_key) |
+                dk_sql_bind_str(stmt, 5, earlier->wrap.context_timestamp) |
+                sqlite3_bind_int64(stmt, 6, earlier->last_seal);
+    DK_TRY(dk_sql_run(self, stmt, bound, "keeping the earlier registry key", &stored, err));
+    if (!stored) {
+        return DK_FAIL(err, TAMPERED, "something in the database drops earlier registry keys");
+    }
+    DK_TRY(dk_sql_prepare(self, DK_SQL_REGISTRY_REKEY, &stmt, err));
+    bound = dk_sql_bind_str(stmt, 1, wrap->provider) | dk_sql_bind_str(stmt, 2, wrap->kms_key_id) |
+            dk_sql_bind_str(stmt, 3, wrap->encrypted_data_key) |
+            dk_sql_bind_str(stmt, 4, wrap->context_timestamp) |
+            sqlite3_bind_int64(stmt, 5, earlier->generation);
+    DK_TRY(dk_sql_run(self, stmt, bound, "storing the next registry key", &stored, err));
+    return stored ? DK_OK : DK_FAIL(err, CONFLICT, "the registry was rekeyed by another");
+}
+
+dk_rc dk_sqlite_registry_rekeyed(void *self, uint32_t generation, struct dk_err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    bool changed = false;
+    DK_TRY(dk_sql_prepare(self, DK_SQL_REGISTRY_REKEYED, &stmt, err));
+    int bound = sqlite3_bind_int64(stmt, 1, generation);
+    DK_TRY(dk_sql_run(self, stmt, bound, "ending the rekey", &changed, err));
+    return changed ? DK_OK : DK_FAIL(err, CONFLICT, "there is no rekey under way");
+}
+
+dk_rc dk_sqlite_registry_keys(void *self, uint32_t from,
+                              bool (*each)(void *arg, const struct dk_registry_key_row *row),
+                              void *arg, struct dk_err *err)
+{
+    struct dk_sqlite_txn *txn = self;
+    sqlite3_stmt *stmt = NULL;
+    struct dk_registry_key_row row;
+    DK_TRY(dk_sql_prepare(txn, DK_SQL_REGISTRY_KEYS, &stmt, err));
+    int code = sqlite3_bind_int64(stmt, 1, from) == SQLITE_OK ? SQLITE_ROW : SQLITE_NOMEM;
+    while (code == SQLITE_ROW && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
+        if (!read_registry_key(stmt, &row)) {
+            return dk_sql_finish_one(txn, stmt, false, "registry_keys", err);
+        }
+        if (!each(arg, &row)) {
+            break;
+        }
+    }
+    return dk_sql_end_walk(txn, stmt, code, "reading the earlier registry keys", err);
 }
 
 dk_rc dk_sqlite_tenant_read(void *self, const struct dk_tenant *tenant, struct dk_tenant_row *out,
@@ -242,6 +324,17 @@ dk_rc dk_sqlite_tenant_update(void *self, const struct dk_tenant_row *row, int64
     int bound =
         bind_tenant_row(stmt, row, txn->change_mark) | sqlite3_bind_int64(stmt, 9, old_epoch);
     return dk_sql_run(txn, stmt, bound, "changing a tenant", changed, err);
+}
+
+dk_rc dk_sqlite_tenant_remac(void *self, const struct dk_tenant_row *row, const char *old_mac,
+                             bool *changed, struct dk_err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    DK_TRY(dk_sql_prepare(self, DK_SQL_TENANT_REMAC, &stmt, err));
+    int bound = dk_sql_bind_str(stmt, 1, row->tenant.s) | dk_sql_bind_str(stmt, 2, row->row_mac) |
+                dk_sql_bind_str_or_null(stmt, 3, row->keys_digest) |
+                dk_sql_bind_str(stmt, 4, old_mac);
+    return dk_sql_run(self, stmt, bound, "renewing a MAC", changed, err);
 }
 
 dk_rc dk_sqlite_key_read(void *self, const struct dk_tenant *tenant, uint32_t version,
@@ -325,6 +418,17 @@ dk_rc dk_sqlite_key_update(void *self, const struct dk_key_row *row, enum dk_sta
 static bool read_messages(sqlite3_stmt *stmt, void *to)
 {
     return dk_sql_read_int(stmt, 0, 0, INT64_MAX, to);
+}
+
+dk_rc dk_sqlite_key_remac(void *self, const struct dk_key_row *row, const char *old_mac,
+                          bool *changed, struct dk_err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    DK_TRY(dk_sql_prepare(self, DK_SQL_KEY_REMAC, &stmt, err));
+    int bound = dk_sql_bind_str(stmt, 1, row->tenant.s) |
+                sqlite3_bind_int64(stmt, 2, row->version) | dk_sql_bind_str(stmt, 3, row->row_mac) |
+                dk_sql_bind_str(stmt, 4, old_mac);
+    return dk_sql_run(self, stmt, bound, "renewing a MAC", changed, err);
 }
 
 dk_rc dk_sqlite_key_add_messages(void *self, const struct dk_tenant *tenant, uint32_t version,

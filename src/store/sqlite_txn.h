@@ -14,14 +14,20 @@
 enum dk_sqlite_statement {
     DK_SQL_REGISTRY_READ,
     DK_SQL_REGISTRY_FILL,
+    DK_SQL_REGISTRY_KEEP,
+    DK_SQL_REGISTRY_REKEY,
+    DK_SQL_REGISTRY_REKEYED,
+    DK_SQL_REGISTRY_KEYS,
     DK_SQL_TENANT_READ,
     DK_SQL_TENANT_INSERT,
     DK_SQL_TENANT_UPDATE,
+    DK_SQL_TENANT_REMAC,
     DK_SQL_KEY_READ,
     DK_SQL_KEY_ACTIVE,
     DK_SQL_KEY_INSERT,
     DK_SQL_KEY_CHECK,
     DK_SQL_KEY_UPDATE,
+    DK_SQL_KEY_REMAC,
     DK_SQL_KEY_MESSAGES,
     DK_SQL_KEY_LIST,
     DK_SQL_KEY_LIST_ACTIVE,
@@ -80,12 +86,20 @@ DK_MUST_USE dk_rc dk_sqlite_fail(sqlite3 *db, int code, const char *what, struct
 dk_rc dk_sqlite_registry_read(void *txn, struct dk_registry_row *out, struct dk_err *err);
 dk_rc dk_sqlite_registry_fill(void *txn, const struct dk_wrap_columns *wrap, bool *filled,
                               struct dk_err *err);
+dk_rc dk_sqlite_registry_rekey(void *txn, const struct dk_registry_key_row *earlier,
+                               const struct dk_wrap_columns *wrap, struct dk_err *err);
+dk_rc dk_sqlite_registry_rekeyed(void *txn, uint32_t generation, struct dk_err *err);
+dk_rc dk_sqlite_registry_keys(void *txn, uint32_t from,
+                              bool (*each)(void *arg, const struct dk_registry_key_row *row),
+                              void *arg, struct dk_err *err);
 dk_rc dk_sqlite_tenant_read(void *txn, const struct dk_tenant *tenant, struct dk_tenant_row *out,
                             struct dk_err *err);
 dk_rc dk_sqlite_tenant_insert(void *txn, const struct dk_tenant_row *row, bool *inserted,
                               struct dk_err *err);
 dk_rc dk_sqlite_tenant_update(void *txn, const struct dk_tenant_row *row, int64_t old_epoch,
                               bool *changed, struct dk_err *err);
+dk_rc dk_sqlite_tenant_remac(void *txn, const struct dk_tenant_row *row, const char *old_mac,
+                             bool *changed, struct dk_err *err);
 dk_rc dk_sqlite_key_read(void *txn, const struct dk_tenant *tenant, uint32_t version,
                          struct dk_key_row *out, struct dk_err *err);
 dk_rc dk_sqlite_key_read_active(void *txn, const struct dk_tenant *tenant, struct dk_key_row *out,
@@ -94,6 +108,8 @@ dk_rc dk_sqlite_key_insert(void *txn, const struct dk_key_row *row, bool *insert
                            struct dk_err *err);
 dk_rc dk_sqlite_key_update(void *txn, const struct dk_key_row *row, enum dk_state old_state,
                            bool *changed, struct dk_err *err);
+dk_rc dk_sqlite_key_remac(void *txn, const struct dk_key_row *row, const char *old_mac,
+                          bool *changed, struct dk_err *err);
 dk_rc dk_sqlite_key_add_messages(void *txn, const struct dk_tenant *tenant, uint32_t version,
                                  int64_t count, int64_t *sum, struct dk_err *err);
 dk_rc dk_sqlite_key_list(void *txn, const struct dk_tenant *tenant, enum dk_key_filter filter,

@@ -39,6 +39,15 @@ struct dk_registry_row {
     uint32_t schema_version;
     int64_t created_at;
     struct dk_wrap_columns wrap;
+    uint32_t generation; /* of the key; the first is 1 */
+    bool rekeying;       /* rows may still be under the key before */
+};
+
+/* An earlier registry key, kept for what it made. */
+struct dk_registry_key_row {
+    uint32_t generation;
+    struct dk_wrap_columns wrap;
+    int64_t last_seal; /* under it */
 };
 
 struct dk_tenant_row {
@@ -153,6 +162,15 @@ struct dk_store_ops {
     /* Fills the registry key where it is empty; *filled false = there was one. */
     dk_rc (*registry_fill)(void *txn, const struct dk_wrap_columns *wrap, bool *filled,
                            struct dk_err *err);
+    /* Puts the key by as `earlier` and takes the next one; rekeying is set. E_CONFLICT. */
+    dk_rc (*registry_rekey)(void *txn, const struct dk_registry_key_row *earlier,
+                            const struct dk_wrap_columns *wrap, struct dk_err *err);
+    /* No row is under the key before any more. E_CONFLICT: there is no rekey under way. */
+    dk_rc (*registry_rekeyed)(void *txn, uint32_t generation, struct dk_err *err);
+    /* Earlier keys from this generation on, in order, until `each` says false. */
+    dk_rc (*registry_keys)(void *txn, uint32_t from,
+                           bool (*each)(void *arg, const struct dk_registry_key_row *row),
+                           void *arg, struct dk_err *err);
 
     dk_rc (*tenant_read)(void *txn, const struct dk_tenant *tenant, struct dk_tenant_row *out,
                          struct dk_err *err); /* E_NOT_FOUND */
@@ -161,6 +179,10 @@ struct dk_store_ops {
     /* Compare and set on the epoch. */
     dk_rc (*tenant_update)(void *txn, const struct dk_tenant_row *row, int64_t old_epoch,
                            bool *changed, struct dk_err *err);
+    /* Writes the MAC and the digest alone, where the MAC is still `old_mac`: no change for others.
+     */
+    dk_rc (*tenant_remac)(void *txn, const struct dk_tenant_row *row, const char *old_mac,
+                          bool *changed, struct dk_err *err);
 
     dk_rc (*key_read)(void *txn, const struct dk_tenant *tenant, uint32_t version,
                       struct dk_key_row *out, struct dk_err *err); /* E_NOT_FOUND */
@@ -172,6 +194,8 @@ struct dk_store_ops {
     /* Writes state, dates, wrap and MAC where state is still `old_state`. */
     dk_rc (*key_update)(void *txn, const struct dk_key_row *row, enum dk_state old_state,
                         bool *changed, struct dk_err *err);
+    dk_rc (*key_remac)(void *txn, const struct dk_key_row *row, const char *old_mac, bool *changed,
+                       struct dk_err *err);
     /* *sum = all that the version has sealed now. */
     dk_rc (*key_add_messages)(void *txn, const struct dk_tenant *tenant, uint32_t version,
                               int64_t count, int64_t *sum, struct dk_err *err);

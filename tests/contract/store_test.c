@@ -196,6 +196,64 @@ static void the_registry_key_is_filled_once(void **state)
     }
 }
 
+struct kept {
+    size_t n;
+    struct dk_registry_key_row row;
+};
+
+static bool note_kept(void *arg, const struct dk_registry_key_row *row)
+{
+    struct kept *kept = arg;
+    kept->n++;
+    kept->row = *row;
+    return true;
+}
+
+static void R3_a_registry_key_gives_way_to_the_next_and_is_kept(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        struct dk_registry_row row;
+        struct kept kept = {.n = 0};
+        struct dk_wrap_columns first = {"local", "local:1",
+                                        "Zmlyc3Q=", "2026-01-01T00:00:00.000000Z"};
+        struct dk_wrap_columns second = {"local", "local:2", "c2Vjb25k",
+                                         "2026-01-02T00:00:00.000000Z"};
+        struct dk_registry_key_row earlier = {.generation = 1, .wrap = first, .last_seal = 7};
+        bool filled = false;
+        shop_open(&shop, i);
+        struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
+        DK_TEST_OK(err, txn.ops->registry_fill(txn.self, &first, &filled, &err));
+        DK_TEST_FAILS(err, CONFLICT, txn.ops->registry_rekeyed(txn.self, 1, &err));
+        dk_store_rollback(&txn);
+        txn = begin(&shop, DK_TXN_WRITE);
+        DK_TEST_OK(err, txn.ops->registry_fill(txn.self, &first, &filled, &err));
+        DK_TEST_OK(err, txn.ops->registry_rekey(txn.self, &earlier, &second, &err));
+        commit(&txn);
+        txn = begin(&shop, DK_TXN_WRITE);
+        DK_TEST_OK(err, txn.ops->registry_read(txn.self, &row, &err));
+        assert_int_equal(row.generation, 2);
+        assert_true(row.rekeying);
+        assert_string_equal(row.wrap.encrypted_data_key, "c2Vjb25k");
+        DK_TEST_OK(err, txn.ops->registry_keys(txn.self, 1, note_kept, &kept, &err));
+        assert_int_equal(kept.n, 1);
+        assert_int_equal(kept.row.last_seal, 7);
+        assert_string_equal(kept.row.wrap.provider, first.provider);
+        assert_string_equal(kept.row.wrap.kms_key_id, first.kms_key_id);
+        assert_string_equal(kept.row.wrap.encrypted_data_key, first.encrypted_data_key);
+        assert_string_equal(kept.row.wrap.context_timestamp, first.context_timestamp);
+        DK_TEST_OK(err, txn.ops->registry_keys(txn.self, 2, note_kept, &kept, &err));
+        assert_int_equal(kept.n, 1);
+        DK_TEST_OK(err, txn.ops->registry_rekeyed(txn.self, 2, &err));
+        commit(&txn);
+        txn = begin(&shop, DK_TXN_WRITE); /* a key that is not the one in use gives no way */
+        DK_TEST_FAILS(err, STORE, txn.ops->registry_rekey(txn.self, &earlier, &second, &err));
+        dk_store_rollback(&txn);
+        shop_close(&shop);
+    }
+}
+
 /* ---- tenants
  * ------------------------------------------------------------------------------------- */
 
@@ -258,6 +316,35 @@ static void I05_a_tenant_changes_only_from_the_epoch_that_was_read(void **state)
         DK_TEST_OK(err, txn.ops->tenant_read(txn.self, &row.tenant, &got, &err));
         assert_int_equal(got.next_version, 3);
         assert_int_equal(got.epoch, 2);
+        dk_store_rollback(&txn);
+        shop_close(&shop);
+    }
+}
+
+static void macs_are_renewed_where_they_are_still_the_old_ones(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        struct dk_tenant_row row = tenant_row("acme"), got;
+        char old[DK_MAC_TEXT];
+        bool changed = false;
+        shop_open(&shop, i);
+        put_tenant(&shop, "acme");
+        memcpy(old, row.row_mac, sizeof old);
+        snprintf(row.row_mac, sizeof row.row_mac, "another");
+        snprintf(row.keys_digest, sizeof row.keys_digest, "digest");
+        for (int k = 0; k < 2; k++) {
+            struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
+            DK_TEST_OK(err, txn.ops->tenant_remac(txn.self, &row, old, &changed, &err));
+            assert_int_equal(changed, k == 0);
+            commit(&txn);
+        }
+        struct dk_txn txn = begin(&shop, DK_TXN_READ);
+        DK_TEST_OK(err, txn.ops->tenant_read(txn.self, &row.tenant, &got, &err));
+        assert_string_equal(got.row_mac, "another");
+        assert_string_equal(got.keys_digest, "digest");
+        assert_int_equal(got.epoch, row.epoch);
         dk_store_rollback(&txn);
         shop_close(&shop);
     }
@@ -543,6 +630,15 @@ static const char *const forbidden[] = {
     "UPDATE OR REPLACE seals SET n = 2",
     "REPLACE INTO seals VALUES (1, 'x', 'x', NULL, 'x')",
     "DELETE FROM seals",
+    "UPDATE registry_keys SET last_seal = 2",
+    "UPDATE OR REPLACE registry_keys SET generation = 2",
+    "REPLACE INTO registry_keys VALUES (1, 'x', 'x', 'x', 'x', 1)",
+    "DELETE FROM registry_keys",
+    "UPDATE registry SET generation = 2",
+    "UPDATE registry SET rekeying = 1",
+    "UPDATE registry SET encrypted_data_key = 'e', generation = 2",
+    "UPDATE registry SET encrypted_data_key = 'e', generation = 3",
+    "UPDATE registry SET kms_key_id = 'e'",
     "UPDATE OR REPLACE registry SET id = 2",
     "UPDATE OR REPLACE tenants SET rowid = rowid + 1",
     "UPDATE OR REPLACE encryption_keys SET rowid = rowid + 1",
@@ -559,9 +655,9 @@ static const char *const forbidden[] = {
 /* REPLACE takes rows away without a DELETE trigger: what would take one away is passed over. */
 static const char *const passed_over[] = {
     "INSERT INTO registry SELECT 2, registry_uuid, schema_version, created_at, NULL, NULL, NULL, "
-    "NULL FROM registry",
+    "NULL, 1, 0 FROM registry",
     "REPLACE INTO registry SELECT 1, registry_uuid, schema_version, created_at, NULL, NULL, NULL, "
-    "NULL FROM registry",
+    "NULL, 1, 0 FROM registry",
     "REPLACE INTO tenants VALUES ('acme', 1, 1, NULL, 9, 'm', NULL, NULL)",
     "REPLACE INTO tenants (rowid, tenant_id, next_version, epoch, changed_xid, row_mac) SELECT "
     "rowid, 'x', 1, 1, 9, 'm' FROM tenants",
@@ -592,6 +688,8 @@ static void I09_what_may_not_change_is_refused_to_raw_sql(void **state)
                                   "UPDATE registry SET provider = 'local', kms_key_id = 'k', "
                                   "encrypted_data_key = 'd', context_timestamp = 't'; "
                                   "INSERT INTO seals VALUES (1, 't', '', NULL, 'm'); "
+                                  "INSERT INTO registry_keys VALUES (1, 'local', 'k', 'other', "
+                                  "'t', 1); "
                                   "INSERT INTO tenants VALUES ('acme', 2, 2, NULL, 2, 'm', "
                                   "NULL, NULL); "
                                   "INSERT INTO key_rotation_log (id, tenant_id, operation, "
@@ -1300,6 +1398,8 @@ static void F16_a_reader_without_rights_sees_what_a_writer_has_committed(void **
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(R3_a_registry_key_gives_way_to_the_next_and_is_kept),
+        cmocka_unit_test(macs_are_renewed_where_they_are_still_the_old_ones),
         cmocka_unit_test(a_new_store_exists_once_it_is_migrated),
         cmocka_unit_test(the_registry_key_is_filled_once),
         cmocka_unit_test(a_tenant_is_inserted_where_it_is_absent),

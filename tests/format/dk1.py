@@ -392,7 +392,15 @@ def parse_heads(heads):
     lines = heads.split("\n")
     if lines.pop() != "":
         raise FormatError("a line without end")
-    return [parse_head(line) for line in lines]
+    if lines and re.fullmatch(r"rekeyed [1-9][0-9]*", lines[-1]):
+        lines.pop()
+    return [] if hand_over(heads) else [parse_head(line) for line in lines]
+
+
+def hand_over(heads):
+    """(generation, pin) of the next key where the seal is the last under its own; else None."""
+    found = re.fullmatch(r"rekey ([1-9][0-9]*) ([0-9a-f]{64})\n", heads)
+    return (int(found[1]), found[2]) if found else None
 
 
 def parse_head(line):

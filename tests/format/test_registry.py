@@ -33,19 +33,34 @@ def master_keys(state):
 
 
 class Registry:
-    """The tables in `state`, and the registry key that master.key opens."""
+    """The tables in `state`, and the registry keys that master.key opens; `key` is the newest."""
 
     def __init__(self, state):
         self.master_keys = master_keys(state)
         [registry] = table(state / "dekhand.db", "registry")
         self.uuid = registry["registry_uuid"]
-        context = dk1.registry_key_context(self.uuid, registry["context_timestamp"])
-        self.key = dk1.local_unwrap(self.master_keys, registry["kms_key_id"],
-                                    registry["encrypted_data_key"], context)
+        self.generation = registry["generation"]
+        self.earlier = table(state / "dekhand.db", "registry_keys", "generation")
+        self.all_keys = [self.unwrap(row) for row in [*self.earlier, registry]]
+        self.key = self.all_keys[-1]
         self.keys = table(state / "dekhand.db", "encryption_keys")
         self.tenants = table(state / "dekhand.db", "tenants")
         self.log = table(state / "dekhand.db", "key_rotation_log")
         self.seals = table(state / "dekhand.db", "seals", "n")
+
+    def unwrap(self, row):
+        context = dk1.registry_key_context(self.uuid, row["context_timestamp"])
+        return dk1.local_unwrap(self.master_keys, row["kms_key_id"], row["encrypted_data_key"], context)
+
+    def key_of_seal(self, n):
+        """By the hand-overs in the seals before it."""
+        handed = [seal for seal in self.seals if seal["n"] < n and dk1.hand_over(seal["heads"])]
+        return self.all_keys[min(len(handed), len(self.all_keys) - 1)]
+
+    def log_keys(self):
+        """{mac of a log row: the key of the seal that has it}."""
+        return {mac: self.key_of_seal(seal["n"]) for seal in self.seals
+                for _, _, mac in dk1.parse_heads(seal["heads"]) if mac}
 
     def row_mac(self, name, row):
         return dk1.row_mac(self.key, self.uuid, name, row)
@@ -91,11 +106,25 @@ def wrong_tenants(registry):
             yield f"{name}: log_head"
 
 
+def wrong_hand_overs(registry):
+    """Each earlier key's last seal names the next one's pin."""
+    if [row["generation"] for row in registry.earlier] != list(range(1, registry.generation)):
+        yield "registry_keys: generations"
+    said = [(seal["n"], *dk1.hand_over(seal["heads"])) for seal in registry.seals
+            if dk1.hand_over(seal["heads"])]
+    want = [(row["last_seal"], n + 2, dk1.registry_subkeys(registry.all_keys[n + 1])["pin"].hex())
+            for n, row in enumerate(registry.earlier)]
+    if said != want:
+        yield f"the seals hand over {said}, not {want}"
+
+
 def wrong_log(registry):
+    keys = registry.log_keys()
     for chain, rows in registry.chains().items():
         prev = None
         for row in rows:
-            if dk1.log_mac(registry.key, registry.uuid, row) != row["mac"]:
+            key = keys.get(row["mac"], registry.all_keys[0])
+            if dk1.log_mac(key, registry.uuid, row) != row["mac"]:
                 yield f"{chain}, row {row['id']}: mac"
             if row["prev"] != prev:
                 yield f"{chain}, row {row['id']}: prev"
@@ -107,7 +136,7 @@ def wrong_seals(registry):
     for n, row in enumerate(registry.seals, 1):
         if row["n"] != n:
             yield f"seal {row['n']}: expected {n}"
-        if dk1.seal_mac(registry.key, registry.uuid, row) != row["mac"]:
+        if dk1.seal_mac(registry.key_of_seal(n), registry.uuid, row) != row["mac"]:
             yield f"seal {n}: mac"
         if row["prev"] != prev:
             yield f"seal {n}: prev"
@@ -135,7 +164,7 @@ def wrong_heads(registry, before):
 def findings(state, before=()):
     registry = Registry(state)
     return [*wrong_keys(registry), *wrong_tenants(registry), *wrong_log(registry),
-            *wrong_seals(registry), *wrong_heads(registry, before)]
+            *wrong_seals(registry), *wrong_heads(registry, before), *wrong_hand_overs(registry)]
 
 
 # ---- the registry of the program -----------------------------------------------------------------
@@ -176,6 +205,25 @@ def test_every_row_chain_seal_and_digest_is_right(used):
     assert [row["operation"] for row in acme] == ["create", "rotate", "rotate", "compromise", "export"]
     assert ("tenant", UUID_TENANT.lower()) in registry.chains()
     assert len(registry.seals) > 10
+
+
+def test_a_rekeyed_registry_is_right_under_all_of_its_keys(used):
+    first = Registry(used.state).key
+    for generation in (2, 3):
+        used.ok("registry", "rekey")
+        assert findings(used.state) == []
+        used.ok("rotate", "--tenant", "acme")
+        registry = Registry(used.state)
+        assert registry.generation == generation and len(registry.earlier) == generation - 1
+    assert findings(used.state) == []
+    assert registry.all_keys[0] == first and len(set(registry.all_keys)) == 3
+    assert [seal["heads"].split("\n")[-2] for seal in registry.seals
+            if "rekeyed" in seal["heads"]] == ["rekeyed 2", "rekeyed 3"]
+    for table_name, statement in (
+            ("registry_keys", "UPDATE registry_keys SET last_seal = last_seal + 1 WHERE generation = 1"),
+            ("seals", "UPDATE seals SET heads = replace(heads, 'rekey 2 ', 'rekey 3 ')")):
+        edit(used.database, statement)
+        assert findings(used.state), table_name
 
 
 def test_unwraps_are_chained_by_process_and_name_their_keys(used):

@@ -73,16 +73,16 @@ static void check_key(struct dk_key_row *row, int64_t now)
 {
     bool inserted = false;
     dk_err_clear(&err);
-    fuzz_must(dk_registry_verify_key(&core, row, &err) == DK_E_TAMPERED ||
+    fuzz_must(dk_registry_verify_key(&core, NULL, row, &err) == DK_E_TAMPERED ||
               strcmp(row->row_mac, FUZZ_MAC) != 0);
     fuzz_sql(txn.db, "DELETE FROM encryption_keys");
     fuzz_must(dk_sqlite_key_insert(&txn, row, &inserted, &err) == DK_OK && inserted);
     fuzz_must(is_none(SAME_KEYS));
-    fuzz_must(dk_registry_seal_key(&core, row, &err) == DK_OK);
-    fuzz_must(dk_registry_verify_key(&core, row, &err) == DK_OK);
+    fuzz_must(dk_registry_seal_key(&core, NULL, row, &err) == DK_OK);
+    fuzz_must(dk_registry_verify_key(&core, NULL, row, &err) == DK_OK);
     check_states(row, now);
     row->version ^= 1;
-    fuzz_must(dk_registry_verify_key(&core, row, &err) == DK_E_TAMPERED);
+    fuzz_must(dk_registry_verify_key(&core, NULL, row, &err) == DK_E_TAMPERED);
 }
 
 static void check_tenant(struct dk_tenant_row *row)
@@ -95,10 +95,10 @@ static void check_tenant(struct dk_tenant_row *row)
                       "keys_digest FROM tenant_before WHERE row_mac IS NOT NULL EXCEPT SELECT "
                       "tenant_id, next_version, epoch, rotation_days, row_mac, log_head, "
                       "keys_digest FROM tenants"));
-    fuzz_must(dk_registry_seal_tenant(&core, row, &err) == DK_OK);
-    fuzz_must(dk_registry_verify_tenant(&core, row, &err) == DK_OK);
+    fuzz_must(dk_registry_seal_tenant(&core, NULL, row, &err) == DK_OK);
+    fuzz_must(dk_registry_verify_tenant(&core, NULL, row, &err) == DK_OK);
     row->epoch ^= 1;
-    fuzz_must(dk_registry_verify_tenant(&core, row, &err) == DK_E_TAMPERED);
+    fuzz_must(dk_registry_verify_tenant(&core, NULL, row, &err) == DK_E_TAMPERED);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

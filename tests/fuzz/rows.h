@@ -141,10 +141,62 @@ static inline void fuzz_rollback(void *txn)
     (void)txn;
 }
 
+static inline dk_rc fuzz_registry_read(void *txn, struct dk_registry_row *out, struct dk_err *err)
+{
+    (void)txn;
+    (void)err;
+    *out = (struct dk_registry_row){.uuid = FUZZ_UUID,
+                                    .schema_version = 3,
+                                    .wrap = {"fuzz", "fuzz", "AA==", FUZZ_TIME},
+                                    .generation = 1};
+    return DK_OK;
+}
+
+static inline dk_rc fuzz_registry_keys(void *txn, uint32_t from,
+                                       bool (*each)(void *arg,
+                                                    const struct dk_registry_key_row *row),
+                                       void *arg, struct dk_err *err)
+{
+    (void)txn;
+    (void)from;
+    (void)each;
+    (void)arg;
+    (void)err;
+    return DK_OK;
+}
+
+/* A provider under which every wrap holds one and the same known key. */
+static inline dk_rc fuzz_provider_open(const struct dk_provider_setup *setup, void **self,
+                                       struct dk_err *err)
+{
+    (void)setup;
+    (void)err;
+    *self = NULL;
+    return DK_OK;
+}
+
+static inline dk_rc fuzz_unwrap(void *self, const struct dk_wrap_context *context,
+                                const struct dk_wrapped *wrapped, struct dk_secret *key,
+                                char answered[static DK_KMS_KEY_ID_MAX + 1], struct dk_err *err)
+{
+    (void)self;
+    (void)context;
+    (void)err;
+    memset(dk_secret_expose_for_crypto(key), 0x11, DK_DATA_KEY);
+    key->n = DK_DATA_KEY;
+    memcpy(answered, wrapped->kms_key_id, DK_KMS_KEY_ID_MAX + 1);
+    return DK_OK;
+}
+
+static const struct dk_provider_ops fuzz_provider = {
+    .name = "fuzz", .open = fuzz_provider_open, .unwrap = fuzz_unwrap};
+
 static const struct dk_store_ops fuzz_store = {
     .scheme = "fuzz",
     .begin = fuzz_begin,
     .rollback = fuzz_rollback,
+    .registry_read = fuzz_registry_read,
+    .registry_keys = fuzz_registry_keys,
     .key_list = dk_sqlite_key_list,
     .key_macs = dk_sqlite_key_macs,
     .tenant_list = dk_sqlite_tenant_list,
@@ -153,14 +205,7 @@ static const struct dk_store_ops fuzz_store = {
     .seal_walk = dk_sqlite_seal_walk,
 };
 
-static inline void fuzz_secret(struct dk_core *core, struct dk_secret *out)
-{
-    struct dk_err err;
-    dk_err_clear(&err);
-    fuzz_must(dk_secret_new(core->arena, 32, out, &err) == DK_OK); /* zeros: it is known */
-}
-
-/* A core over `db`, once; its registry keys are zeros. */
+/* A core over `db`, once; its registry key is known. */
 static inline void fuzz_open(struct dk_core *core, struct dk_sqlite_txn *txn,
                              const struct fuzz_table *tables, size_t count)
 {
@@ -169,17 +214,17 @@ static inline void fuzz_open(struct dk_core *core, struct dk_sqlite_txn *txn,
     dk_err_clear(&err);
     core->world = &dk_world_default;
     core->limits = dk_limits_default;
-    memcpy(core->registry.uuid, FUZZ_UUID, sizeof FUZZ_UUID);
     fuzz_must(dk_suite_open(core->world, &core->suite, &err) == DK_OK);
     fuzz_must(dk_arena_open(core->world, 16, &core->arena, &report, &err) == DK_OK);
-    fuzz_secret(core, &core->registry.k_row);
-    fuzz_secret(core, &core->registry.k_log);
-    fuzz_secret(core, &core->registry.k_seal);
+    struct dk_provider_setup setup = {
+        .world = core->world, .suite = &core->suite, .arena = core->arena, .log = &core->log};
     fuzz_must(sqlite3_open(":memory:", &txn->db) == SQLITE_OK);
     for (size_t i = 0; i < count; i++) {
         fuzz_make_table(txn->db, &tables[i]);
     }
     core->store = (struct dk_store){&fuzz_store, txn, core->world};
+    fuzz_must(dk_provider_open(&fuzz_provider, &setup, &core->provider, &err) == DK_OK);
+    fuzz_must(dk_registry_new(core, &err) == DK_OK && dk_registry_open(core, &err) == DK_OK);
 }
 
 #endif

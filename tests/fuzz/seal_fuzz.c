@@ -79,7 +79,7 @@ static bool sign_log(void *arg, const struct dk_log_row *row)
     struct dk_log_row mine = *row;
     (void)arg;
     dk_err_clear(&err);
-    if (dk_registry_seal_log(&core, &mine, &err) == DK_OK) {
+    if (dk_registry_seal_log(&core, NULL, &mine, &err) == DK_OK) {
         set_mac("UPDATE key_rotation_log SET mac = ?1 WHERE rowid = ?2", mine.mac, row->seq);
     }
     return true;
@@ -91,7 +91,7 @@ static bool sign_seal(void *arg, const struct dk_seal_row *row)
     struct dk_seal_row mine = *row;
     (void)arg;
     dk_err_clear(&err);
-    if (dk_registry_seal_seal(&core, &mine, &err) == DK_OK) {
+    if (dk_registry_seal_seal(&core, NULL, &mine, &err) == DK_OK) {
         set_mac("UPDATE seals SET mac = ?1 WHERE n = ?2", mine.mac, row->n);
     }
     return true;

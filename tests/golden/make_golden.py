@@ -269,6 +269,16 @@ def seal_rows():
             ("seal_number_largest", largest)]
 
 
+def rekey_seal_rows():
+    """The last seal under a key, and the one that ends a rekey."""
+    third = dict(seal_rows())["seal_process"]
+    pin = dk1.registry_subkeys(fixed("registry key"))["pin"].hex()
+    last = {**third, "n": 4, "heads": f"rekey 2 {pin}\n", "prev": dk1.seal_hash(seal_mac_of(third))}
+    end = {**last, "n": 5, "heads": third["heads"] + "rekeyed 2\n",
+           "prev": dk1.seal_hash(seal_mac_of(last))}
+    return [("seal_hand_over", last), ("seal_rekeyed", end)]
+
+
 def column_item(name, value):
     if value is None:
         return "null", name
@@ -295,14 +305,14 @@ def log_mac_file():
         for case, row in log_rows())
 
 
-def seal_mac_file():
+def seal_mac_file(rows):
     head = ("# MACs and hashes of seals: docs/FORMAT.md section 13.\n"
             + LINE_FORMAT.format(extra=COLUMN_EXTRA + HEX_EXTRA)
             + "# message_hex is what is authenticated under K_seal; hash is what the next seal has as prev.\n\n")
     return head + "".join(
         mac_case(case, "seals", row, dk1.seal_message(REGISTRY_UUID, row), seal_mac_of(row),
                  ("hash", dk1.seal_hash(seal_mac_of(row))))
-        for case, row in seal_rows())
+        for case, row in rows)
 
 
 def chained_tenants():
@@ -342,7 +352,8 @@ FILES = {
     "master_key.txt": lambda: master_key_text_file().encode(),
     "row_mac.txt": lambda: row_mac_file().encode(),
     "log_mac.txt": lambda: log_mac_file().encode(),
-    "seal_mac.txt": lambda: seal_mac_file().encode(),
+    "seal_mac.txt": lambda: seal_mac_file(seal_rows()).encode(),
+    "rekey_seals.txt": lambda: seal_mac_file(rekey_seal_rows()).encode(),
     "tenant_chain.txt": lambda: tenant_chain_file().encode(),
     "keys_digest.txt": lambda: keys_digest_file().encode(),
 }

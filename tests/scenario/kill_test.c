@@ -19,7 +19,7 @@
 /* ---- where a process is killed -----------------------------------------------------------------
  */
 
-enum step { INIT, FIRST_USE, BATCH, ROTATE, COMPROMISE, ROTATE_ALL };
+enum step { INIT, FIRST_USE, BATCH, ROTATE, COMPROMISE, ROTATE_ALL, REKEY };
 
 static const struct {
     enum step step;
@@ -59,6 +59,17 @@ static const struct {
     {COMPROMISE, "rotate.committed", 1},
     {ROTATE_ALL, "rotate.old_retired", 2},
     {ROTATE_ALL, "rotate.committed", 2},
+    {REKEY, "rekey.generated", 1},
+    {REKEY, "rekey.handed_over", 1},
+    {REKEY, "rekey.key_stored", 1},
+    {REKEY, "rekey.before_commit", 1},
+    {REKEY, "rekey.begun", 1},
+    {REKEY, "rekey.keys_moved", 1},
+    {REKEY, "rekey.tenant_moved", 1},
+    {REKEY, "rekey.tenant_moved", 2},
+    {REKEY, "rekey.page_moved", 1},
+    {REKEY, "rekey.before_end", 1},
+    {REKEY, "rekey.ended", 1},
 };
 #define POINTS (sizeof points / sizeof points[0])
 
@@ -140,6 +151,21 @@ static int rotate(struct dekhand *d, enum step step)
     return dekhand_rotate(d, &args, NULL, NULL, NULL);
 }
 
+static int rekey(struct dekhand *d, struct dekhand_rekey *out)
+{
+    *out = (struct dekhand_rekey){.size = sizeof *out};
+    return dekhand_registry_rekey(d, false, NULL, NULL, out, NULL);
+}
+
+static int do_step(struct dekhand *d, struct told *told, enum step step)
+{
+    struct dekhand_rekey ignored;
+    return step == FIRST_USE ? write_value(d, told, "acme", "lost")
+           : step == BATCH   ? write_batch(d)
+           : step == REKEY   ? rekey(d, &ignored)
+                             : rotate(d, step);
+}
+
 /* Comes back only when the label is not passed. */
 static int be_killed(void *arg)
 {
@@ -159,12 +185,7 @@ static int be_killed(void *arg)
     }
     d->in->world.trace = die_there;
     d->in->world.trace_arg = victim;
-    if (code == DEKHAND_OK) {
-        code = step == FIRST_USE ? write_value(d, victim->told, "acme", "lost")
-               : step == BATCH   ? write_batch(d)
-                                 : rotate(d, step);
-    }
-    return code;
+    return code == DEKHAND_OK ? do_step(d, victim->told, step) : code;
 }
 
 static void kill_at(struct dk_place *place, struct told *told, size_t point)
@@ -205,7 +226,8 @@ static void the_store_is_whole(struct dk_place *place)
                      tenants);
     /* the history and the keys tell the same story */
     assert_int_equal(dk_place_number(place, "SELECT count(*) FROM key_rotation_log WHERE success "
-                                            "AND operation <> 'decrypt'"),
+                                            "AND operation <> 'decrypt' AND tenant_id <> "
+                                            "'*'"),
                      dk_place_number(place, "SELECT count(*) FROM encryption_keys"));
 }
 
@@ -295,6 +317,36 @@ static void I06_a_killed_rotation_is_whole_or_not_there(void **state)
     }
 }
 
+/* Whoever was cut short, the next one ends it, and makes no second key. */
+static void R3_a_killed_rekey_is_gone_on_with(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < POINTS; i++) {
+        struct dk_place place;
+        struct dekhand_rekey result;
+        struct dekhand_audit_result verified = {.size = sizeof verified};
+        struct told *told = dk_test_shared(sizeof *told);
+        if (points[i].step != REKEY) {
+            continue;
+        }
+        say("killed at", i);
+        dk_place_new(&place, false);
+        kill_at(&place, told, i);
+        struct dekhand *d = dk_place_open(&place);
+        ASSERT_CODE(dekhand_audit_verify(d, NULL, NULL, &verified, NULL), OK);
+        assert_int_equal(verified.findings, 0);
+        ASSERT_CODE(rekey(d, &result), OK);
+        bool ended = strcmp(points[i].label, "rekey.ended") == 0;
+        assert_int_equal(result.generation, ended ? 3 : 2);
+        ASSERT_CODE(dekhand_audit_verify(d, NULL, NULL, &verified, NULL), OK);
+        assert_int_equal(verified.findings, 0);
+        dk_place_close(d);
+        all_told_is_readable(&place, told);
+        life_goes_on(&place, told);
+        dk_place_free(&place);
+    }
+}
+
 /* ---- the table above is complete ----------------------------------------------------------------
  */
 
@@ -347,6 +399,7 @@ int main(void)
         cmocka_unit_test(R3_I06_a_process_killed_at_any_point_loses_nothing_told),
         cmocka_unit_test(R3_init_killed_at_any_point_is_repeated),
         cmocka_unit_test(I06_a_killed_rotation_is_whole_or_not_there),
+        cmocka_unit_test(R3_a_killed_rekey_is_gone_on_with),
         cmocka_unit_test(every_label_of_the_library_is_a_point),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -23,7 +23,7 @@ from cli_tool import Cli, told
 from format import dk1
 
 PAGE = cli_tool.ROOT / "docs" / "SECURITY.md"
-TABLES = ("tenants", "encryption_keys", "key_rotation_log", "seals", "registry")
+TABLES = ("tenants", "encryption_keys", "key_rotation_log", "seals", "registry", "registry_keys")
 FINDINGS = 7
 RANDOM_MAC = base64.b64encode(b"\x01" + b"m" * 32).decode()
 NEW_ID = "'00000000-0000-4000-8000-000000000000'"
@@ -100,6 +100,17 @@ def place(tmp_path_factory):
     cli.ok("rotate", "--tenant", "acme")
     values["acme", 2] = cli.ok("encrypt", "--tenant", "acme", stdin=b"acme 2")
     return Place(cli, values, before)
+
+
+@pytest.fixture(scope="module")
+def rekeyed(place, tmp_path_factory):
+    """The same under a second registry key; its `before` is the database under the first."""
+    folder = tmp_path_factory.mktemp("rekeyed")
+    copy = place.copy(folder / "place")
+    copy.before = folder / "before.db"
+    shutil.copy(copy.cli.database, copy.before)
+    copy.cli.ok("registry", "rekey")
+    return copy
 
 
 @pytest.fixture(scope="module")
@@ -187,12 +198,22 @@ EDITS = {
     "registry": ("id = 1", {
         "id": ["2"],
         "registry_uuid": [other("registry_uuid")],
-        "schema_version": ["1", "3"],
+        "schema_version": ["1", "4"],
         "created_at": [second("created_at")],
         "provider": ["'locam'"],
         "kms_key_id": [other("kms_key_id")],
         "encrypted_data_key": [other("encrypted_data_key", 40)],
         "context_timestamp": [second("context_timestamp")],
+        "generation": ["2", "100000"],
+        "rekeying": ["1"],
+    }),
+    "registry_keys": ("generation = 1", {
+        "generation": ["3"],
+        "provider": ["'locam'"],
+        "kms_key_id": [other("kms_key_id")],
+        "encrypted_data_key": [other("encrypted_data_key", 40)],
+        "context_timestamp": [second("context_timestamp")],
+        "last_seal": ["last_seal + 1", "1"],
     }),
 }
 
@@ -375,6 +396,96 @@ def no_anchor_no_seals(place):
     place.anchor.unlink()
 
 
+# ---- who knows the key before a rekey ------------------------------------------------------------
+
+class OldKey:
+    """The registry key of before, as who stole it has it."""
+
+    def __init__(self, place):
+        [(number, _, master)] = dk1.parse_master_key_file(place.cli.master_key.read_bytes())
+        [(self.uuid, wrapped, key_id, at)] = place.query(
+            "SELECT registry_uuid, k.encrypted_data_key, k.kms_key_id, k.context_timestamp FROM "
+            "registry, registry_keys k WHERE k.generation = 1")
+        self.key = dk1.local_unwrap({number: master}, key_id, wrapped,
+                                    dk1.registry_key_context(self.uuid, at))
+        self.place = place
+
+    def row(self, table, where):
+        with closing(sqlite3.connect(self.place.cli.database)) as db:
+            db.row_factory = sqlite3.Row
+            return dict(db.execute(f"SELECT * FROM {table} WHERE {where}").fetchone())
+
+    def store(self, table, row, where=None):
+        names = ", ".join(row)
+        marks = ", ".join("?" * len(row))
+        what = (f"INSERT INTO main.{table} ({names}) VALUES ({marks})" if where is None else
+                f"UPDATE main.{table} SET ({names}) = ({marks}) WHERE {where}")
+        self.place.sql((what, tuple(row.values())))
+
+    def tenant(self, **edit):
+        row = {**self.row("tenants", "tenant_id = 'acme'"), **edit}
+        row["row_mac"] = dk1.row_mac(self.key, self.uuid, "tenants", row)
+        self.store("tenants", row, "tenant_id = 'acme'")
+
+    def log_mac(self, row):
+        row["mac"] = dk1.log_mac(self.key, self.uuid, row)
+        return row
+
+    def seal_mac(self, row):
+        row["mac"] = dk1.seal_mac(self.key, self.uuid, row)
+        return row
+
+
+def old_key_log(place):
+    old = OldKey(place)
+    row = old.row("key_rotation_log", ROTATE)
+    old.store("key_rotation_log", old.log_mac({**row, "id": "0" * 8 + row["id"][8:],
+                                               "operation": "export", "prev": row["mac"]}))
+
+
+def old_key_edit_log(place):
+    old = OldKey(place)
+    row = old.row("key_rotation_log", ROTATE)
+    old.store("key_rotation_log", old.log_mac({**row, "performed_by": "cli:mallory"}), ROTATE)
+
+
+def old_key_seal(place):
+    old = OldKey(place)
+    row = old.row("seals", f"n = {NEWEST_SEAL.replace('main.', '')}")
+    old.store("seals", old.seal_mac({**row, "n": row["n"] + 1, "prev": dk1.seal_hash(row["mac"])}))
+
+
+def old_key_edit_seals(place):
+    """Seal 4 and all after it, up to the last under that key, made anew."""
+    old = OldKey(place)
+    [(last,)] = place.query("SELECT last_seal FROM registry_keys")
+    prev = None
+    for n in range(4, last + 1):
+        row = old.row("seals", f"n = {n}")
+        row.update({"at": row["at"][:-2] + "9Z"} if n == 4 else {"prev": prev})
+        old.store("seals", old.seal_mac(row), f"n = {n}")
+        prev = dk1.seal_hash(row["mac"])
+
+
+OLD_ROWS = ("DELETE FROM main.tenants", "INSERT INTO main.tenants SELECT * FROM before.tenants",
+            "DELETE FROM main.encryption_keys",
+            f"INSERT INTO main.encryption_keys ({KEY_COLUMNS}) SELECT {KEY_COLUMNS} FROM "
+            "before.encryption_keys")
+REKEYED = {
+    "rekey.delete-key": lambda place: place.sql("DELETE FROM main.registry_keys"),
+    "rekey.old-registry-row": lambda place: place.sql(
+        "DELETE FROM main.registry", "INSERT INTO main.registry SELECT * FROM before.registry"),
+    "rekey.old-rows": lambda place: place.sql(*OLD_ROWS),
+    "rekey.old-rows-and-hint": lambda place: place.sql(
+        *OLD_ROWS, "UPDATE main.registry SET rekeying = 1"),
+    "rekey.old-file": old_file,
+    "rekey.old-key-tenant": lambda place: OldKey(place).tenant(rotation_days=3650),
+    "rekey.old-key-log": old_key_log,
+    "rekey.old-key-edit-log": old_key_edit_log,
+    "rekey.old-key-seal": old_key_seal,
+    "rekey.old-key-edit-seals": old_key_edit_seals,
+}
+
 ROW_ATTACKS = {
     **{name: lambda place, sql=sql: place.sql(*sql) for name, sql in SQL_ATTACKS.items()},
     **{name: lambda place, args=args: swap(place, *args) for name, args in SWAPS.items()},
@@ -478,7 +589,7 @@ def test_I01_every_column_has_a_row_on_the_page(place):
 
 def test_every_row_of_the_page_is_done_here():
     done = {f"{table}.{column}" for table in EDITS for column in EDITS[table][1]}
-    assert done | set(ROW_ATTACKS) | set(FOREIGN) == set(REST)
+    assert done | set(ROW_ATTACKS) | set(REKEYED) | set(FOREIGN) == set(REST)
     assert set(LIVE) == set(LIVE_ATTACKS)
 
 
@@ -500,6 +611,24 @@ def test_I26_F56_edited_column(place, tmp_path, name, sql):
     attacked = place.copy(tmp_path / "attacked")
     attacked.sql(sql)
     look(attacked, tmp_path, name)
+
+
+@pytest.mark.parametrize("name, sql", edits("registry_keys"))
+def test_I01_edited_column_of_an_earlier_key(rekeyed, tmp_path, name, sql):
+    attacked = rekeyed.copy(tmp_path / "attacked")
+    attacked.sql(sql)
+    look(attacked, tmp_path, name)
+
+
+@pytest.mark.parametrize("name", REKEYED)
+def test_I03_I04_after_a_rekey(rekeyed, tmp_path, name):
+    attacked = rekeyed.copy(tmp_path / "attacked")
+    REKEYED[name](attacked)
+    look(attacked, tmp_path, name)
+
+
+def test_untouched_copy_of_a_rekeyed_registry_passes(rekeyed, tmp_path):
+    assert four(rekeyed, tmp_path) == (["OK"] * 4, "OK", True)
 
 
 def attack(place, tmp_path, name):
