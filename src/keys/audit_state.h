@@ -1,5 +1,6 @@
 /*
- * audit_state: what audit.c (the chains) and guard.c (the anchor) share of one instance.
+ * audit_state: what audit.c (the chains), adopt.c (rows from before them) and guard.c (the anchor)
+ * share of one instance.
  */
 #ifndef DK_KEYS_AUDIT_STATE_H
 #define DK_KEYS_AUDIT_STATE_H
@@ -38,5 +39,9 @@ DK_MUST_USE dk_rc dk_audit_store_here(struct dk_core *core, struct dk_change *ch
 /* Commits, and makes `head` the chain's. */
 DK_MUST_USE dk_rc dk_audit_commit_here(struct dk_core *core, struct dk_txn *txn,
                                        const char head[static DK_MAC_TEXT], struct dk_err *err);
+
+/* Notes the tenant's head for the seal of the change. */
+DK_MUST_USE dk_rc dk_audit_add_head(struct dk_change *change, const struct dk_tenant_row *tenant,
+                                    struct dk_err *err);
 
 #endif

@@ -106,46 +106,6 @@ const char *const dk_sqlite_sql[DK_SQL_COUNT] = {
 
 /* ---- reading rows ---------------------------------------------------------------------------- */
 
-/* provider, kms_key_id, encrypted_data_key, context_timestamp from column i on. */
-static bool read_wrap(sqlite3_stmt *stmt, int i, struct dk_wrap_columns *out)
-{
-    return dk_sql_read_str(stmt, i, out->provider, sizeof out->provider) &&
-           dk_sql_read_str(stmt, i + 1, out->kms_key_id, sizeof out->kms_key_id) &&
-           dk_sql_read_str(stmt, i + 2, out->encrypted_data_key, sizeof out->encrypted_data_key) &&
-           dk_sql_read_str(stmt, i + 3, out->context_timestamp, sizeof out->context_timestamp);
-}
-
-static bool read_check_value(sqlite3_stmt *stmt, int i, uint8_t *out)
-{
-    const void *blob = sqlite3_column_blob(stmt, i);
-    if (sqlite3_column_type(stmt, i) != SQLITE_BLOB || blob == NULL ||
-        sqlite3_column_bytes(stmt, i) != DK_CHECK_BYTES) {
-        return false;
-    }
-    memcpy(out, blob, DK_CHECK_BYTES);
-    return true;
-}
-
-static bool read_key(sqlite3_stmt *stmt, void *to)
-{
-    struct dk_key_row *out = to;
-    char state[16];
-    return dk_sql_read_str(stmt, 0, out->id, sizeof out->id) &&
-           dk_sql_read_tenant(stmt, 1, &out->tenant) &&
-           dk_sql_read_version(stmt, 2, &out->version) &&
-           dk_sql_read_str(stmt, 3, state, sizeof state) &&
-           dk_state_from_name(state, &out->state) && read_wrap(stmt, 4, &out->wrap) &&
-           read_check_value(stmt, 8, out->check_value) &&
-           dk_sql_read_time(stmt, 9, false, &out->created_at) &&
-           dk_sql_read_time(stmt, 10, false, &out->expires_at) &&
-           dk_sql_read_time(stmt, 11, true, &out->rotated_at) &&
-           dk_sql_read_time(stmt, 12, true, &out->compromised_at) &&
-           dk_sql_read_time(stmt, 13, true, &out->disabled_at) &&
-           dk_sql_read_time(stmt, 14, true, &out->purged_at) &&
-           dk_sql_read_int(stmt, 15, 0, INT64_MAX, &out->messages) &&
-           dk_sql_read_str(stmt, 16, out->row_mac, sizeof out->row_mac);
-}
-
 static bool read_registry(sqlite3_stmt *stmt, void *to)
 {
     struct dk_registry_row *out = to;
@@ -153,7 +113,8 @@ static bool read_registry(sqlite3_stmt *stmt, void *to)
     bool ok = dk_sql_read_str(stmt, 0, out->uuid, sizeof out->uuid) &&
               dk_sql_read_version(stmt, 1, &out->schema_version) &&
               dk_sql_read_time(stmt, 2, false, &out->created_at) &&
-              read_wrap(stmt, 3, &out->wrap) && dk_sql_read_version(stmt, 7, &out->generation) &&
+              dk_sql_read_wrap(stmt, 3, &out->wrap) &&
+              dk_sql_read_version(stmt, 7, &out->generation) &&
               dk_sql_read_int(stmt, 8, 0, 1, &rekeying);
     out->rekeying = rekeying == 1;
     return ok;
@@ -161,7 +122,8 @@ static bool read_registry(sqlite3_stmt *stmt, void *to)
 
 static bool read_registry_key(sqlite3_stmt *stmt, struct dk_registry_key_row *out)
 {
-    return dk_sql_read_version(stmt, 0, &out->generation) && read_wrap(stmt, 1, &out->wrap) &&
+    return dk_sql_read_version(stmt, 0, &out->generation) &&
+           dk_sql_read_wrap(stmt, 1, &out->wrap) &&
            dk_sql_read_int(stmt, 5, 1, INT64_MAX, &out->last_seal);
 }
 
@@ -337,156 +299,6 @@ dk_rc dk_sqlite_tenant_remac(void *self, const struct dk_tenant_row *row, const 
     return dk_sql_run(self, stmt, bound, "renewing a MAC", changed, err);
 }
 
-dk_rc dk_sqlite_key_read(void *self, const struct dk_tenant *tenant, uint32_t version,
-                         struct dk_key_row *out, struct dk_err *err)
-{
-    sqlite3_stmt *stmt = NULL;
-    struct dk_key_row row = {0};
-    DK_TRY(dk_sql_prepare(self, DK_SQL_KEY_READ, &stmt, err));
-    int bound = dk_sql_bind_str(stmt, 1, tenant->s) | sqlite3_bind_int64(stmt, 2, version);
-    DK_TRY(dk_sql_read_one(self, stmt, bound, read_key, &row, "encryption_keys", err));
-    *out = row;
-    return DK_OK;
-}
-
-dk_rc dk_sqlite_key_read_active(void *self, const struct dk_tenant *tenant, struct dk_key_row *out,
-                                struct dk_err *err)
-{
-    sqlite3_stmt *stmt = NULL;
-    struct dk_key_row row = {0};
-    DK_TRY(dk_sql_prepare(self, DK_SQL_KEY_ACTIVE, &stmt, err));
-    int bound = dk_sql_bind_str(stmt, 1, tenant->s);
-    DK_TRY(dk_sql_read_one(self, stmt, bound, read_key, &row, "encryption_keys", err));
-    *out = row;
-    return DK_OK;
-}
-
-static int bind_key(sqlite3_stmt *stmt, const struct dk_key_row *row)
-{
-    return dk_sql_bind_str(stmt, 1, row->id) | dk_sql_bind_str(stmt, 2, row->tenant.s) |
-           sqlite3_bind_int64(stmt, 3, row->version) |
-           dk_sql_bind_str(stmt, 4, dk_state_name(row->state)) |
-           dk_sql_bind_str(stmt, 5, row->wrap.provider) |
-           dk_sql_bind_str(stmt, 6, row->wrap.kms_key_id) |
-           dk_sql_bind_str(stmt, 7, row->wrap.encrypted_data_key) |
-           dk_sql_bind_str(stmt, 8, row->wrap.context_timestamp) |
-           sqlite3_bind_blob(stmt, 9, row->check_value, DK_CHECK_BYTES, SQLITE_STATIC) |
-           dk_sql_bind_time(stmt, 10, row->created_at) |
-           dk_sql_bind_time(stmt, 11, row->expires_at) |
-           dk_sql_bind_time(stmt, 12, row->rotated_at) |
-           dk_sql_bind_time(stmt, 13, row->compromised_at) |
-           dk_sql_bind_time(stmt, 14, row->disabled_at) |
-           dk_sql_bind_time(stmt, 15, row->purged_at) |
-           sqlite3_bind_int64(stmt, 16, row->messages) | dk_sql_bind_str(stmt, 17, row->row_mac);
-}
-
-/* An insert that was ignored: because of the check value (a key handed out twice), or not. */
-static dk_rc explain_ignored(void *self, const struct dk_key_row *row, struct dk_err *err)
-{
-    sqlite3_stmt *stmt = NULL;
-    struct dk_err none;
-    dk_err_clear(&none);
-    DK_TRY(dk_sql_prepare(self, DK_SQL_KEY_CHECK, &stmt, err));
-    int bound = sqlite3_bind_blob(stmt, 1, row->check_value, DK_CHECK_BYTES, SQLITE_STATIC);
-    dk_rc rc = dk_sql_step_one(self, stmt, bound, "encryption_keys", &none);
-    sqlite3_reset(stmt);
-    if (rc == DK_OK) {
-        return DK_FAIL(err, PROVIDER, "the provider handed out a data key that is in use already");
-    }
-    return rc == DK_E_NOT_FOUND ? DK_OK
-                                : dk_err_set(err, rc, none.file, none.line, "%s", none.text);
-}
-
-dk_rc dk_sqlite_key_insert(void *self, const struct dk_key_row *row, bool *inserted,
-                           struct dk_err *err)
-{
-    sqlite3_stmt *stmt = NULL;
-    DK_TRY(dk_sql_prepare(self, DK_SQL_KEY_INSERT, &stmt, err));
-    DK_TRY(dk_sql_run(self, stmt, bind_key(stmt, row), "storing a key", inserted, err));
-    return *inserted ? DK_OK : explain_ignored(self, row, err);
-}
-
-dk_rc dk_sqlite_key_update(void *self, const struct dk_key_row *row, enum dk_state old_state,
-                           bool *changed, struct dk_err *err)
-{
-    sqlite3_stmt *stmt = NULL;
-    DK_TRY(dk_sql_prepare(self, DK_SQL_KEY_UPDATE, &stmt, err));
-    int bound = bind_key(stmt, row) | dk_sql_bind_str(stmt, 18, dk_state_name(old_state));
-    return dk_sql_run(self, stmt, bound, "changing a key", changed, err);
-}
-
-static bool read_messages(sqlite3_stmt *stmt, void *to)
-{
-    return dk_sql_read_int(stmt, 0, 0, INT64_MAX, to);
-}
-
-dk_rc dk_sqlite_key_remac(void *self, const struct dk_key_row *row, const char *old_mac,
-                          bool *changed, struct dk_err *err)
-{
-    sqlite3_stmt *stmt = NULL;
-    DK_TRY(dk_sql_prepare(self, DK_SQL_KEY_REMAC, &stmt, err));
-    int bound = dk_sql_bind_str(stmt, 1, row->tenant.s) |
-                sqlite3_bind_int64(stmt, 2, row->version) | dk_sql_bind_str(stmt, 3, row->row_mac) |
-                dk_sql_bind_str(stmt, 4, old_mac);
-    return dk_sql_run(self, stmt, bound, "renewing a MAC", changed, err);
-}
-
-dk_rc dk_sqlite_key_add_messages(void *self, const struct dk_tenant *tenant, uint32_t version,
-                                 int64_t count, int64_t *sum, struct dk_err *err)
-{
-    sqlite3_stmt *stmt = NULL;
-    DK_TRY(dk_sql_prepare(self, DK_SQL_KEY_MESSAGES, &stmt, err));
-    int bound = dk_sql_bind_str(stmt, 1, tenant->s) | sqlite3_bind_int64(stmt, 2, version) |
-                sqlite3_bind_int64(stmt, 3, count);
-    return dk_sql_read_one(self, stmt, bound, read_messages, sum, "encryption_keys", err);
-}
-
-dk_rc dk_sqlite_key_list(void *self, const struct dk_tenant *tenant, enum dk_key_filter filter,
-                         const struct dk_key_cursor *after, size_t limit, struct dk_key_row *out,
-                         size_t *count, struct dk_err *err)
-{
-    struct dk_sqlite_txn *txn = self;
-    sqlite3_stmt *stmt = NULL;
-    enum dk_sqlite_statement which = tenant != NULL             ? DK_SQL_KEY_LIST_TENANT
-                                     : filter == DK_KEYS_ACTIVE ? DK_SQL_KEY_LIST_ACTIVE
-                                                                : DK_SQL_KEY_LIST;
-    DK_TRY(dk_sql_prepare(txn, which, &stmt, err));
-    int bound = dk_sql_bind_str(stmt, 1, tenant != NULL ? tenant->s : after->tenant.s) |
-                sqlite3_bind_int64(stmt, 2, after->version) |
-                sqlite3_bind_int64(stmt, 3, (sqlite3_int64)limit);
-    size_t n = 0;
-    int code = bound == SQLITE_OK ? SQLITE_ROW : SQLITE_NOMEM;
-    while (n < limit && code == SQLITE_ROW && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
-        if (!read_key(stmt, &out[n++])) {
-            return dk_sql_finish_one(txn, stmt, false, "encryption_keys", err);
-        }
-    }
-    dk_rc rc = dk_sql_end_walk(txn, stmt, code, "listing keys", err);
-    *count = rc == DK_OK ? n : 0;
-    return rc;
-}
-
-dk_rc dk_sqlite_key_expiring(void *self, int64_t from_us, int64_t until_us,
-                             bool (*each)(void *arg, const struct dk_key_row *row), void *arg,
-                             struct dk_err *err)
-{
-    struct dk_sqlite_txn *txn = self;
-    sqlite3_stmt *stmt = NULL;
-    struct dk_key_row row;
-    DK_TRY(dk_sql_prepare(txn, DK_SQL_KEY_EXPIRING, &stmt, err));
-    int bound = dk_sql_bind_time(stmt, 1, from_us) | dk_sql_bind_time(stmt, 2, until_us);
-    int code = bound == SQLITE_OK ? SQLITE_ROW : SQLITE_NOMEM;
-    while (code == SQLITE_ROW && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
-        if (!read_key(stmt, &row)) {
-            return dk_sql_finish_one(txn, stmt, false, "encryption_keys", err);
-        }
-        if (!each(arg, &row)) {
-            break;
-        }
-    }
-    return dk_sql_end_walk(txn, stmt, code, "listing keys by their expiry", err);
-}
-
 dk_rc dk_sqlite_integrity(void *self, bool (*each)(void *arg, const char *text), void *arg,
                           struct dk_err *err)
 {
@@ -501,46 +313,6 @@ dk_rc dk_sqlite_integrity(void *self, bool (*each)(void *arg, const char *text),
         }
     }
     return dk_sql_end_walk(txn, stmt, code, "looking for damage", err);
-}
-
-static bool read_counts(sqlite3_stmt *stmt, void *to)
-{
-    struct dk_key_counts *out = to;
-    return dk_sql_read_int(stmt, 0, 0, INT64_MAX, &out->total) &&
-           dk_sql_read_int(stmt, 1, 0, INT64_MAX, &out->active) &&
-           dk_sql_read_int(stmt, 2, 0, INT64_MAX, &out->expired) &&
-           dk_sql_read_int(stmt, 3, 0, INT64_MAX, &out->near_expiry);
-}
-
-dk_rc dk_sqlite_key_counts(void *self, int64_t now_us, int64_t warn_until_us,
-                           struct dk_key_counts *out, struct dk_err *err)
-{
-    sqlite3_stmt *stmt = NULL;
-    DK_TRY(dk_sql_prepare(self, DK_SQL_KEY_COUNTS, &stmt, err));
-    int bound = dk_sql_bind_time(stmt, 1, now_us) | dk_sql_bind_time(stmt, 2, warn_until_us);
-    return dk_sql_read_one(self, stmt, bound, read_counts, out, "encryption_keys", err);
-}
-
-dk_rc dk_sqlite_key_macs(void *self, const struct dk_tenant *tenant,
-                         bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
-                         struct dk_err *err)
-{
-    struct dk_sqlite_txn *txn = self;
-    sqlite3_stmt *stmt = NULL;
-    DK_TRY(dk_sql_prepare(txn, DK_SQL_KEY_MACS, &stmt, err));
-    int code = dk_sql_bind_str(stmt, 1, tenant->s) == SQLITE_OK ? SQLITE_ROW : SQLITE_NOMEM;
-    while (code == SQLITE_ROW && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
-        uint32_t version;
-        char row_mac[DK_MAC_TEXT];
-        if (!dk_sql_read_version(stmt, 0, &version) ||
-            !dk_sql_read_str(stmt, 1, row_mac, sizeof row_mac)) {
-            return dk_sql_finish_one(txn, stmt, false, "encryption_keys", err);
-        }
-        if (!each(arg, version, row_mac)) {
-            break;
-        }
-    }
-    return dk_sql_end_walk(txn, stmt, code, "reading the MACs of a tenant's keys", err);
 }
 
 dk_rc dk_sqlite_tenant_list(void *self, const char *after, size_t limit, struct dk_tenant_row *out,

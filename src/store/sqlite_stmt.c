@@ -175,3 +175,11 @@ dk_rc dk_sql_read_one(struct dk_sqlite_txn *txn, sqlite3_stmt *stmt, int bound,
     DK_TRY(dk_sql_step_one(txn, stmt, bound, table, err));
     return dk_sql_finish_one(txn, stmt, read(stmt, to), table, err);
 }
+
+bool dk_sql_read_wrap(sqlite3_stmt *stmt, int i, struct dk_wrap_columns *out)
+{
+    return dk_sql_read_str(stmt, i, out->provider, sizeof out->provider) &&
+           dk_sql_read_str(stmt, i + 1, out->kms_key_id, sizeof out->kms_key_id) &&
+           dk_sql_read_str(stmt, i + 2, out->encrypted_data_key, sizeof out->encrypted_data_key) &&
+           dk_sql_read_str(stmt, i + 3, out->context_timestamp, sizeof out->context_timestamp);
+}

@@ -42,6 +42,8 @@ bool dk_sql_read_int(sqlite3_stmt *stmt, int i, int64_t min, int64_t max, int64_
 bool dk_sql_read_version(sqlite3_stmt *stmt, int i, uint32_t *out);
 bool dk_sql_read_version_or_null(sqlite3_stmt *stmt, int i, uint32_t *out); /* NULL = 0 */
 bool dk_sql_read_time(sqlite3_stmt *stmt, int i, bool nullable, int64_t *out);
+/* provider, kms_key_id, encrypted_data_key, context_timestamp from column i on. */
+bool dk_sql_read_wrap(sqlite3_stmt *stmt, int i, struct dk_wrap_columns *out);
 bool dk_sql_read_tenant(sqlite3_stmt *stmt, int i, struct dk_tenant *out);
 
 #endif
