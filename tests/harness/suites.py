@@ -98,6 +98,7 @@ def python_tests(kind, folder, marks="", data=None, timeout=900):
         scratch = Path(temporary)
         env = test_environment(kind, scratch)
         env.update(sanitizers.environment(kind, scratch))
+        scratch.chmod(0o711)  # tests that run as an ordinary user pass through
         env["DEKHAND_PRINTED"] = str(scratch / "printed")
         (scratch / "printed").mkdir()
         if data is not None:

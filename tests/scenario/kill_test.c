@@ -19,7 +19,7 @@
 /* ---- where a process is killed -----------------------------------------------------------------
  */
 
-enum step { INIT, FIRST_USE, BATCH, ROTATE, COMPROMISE, ROTATE_ALL, REKEY };
+enum step { INIT, FIRST_USE, BATCH, ROTATE, COMPROMISE, ROTATE_ALL, REKEY, WARN };
 
 static const struct {
     enum step step;
@@ -70,6 +70,8 @@ static const struct {
     {REKEY, "rekey.page_moved", 1},
     {REKEY, "rekey.before_end", 1},
     {REKEY, "rekey.ended", 1},
+    {WARN, "change.sealed", 1},
+    {WARN, "warning.sealed", 1},
 };
 #define POINTS (sizeof points / sizeof points[0])
 
@@ -163,6 +165,7 @@ static int do_step(struct dekhand *d, struct told *told, enum step step)
     return step == FIRST_USE ? write_value(d, told, "acme", "lost")
            : step == BATCH   ? write_batch(d)
            : step == REKEY   ? rekey(d, &ignored)
+           : step == WARN    ? dekhand_warnings(d, NULL, NULL, NULL)
                              : rotate(d, step);
 }
 
@@ -183,6 +186,7 @@ static int be_killed(void *arg)
     if (step >= ROTATE && code == DEKHAND_OK) {
         code = write_value(d, victim->told, "acme", "before");
     }
+    place->w.wall_us += step == WARN ? 84 * DK_DAY_US : 0;
     d->in->world.trace = die_there;
     d->in->world.trace_arg = victim;
     return code == DEKHAND_OK ? do_step(d, victim->told, step) : code;

@@ -131,15 +131,15 @@ static void step_encrypt(struct life *life)
 
 static void step_batch(struct life *life)
 {
-    char plain[3][32];
+    char plain[32], marked[3][DK_TEST_VALUE];
     struct dk_test_value value[3];
     struct dekhand_item items[3] = {0};
     unsigned first = (unsigned)below(life, TENANTS), n = (unsigned)life->tried;
     life->tried += 3;
     for (unsigned i = 0; i < 3; i++) {
         items[i].tenant = tenant_name((first + i) % TENANTS);
-        items[i].in = plain_of(n + i, plain[i]);
-        items[i].in_size = strlen(plain[i]);
+        items[i].in = marked[i];
+        items[i].in_size = dk_test_plain(plain_of(n + i, plain), marked[i]);
         items[i].out = value[i].p;
         items[i].capacity = sizeof value[i].p;
     }

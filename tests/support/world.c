@@ -130,15 +130,20 @@ void dk_place_close(struct dekhand *d)
 /* Nowhere but in memory may it be: the harness looks for it in all that a test leaves or prints. */
 #define CANARY "dekhand-canary-b2f1c7e6: "
 
+size_t dk_test_plain(const char *plain, char out[static DK_TEST_VALUE])
+{
+    int n = snprintf(out, DK_TEST_VALUE, CANARY "%s", plain);
+    must(n < DK_TEST_VALUE, "a plaintext is too long");
+    return (size_t)n;
+}
+
 int dk_test_encrypt(struct dekhand *d, const char *tenant, const char *plain,
                     struct dk_test_value *out)
 {
     char marked[DK_TEST_VALUE];
-    int n = snprintf(marked, sizeof marked, CANARY "%s", plain);
-    must(n < (int)sizeof marked, "a plaintext is too long");
     struct dekhand_item item = {.tenant = tenant,
                                 .in = marked,
-                                .in_size = (size_t)n,
+                                .in_size = dk_test_plain(plain, marked),
                                 .out = out->p,
                                 .capacity = sizeof out->p};
     int code = dekhand_encrypt(d, &item, NULL);
