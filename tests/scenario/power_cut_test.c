@@ -284,7 +284,7 @@ static void check_init(struct life *life)
 static void check_values(struct life *life)
 {
     static struct dekhand_item items[VALUES];
-    static uint8_t out[VALUES][32];
+    static uint8_t out[VALUES][DK_TEST_VALUE];
     const struct told *told = &life->told;
     for (size_t i = 0; i < told->count; i++) {
         items[i] = (struct dekhand_item){.tenant = tenant_name(told->values[i].tenant),
@@ -295,9 +295,9 @@ static void check_values(struct life *life)
     }
     (void)dekhand_decrypt_batch(life->d, items, told->count, NULL);
     for (size_t i = 0; i < told->count; i++) {
-        char plain[32];
-        size_t n = strlen(plain_of(told->values[i].n, plain));
-        if (items[i].code != DEKHAND_OK || items[i].size != n || memcmp(out[i], plain, n) != 0) {
+        char plain[32], marked[DK_TEST_VALUE];
+        size_t n = dk_test_plain(plain_of(told->values[i].n, plain), marked);
+        if (items[i].code != DEKHAND_OK || items[i].size != n || memcmp(out[i], marked, n) != 0) {
             wrong(life, "value %zu of %s, version %u: %s", i, items[i].tenant,
                   dk_test_version(&told->values[i].value), dekhand_error_name(items[i].code));
         }
