@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "cli/bench_cache.h"
+#include "cli/bench_store.h"
 #include "cli/bench_bulk.h"
 #include "cli/cli.h"
 #include "crypto/field.h"
@@ -387,6 +388,17 @@ static void print_cache(struct bench *b, struct cli_out *out, struct dk_json *js
     }
 }
 
+static void print_store(struct bench *b, struct cli_out *out, struct dk_json *json, size_t tenants)
+{
+    struct cli_bench_store s = {0};
+    b->failed = !cli_bench_store(tenants, &s) || b->failed;
+    print_row(b, out, json, "new_tenants", "the same rows into a bare SQLite, an HMAC each", "us",
+              s.create, 0.5, false);
+    print_row(b, out, json, "cold_keys", "SELECT, HKDF and GCM open of each", "us", s.cold, 0.5,
+              false);
+    print_row(b, out, json, "audit_verify", "200,000 rows a second", "us", s.verify, 1, false);
+}
+
 static void run(struct bench *b, struct cli_out *out, size_t rounds, long rows, long keys)
 {
     struct dk_json json = cli_out_json(out);
@@ -411,6 +423,7 @@ static void run(struct bench *b, struct cli_out *out, size_t rounds, long rows, 
                   bench_bulk_cases[i].goal, true);
     }
     print_cache(b, out, &json, rounds, (size_t)keys);
+    print_store(b, out, &json, (size_t)keys / 10);
     if (b->cli->json) {
         dk_json_end(&json, ']');
     }
