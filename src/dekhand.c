@@ -50,8 +50,16 @@ dk_rc dk_door_check_initialised(struct dk_instance *d, struct dk_err *err)
 {
     bool exists = false;
     DK_TRY(d->core.store.ops->exists(d->core.store.self, &exists, err));
+    if (!exists && dk_file_exists(d->places.anchor)) {
+        return DK_FAIL(err, CONFIG,
+                       "the registry of the anchor %s is not at %s: put its newest copy back, or "
+                       "correct DATABASE_URL",
+                       d->places.anchor, d->places.database_url);
+    }
     return exists ? DK_OK
-                  : DK_FAIL(err, CONFIG, "there is no registry at %s yet: run `dekhand init`",
+                  : DK_FAIL(err, CONFIG,
+                            "there is no registry at %s: is it the right place and user? For the "
+                            "first one run `dekhand init`",
                             d->places.database_url);
 }
 

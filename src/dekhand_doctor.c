@@ -72,18 +72,38 @@ static void check_state_dir(const struct dk_instance *d, struct dk_report *repor
 {
     struct stat st;
     const char *dir = d->places.state_dir;
+    char todo[DK_PATH_MAX + 64];
     if (stat(dir, &st) != 0) {
         dk_report_tell(report, "state folder", DK_LEVEL_NOTE, "",
                        "%s is not there: nothing is kept in it", dir);
+    } else if (!S_ISDIR(st.st_mode)) {
+        dk_report_tell(report, "state folder", DK_LEVEL_ERROR, "correct KMS_STATE_DIR",
+                       "%s is no folder: nothing can be kept in it", dir);
     } else if ((st.st_mode & 077) != 0 || st.st_uid != geteuid()) {
-        dk_report_tell(report, "state folder", DK_LEVEL_WARNING,
-                       "chown it to the user of dekhand and chmod 700 it",
+        if (st.st_uid != geteuid()) {
+            snprintf(todo, sizeof todo,
+                     "run dekhand as user %u, or chown it to the user of dekhand; chmod 700 it",
+                     (unsigned)st.st_uid);
+        } else {
+            snprintf(todo, sizeof todo, "chmod 700 %s", dir);
+        }
+        dk_report_tell(report, "state folder", DK_LEVEL_WARNING, todo,
                        "%s has mode %03o and owner %u: others may see, or replace, the database "
                        "and the anchor in it",
                        dir, (unsigned)(st.st_mode & 07777), (unsigned)st.st_uid);
     } else {
         dk_report_tell(report, "state folder", DK_LEVEL_OK, "", "%s, ours alone", dir);
     }
+}
+
+/* True too when that cannot be told. */
+static bool registry_is_there(const struct dk_instance *d)
+{
+    struct dk_err ignored;
+    bool exists = true;
+    dk_err_clear(&ignored);
+    dk_rc rc = d->core.store.ops->exists(d->core.store.self, &exists, &ignored);
+    return rc != DK_OK || exists || dk_file_exists(d->places.anchor);
 }
 
 static void check_master_key(const struct dk_instance *d, struct dk_report *report)
@@ -98,16 +118,22 @@ static void check_master_key(const struct dk_instance *d, struct dk_report *repo
                        "%s is there, ours alone: keep a copy of it away from copies of the "
                        "database",
                        path);
+    } else if (err.rc == DK_E_NOT_FOUND && !registry_is_there(d)) {
+        dk_report_tell(report, "master key", DK_LEVEL_NOTE, "",
+                       "%s is not there, nor is a registry: the line of the registry says what to "
+                       "do",
+                       path);
     } else if (err.rc == DK_E_NOT_FOUND) {
         dk_report_tell(report, "master key", DK_LEVEL_ERROR,
                        "copy master.key there from its safe place, mode 0600; never make a new one",
                        "%s is not there: no key opens, and values stay closed until it is back",
                        path);
     } else {
-        dk_report_tell(report, "master key", DK_LEVEL_ERROR,
-                       "make it the file of the user of dekhand, mode 0600; if others could read "
-                       "it, rotate to a new master key",
-                       "%s. It is refused, no key opens; nothing is lost", err.text);
+        dk_report_tell(
+            report, "master key", DK_LEVEL_ERROR,
+            "make it the file of the user of dekhand, mode 0600, or run as that user; if "
+            "others could read it: docs/OPERATIONS.md, A key leaked",
+            "%s. It is refused, no key opens; nothing is lost", err.text);
     }
 }
 
@@ -159,11 +185,47 @@ static void check_registry(struct dk_instance *d, struct dk_report *report)
     dk_checkup_clock(core, report);
 }
 
-static dk_rc open_registry(struct dk_instance *d, const struct dk_parts *parts,
-                           struct dk_settings *settings, struct dk_err *err)
+enum step { FINDING, WIRING, OPENING };
+
+/* What mends an error at a step, where the step knows better than the error. */
+static const struct {
+    enum step step;
+    dk_rc rc;
+    const char *todo;
+} mends[] = {
+    {FINDING, DK_E_CONFIG,
+     "if there was a registry, put its newest copy back, or correct KMS_STATE_DIR, DATABASE_URL or "
+     "the user; only for the first one: `dekhand init`"},
+    {WIRING, DK_E_CONFIG,
+     "do what the text says of the file; if it is damaged, copy master.key from its safe place, "
+     "mode 0600; never make a new one"},
+    {OPENING, DK_E_NO_MASTER_KEY,
+     "copy the master key of this database here, or put the database of this master key back; a "
+     "new one opens nothing"},
+    {OPENING, DK_E_TAMPERED,
+     "put the newest copy of the right database back; for a pin, compare it with the one you wrote "
+     "down: if it is another, correct KMS_REGISTRY_PIN; for an anchor: docs/OPERATIONS.md, "
+     "E_TAMPERED"},
+};
+
+static const char *mend_of(enum step step, dk_rc rc)
 {
+    for (size_t i = 0; i < sizeof mends / sizeof mends[0]; i++) {
+        if (mends[i].step == step && mends[i].rc == rc) {
+            return mends[i].todo;
+        }
+    }
+    return dk_error_info(rc)->todo;
+}
+
+static dk_rc open_registry(struct dk_instance *d, const struct dk_parts *parts,
+                           struct dk_settings *settings, enum step *step, struct dk_err *err)
+{
+    *step = FINDING;
     DK_TRY(dk_door_check_initialised(d, err));
+    *step = WIRING;
     DK_TRY(dk_wire_provider(d, settings, parts, err));
+    *step = OPENING;
     DK_TRY(dk_registry_open(&d->core, err));
     DK_TRY(dk_audit_open(&d->core, err));
     return dk_audit_start(&d->core, err);
@@ -174,6 +236,7 @@ static void examine(struct dk_instance *d, const struct dekhand_config *config,
                     struct dk_report *report)
 {
     struct dk_err err;
+    enum step step;
     const struct dk_provider_ops *provider = NULL;
     dk_err_clear(&err);
     check_user(report);
@@ -192,8 +255,10 @@ static void examine(struct dk_instance *d, const struct dekhand_config *config,
     if (provider == &dk_provider_local) {
         check_master_key(d, report);
     }
-    if (open_registry(d, parts, settings, &err) != DK_OK) {
-        dk_report_error(report, "registry", &err, "It does not open; nothing in it was changed");
+    if (open_registry(d, parts, settings, &step, &err) != DK_OK) {
+        dk_report_tell(report, "registry", DK_LEVEL_ERROR, mend_of(step, err.rc),
+                       "%s: %s. It does not open; nothing in it was changed",
+                       dk_error_info(err.rc)->name, err.text);
         return;
     }
     dk_report_tell(report, "registry", DK_LEVEL_OK, "", "%s opens", dk_registry_uuid(&d->core));

@@ -1,10 +1,15 @@
 #include "keys/checkup.h"
 
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <unistd.h>
 
+#include "base/file.h"
+#include "keys/anchor.h"
 #include "keys/audit.h"
 #include "keys/inspect.h"
+#include "keys/registry.h"
 #include "keys/states.h"
 #include "keys/verify.h"
 
@@ -14,6 +19,15 @@
 #define LATENCY_ALERT_MS 500 /* the guide's alert threshold */
 #define CLOCK_SLACK_US (INT64_C(300) * 1000000)
 #define WEEK_US (7 * DK_DAY_US)
+#define ADVICE 320
+
+/* One check is one line, whatever another program put into a text. */
+static void keep_one_line(char *text)
+{
+    for (; *text != '\0'; text++) {
+        *text = *text == '\n' ? ' ' : *text;
+    }
+}
 
 void dk_report_tell(struct dk_report *report, const char *name, enum dk_level level,
                     const char *todo, const char *format, ...)
@@ -23,6 +37,7 @@ void dk_report_tell(struct dk_report *report, const char *name, enum dk_level le
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    keep_one_line(text);
     struct dk_check check = {name, level, text, todo};
     report->count[level]++;
     report->level = level > report->level ? level : report->level;
@@ -158,7 +173,7 @@ static void tell_expiry(struct dk_core *core, struct dk_report *report,
         dk_report_tell(report, "keys", DK_LEVEL_ERROR,
                        "run `dekhand rotate --due` now, and see that it runs every day",
                        "%lld active key%s past the rotation date, the first since %s (tenant %s, "
-                       "version %u): they go on encrypting until two years old, and nothing is "
+                       "version %u): encryption goes on until a key is two years old, nothing is "
                        "lost, but the rotation promised is not kept",
                        (long long)counts->expired, counts->expired == 1 ? " is" : "s are",
                        day_of(expired->expires_at).text, expired->tenant.s, expired->version);
@@ -273,6 +288,48 @@ void dk_checkup_rotation(struct dk_core *core, struct dk_report *report, int64_t
 
 /* ---- the guard ------------------------------------------------------------------------------- */
 
+static dk_rc read_newest_seal(struct dk_core *core, struct dk_seal_row *out, struct dk_err *err)
+{
+    struct dk_txn txn;
+    DK_TRY(dk_store_begin(&core->store, DK_TXN_READ, &txn, err));
+    dk_rc rc = txn.ops->seal_newest(txn.self, out, err);
+    dk_store_rollback(&txn);
+    return rc;
+}
+
+static void tell_older(struct dk_core *core, struct dk_report *report)
+{
+    struct dk_err ignored;
+    struct dk_seal_row newest = {.n = 0};
+    char todo[ADVICE], at[DK_TIME_TEXT] = "a time that cannot be read";
+    dk_err_clear(&ignored);
+    if (read_newest_seal(core, &newest, &ignored) == DK_OK && newest.n > 0) {
+        dk_time_format(newest.at, at);
+    }
+    snprintf(todo, sizeof todo,
+             "put the newest copy of the database back; if there is none: `dekhand registry show`, "
+             "then `dekhand registry accept-restore --confirm %s`",
+             dk_registry_uuid(core));
+    dk_report_tell(report, "anchor", DK_LEVEL_ERROR, todo,
+                   "the registry, last changed %s, is older than %s knows it: an old copy was put "
+                   "back. What its versions sealed opens, nothing is encrypted, and values sealed "
+                   "under later versions do not open until the newest copy is back",
+                   at, core->anchor_path);
+}
+
+/* The anchor is replaced, not written to: it is the folder that has to take a file. */
+static bool anchor_folder_takes_files(const char *path)
+{
+    char folder[DK_PATH_MAX];
+    snprintf(folder, sizeof folder, "%s", path);
+    char *slash = strrchr(folder, '/');
+    if (slash == NULL) {
+        return faccessat(AT_FDCWD, ".", W_OK | X_OK, AT_EACCESS) == 0;
+    }
+    slash[slash == folder] = '\0';
+    return faccessat(AT_FDCWD, folder, W_OK | X_OK, AT_EACCESS) == 0;
+}
+
 void dk_checkup_guard(struct dk_core *core, struct dk_report *report, int64_t *anchored)
 {
     struct dk_err err;
@@ -280,13 +337,7 @@ void dk_checkup_guard(struct dk_core *core, struct dk_report *report, int64_t *a
     dk_err_clear(&err);
     *anchored = 0;
     if (dk_audit_check(core, &err) != DK_OK) {
-        dk_report_tell(report, "anchor", DK_LEVEL_ERROR,
-                       "put the newest copy of the database back; if there is none: `dekhand "
-                       "registry show`, then `dekhand registry accept-restore`",
-                       "the registry is older than %s knows it: an old copy was put back. What its "
-                       "versions sealed opens, nothing is encrypted, and values sealed under later "
-                       "versions do not open until the newest copy is back",
-                       core->anchor_path);
+        tell_older(core, report);
         return;
     }
     if (dk_anchor_read(&core->suite, core->anchor_path, &anchor, &err) != DK_OK) {
@@ -294,7 +345,15 @@ void dk_checkup_guard(struct dk_core *core, struct dk_report *report, int64_t *a
         return;
     }
     *anchored = anchor.seal.n;
-    if (anchor.seal.n == 0) {
+    if (!anchor_folder_takes_files(core->anchor_path)) {
+        dk_report_tell(report, "anchor", DK_LEVEL_WARNING,
+                       "make its folder one that the user of dekhand can write to, or correct "
+                       "KMS_ANCHOR_FILE",
+                       "%s cannot be %s: after a restart %s copy of the database would be taken "
+                       "for the present",
+                       core->anchor_path, anchor.seal.n == 0 ? "made" : "renewed",
+                       anchor.seal.n == 0 ? "any old" : "an old, but younger,");
+    } else if (anchor.seal.n == 0) {
         dk_report_tell(report, "anchor", DK_LEVEL_NOTE,
                        "set KMS_ANCHOR_FILE to a place that outlives the process",
                        "there is none at %s: an old copy of the database would be taken for the "
@@ -319,8 +378,8 @@ static bool tell_damage(void *arg, const char *text)
     struct told *told = arg;
     told->count++;
     dk_report_tell(told->report, "integrity", DK_LEVEL_ERROR,
-                   "stop what writes to it, keep this file, and restore the newest copy; `dekhand "
-                   "audit verify` tells which rows are whole",
+                   "stop what writes to it, keep this file, and put the newest copy back "
+                   "(docs/OPERATIONS.md, An old copy)",
                    "the database file is damaged: %.400s", text);
     return true;
 }
@@ -336,7 +395,7 @@ void dk_checkup_integrity(struct dk_core *core, struct dk_report *report)
         rc = txn.ops->integrity(txn.self, tell_damage, &told, &err);
         dk_store_rollback(&txn);
     }
-    if (rc != DK_OK) {
+    if (rc != DK_OK && told.count == 0) {
         dk_report_error(report, "integrity", &err, "The database could not be read whole");
     } else if (told.count == 0) {
         dk_report_tell(report, "integrity", DK_LEVEL_OK, "",
@@ -348,9 +407,11 @@ static void tell_finding(void *arg, const struct dk_finding *finding)
 {
     struct told *told = arg;
     if (++told->count <= TOLD_MAX) {
+        bool older = strcmp(finding->table, "seals") == 0 && strcmp(finding->row, "newest") == 0;
         dk_report_tell(told->report, "rows", DK_LEVEL_ERROR,
-                       "find who wrote to the database; restore the row from a copy; `dekhand "
-                       "audit verify` names all",
+                       older ? "what the line of the anchor says"
+                             : "find who wrote to the database, put the row back from a copy "
+                               "(docs/OPERATIONS.md, Findings); `dekhand audit verify` names all",
                        "%s%s%s, row %s: %.500s", finding->table,
                        finding->tenant[0] != '\0' ? " of tenant " : "", finding->tenant,
                        finding->row, finding->text);
@@ -378,11 +439,12 @@ void dk_checkup_rows(struct dk_core *core, struct dk_report *report)
 }
 
 /* What may be wrong with one active version, beside its expiry. */
-enum trouble { COMPROMISED, OLD, EXHAUSTED, FULL, TROUBLES };
+enum trouble { COMPROMISED, OLD, EXHAUSTED, FULL, FUTURE, TROUBLES };
 
 static const struct {
     enum dk_level level;
-    const char *text; /* after "<count> active key(s), the first tenant <t>, version <v>: " */
+    const char
+        *text; /* after "<count> active key(s), the first of tenant <t>, version <v> ...: " */
 } troubles[TROUBLES] = {
     [COMPROMISED] = {DK_LEVEL_ERROR, "marked compromised, without a newer version: the tenant "
                                      "cannot encrypt; its values open"},
@@ -390,6 +452,8 @@ static const struct {
     [EXHAUSTED] = {DK_LEVEL_ERROR, "out of messages: the tenant cannot encrypt; its values open"},
     [FULL] = {DK_LEVEL_WARNING, "near the message budget: it is rotated early by a process that "
                                 "encrypts, or by hand; nothing is lost"},
+    [FUTURE] = {DK_LEVEL_WARNING, "made in the future: the clock was ahead then, or is behind now; "
+                                  "it is due too late, nothing is lost"},
 };
 
 struct ages {
@@ -398,6 +462,7 @@ struct ages {
     int64_t count[TROUBLES];
     struct dk_tenant first[TROUBLES];
     uint32_t version[TROUBLES];
+    int64_t made_at[TROUBLES];
     int64_t active;
 };
 
@@ -408,6 +473,7 @@ static enum trouble trouble_of(const struct ages *ages, const struct dk_key_row 
            : ages->now - row->created_at > DK_ENCRYPT_MAX_US ? OLD
            : row->messages >= limits->encrypt_messages       ? EXHAUSTED
            : row->messages >= limits->rotate_messages        ? FULL
+           : row->created_at > ages->now + CLOCK_SLACK_US    ? FUTURE
                                                              : TROUBLES;
 }
 
@@ -422,6 +488,7 @@ static bool see_age(void *arg, const struct dk_key_row *row, dk_rc rc)
     if (trouble != TROUBLES && ages->count[trouble]++ == 0) {
         ages->first[trouble] = row->tenant;
         ages->version[trouble] = row->version;
+        ages->made_at[trouble] = row->created_at;
     }
     return true;
 }
@@ -441,10 +508,13 @@ void dk_checkup_keys(struct dk_core *core, struct dk_report *report)
             any = true;
             dk_report_tell(
                 report, "budget", troubles[i].level,
-                "run `dekhand rotate --tenant T`, for all of them `dekhand rotate --due`",
-                "%lld active key%s, the first of tenant %s, version %u: %s",
+                i == FUTURE
+                    ? "see that the clock is right (NTP), then run `dekhand rotate --tenant T`"
+                    : "run `dekhand rotate --tenant T`, for all of them `dekhand rotate "
+                      "--due`",
+                "%lld active key%s, the first of tenant %s, version %u, made on %s: %s",
                 (long long)ages.count[i], plural(ages.count[i]), ages.first[i].s, ages.version[i],
-                troubles[i].text);
+                day_of(ages.made_at[i]).text, troubles[i].text);
         }
     }
     if (!any) {
@@ -459,16 +529,11 @@ void dk_checkup_keys(struct dk_core *core, struct dk_report *report)
 void dk_checkup_clock(struct dk_core *core, struct dk_report *report)
 {
     struct dk_err err;
-    struct dk_txn txn;
     struct dk_seal_row newest = {.n = 0};
     int64_t now = dk_wall_us(core->world);
     char text[DK_TIME_TEXT], sealed[DK_TIME_TEXT];
     dk_err_clear(&err);
-    dk_rc rc = dk_store_begin(&core->store, DK_TXN_READ, &txn, &err);
-    if (rc == DK_OK) {
-        rc = txn.ops->seal_newest(txn.self, &newest, &err);
-        dk_store_rollback(&txn);
-    }
+    dk_rc rc = read_newest_seal(core, &newest, &err);
     dk_time_format(now, text);
     if (rc != DK_OK) {
         dk_report_error(report, "clock", &err, "The clock could not be compared");

@@ -146,7 +146,12 @@ dk_rc dk_registry_open(struct dk_core *core, struct dk_err *err)
     struct dk_registry_keys keys;
     DK_TRY(dk_registry_read(core, &row, err));
     if (row.wrap.provider[0] == '\0') {
-        return DK_FAIL(err, CONFIG, "the registry has no key yet: run `dekhand init`");
+        return dk_file_exists(core->anchor_path)
+                   ? DK_FAIL(err, CONFIG,
+                             "the registry is an empty one, and the anchor %s knows another: put "
+                             "the newest copy of the database back",
+                             core->anchor_path)
+                   : DK_FAIL(err, CONFIG, "the registry has no key yet: run `dekhand init`");
     }
     dk_rc rc = dk_registry_open_wrap(core, row.uuid, &row.wrap, row.generation, &keys, err);
     if (rc != DK_OK) {

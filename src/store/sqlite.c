@@ -284,10 +284,14 @@ static dk_rc sqlite_migrate(void *self, struct dk_err *err)
 
 static dk_rc sqlite_exists(void *self, bool *out, struct dk_err *err)
 {
-    (void)err;
     const struct dk_sqlite *store = self;
     struct stat st;
-    *out = lstat(store->path, &st) == 0 && st.st_size > 0;
+    bool found = lstat(store->path, &st) == 0;
+    if (!found && errno == EACCES) { /* there may be one: nobody is told to make another */
+        return DK_FAIL_BACKEND(err, STORE, errno, "%s cannot be reached: %s", store->path,
+                               strerror(errno));
+    }
+    *out = found && st.st_size > 0;
     return DK_OK;
 }
 

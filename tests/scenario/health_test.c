@@ -248,9 +248,8 @@ static void the_doctor_names_each_trouble(void **state)
     ASSERT_CODE(dekhand_rotate(d, &args, NULL, NULL, NULL), E_COMPROMISED);
     dk_place_close(d);
     assert_true(findings_of(&place) > 0);
-    assert_told("budget", DEKHAND_LEVEL_ERROR,
-                "the first of tenant acme, version 1: marked "
-                "compromised");
+    assert_told("budget", DEKHAND_LEVEL_ERROR, "the first of tenant acme, version 1, made on 20");
+    assert_told("budget", DEKHAND_LEVEL_ERROR, ": marked compromised");
     /* Counts are in no MAC: a budget that is nearly used up. */
     assert_int_equal(dk_place_sql(&place, "UPDATE encryption_keys SET messages = 2147483648 "
                                           "WHERE tenant_id = 'globex'"),
@@ -272,6 +271,34 @@ static void the_doctor_names_each_trouble(void **state)
     assert_int_equal(chmod(place.folder, 0755), 0);
     (void)findings_of(&place);
     assert_told("state folder", DEKHAND_LEVEL_WARNING, "mode 755");
+    dk_place_free(&place);
+}
+
+/* A clock that was ahead when a key was made: the key's day comes too late. */
+static void the_doctor_names_a_key_made_in_the_future(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    struct dk_test_value value;
+    fresh(&place, &value);
+    put_clock_on(&place, 400);
+    struct dekhand *d = dk_place_open(&place);
+    ASSERT_CODE(dk_test_encrypt(d, "initech", "x", &value), OK);
+    dk_place_close(d);
+    (void)findings_of(&place);
+    assert_told("budget", DEKHAND_LEVEL_OK, "3 active keys");
+    put_clock_on(&place, -400);
+    (void)findings_of(&place);
+    assert_told("budget", DEKHAND_LEVEL_WARNING, "1 active key, the first of tenant initech");
+    assert_told("budget", DEKHAND_LEVEL_WARNING, "made in the future");
+    /* What its line says mends it. */
+    d = dk_place_open(&place);
+    struct dekhand_rotate_args args = {
+        .size = sizeof args, .which = DEKHAND_ROTATE_TENANT, .tenant = "initech"};
+    ASSERT_CODE(dekhand_rotate(d, &args, NULL, NULL, NULL), OK);
+    dk_place_close(d);
+    (void)findings_of(&place);
+    assert_told("budget", DEKHAND_LEVEL_OK, "3 active keys");
     dk_place_free(&place);
 }
 
@@ -443,6 +470,7 @@ int main(void)
         cmocka_unit_test(a_failed_rotation_is_told_until_it_is_made_good),
         cmocka_unit_test(I04_F54_an_older_registry_is_an_error),
         cmocka_unit_test(the_doctor_names_each_trouble),
+        cmocka_unit_test(the_doctor_names_a_key_made_in_the_future),
         cmocka_unit_test(the_doctor_looks_at_the_master_key_file),
         cmocka_unit_test(the_doctor_of_nothing_says_what_to_do),
         cmocka_unit_test(each_version_is_warned_of_once),

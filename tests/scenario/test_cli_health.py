@@ -73,7 +73,10 @@ def test_I04_F54_an_older_copy_is_unhealthy(used):
     assert body["status"] == "unhealthy"
     assert body["checks"]["database"]["anchor"] == "older"
     assert body["checks"]["database"]["status"] == "error"
-    assert any("accept-restore" in advice for advice in body["recommendations"])
+    [advice] = body["recommendations"]
+    command = re.search(r"`dekhand (registry accept-restore --confirm \S+)`", advice)[1]
+    used.ok(*command.split())  # what it recommends mends it
+    assert health(used)["status"] == "healthy"
 
 
 @pytest.mark.parametrize("what, code, broken", [
@@ -234,6 +237,58 @@ def test_a_damaged_page_is_named(used):
     damage(used)
     found = doctor(used, 7)
     assert of(found, "integrity", "error"), found
+
+
+def test_each_check_is_one_line(used):
+    [(page,)] = used.query("SELECT rootpage FROM sqlite_master WHERE name = 'encryption_keys'")
+    with open(used.database, "r+b") as file:
+        file.seek(4096 * (page - 1))
+        file.write(b"\xff" * 4096)
+    found = doctor(used, 7)
+    assert len(of(found, "integrity", "error")) == 1
+    assert not any("\n" in check["text"] + (check["fix"] or "") for check in found["checks"])
+
+
+def fix_of(cli, name, level="error", **more):
+    [check] = of(doctor(cli, 7, **more), name, level)
+    return check["text"], check["fix"]
+
+
+def test_a_database_that_was_lost_is_put_back_not_made_again(used):
+    shutil.move(used.database, used.folder / "away")
+    text, fix = fix_of(used, "registry")
+    assert "is not at" in text and "dekhand init" not in text
+    assert "put its newest copy back" in fix
+    used.fails(2, "init")
+    assert "put the newest copy" in fix_of(used, "registry")[0]
+    assert "dekhand init" not in health(used, 2)["issues"][0]
+    shutil.move(used.folder / "away", used.database)
+    doctor(used)
+
+
+def test_nothing_at_all_does_not_ask_for_a_master_key(cli):
+    shutil.rmtree(cli.state)
+    assert of(doctor(cli, 7), "master key", "note")
+
+
+def test_a_wrong_pin_is_not_a_row(used):
+    assert "KMS_REGISTRY_PIN" in fix_of(used, "registry", env={"KMS_REGISTRY_PIN": "ab" * 32})[1]
+
+
+def test_an_anchor_that_cannot_be_written_is_a_warning(used):
+    env = {"KMS_ANCHOR_FILE": str(used.folder / "nowhere" / "anchor")}
+    assert "KMS_ANCHOR_FILE" in fix_of(used, "anchor", "warning", env=env)[1]
+    assert health(used, 3, env=env)["checks"]["database"]["status"] == "warning"
+    (used.folder / "nowhere").mkdir(0o700)  # what it recommends mends it
+    doctor(used, env=env)
+
+
+def test_a_master_key_cut_short_is_copied_back(used):
+    whole = used.master_key.read_bytes()
+    used.master_key.write_bytes(whole[:20])
+    assert "copy master.key from its safe place" in fix_of(used, "registry")[1]
+    used.master_key.write_bytes(whole)
+    doctor(used)
 
 
 def test_no_registry_says_init(cli):

@@ -537,3 +537,14 @@ def test_doctor_tells_an_ordinary_user_of_the_memory_limit(ordinary_user):
     checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
     assert checks["memory"]["level"] == "note" and "KMS_CACHE_MAX_KEYS" in checks["memory"]["fix"]
     assert checks["user"]["level"] == "ok"
+
+
+@AS_ROOT
+@pytest.mark.parametrize("command, code", [("health", 1), ("doctor", 7)])
+def test_another_users_registry_is_not_taken_for_none(ordinary_user, command, code):
+    os.chown(ordinary_user.state, 0, 0)
+    ordinary_user.state.chmod(0o700)
+    done = run_as_nobody(ordinary_user, command)
+    assert done.returncode == code, done.stdout
+    assert b"cannot be reached: Permission denied" in done.stdout
+    assert b"dekhand init" not in done.stdout
