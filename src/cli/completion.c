@@ -15,7 +15,8 @@ struct value {
 };
 
 static const struct value values[] = {
-    {"operation", WORDS, "create rotate compromise export decrypt warning accept-restore cache-clear rekey"},
+    {"operation", WORDS,
+     "create rotate compromise export decrypt warning accept-restore cache-clear rekey prune"},
     {"provider", WORDS, "local"},
     {"log", WORDS, "text json"},
     {"state-dir", FOLDERS, ""},
