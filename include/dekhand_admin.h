@@ -118,7 +118,7 @@ struct dekhand_audit_query {
     size_t size;
     const char *tenant;    /* NULL = all */
     const char *operation; /* NULL = all: create, rotate, compromise, export, decrypt,
-                              accept-restore, cache-clear */
+                              accept-restore, warning, cache-clear, rekey, prune */
     int64_t since;         /* microseconds since 1970; 0 = from the beginning */
     int64_t until;         /* before this moment; 0 = to the end */
     size_t limit;          /* 0 = all */
@@ -169,6 +169,21 @@ DEKHAND_API int dekhand_audit_verify(struct dekhand *d,
                                      void (*each)(void *arg, const struct dekhand_finding *finding),
                                      void *arg, struct dekhand_audit_result *out,
                                      struct dekhand_error *error);
+
+struct dekhand_prune {
+    size_t size;  /* sizeof(struct dekhand_prune), set by the caller */
+    int64_t seal; /* the log is pruned up to this one; 0: nothing was ever pruned */
+    int64_t rows; /* that this call has deleted, or would delete */
+};
+
+/*
+ * Deletes rows of the log that stand in seals of before that moment (microseconds since 1970); a
+ * row `prune` stays as the proof, and dekhand_audit_verify goes on from it. Seals are never
+ * deleted. Interrupted, the next call ends it. DEKHAND_E_TAMPERED: there are findings; nothing is
+ * deleted then. *out is filled after an error too.
+ */
+DEKHAND_API int dekhand_audit_prune(struct dekhand *d, int64_t before, bool dry_run,
+                                    struct dekhand_prune *out, struct dekhand_error *error);
 
 /* ---- health and doctor ------------------------------------------------------------------------
  */

@@ -2,6 +2,7 @@
 #include "door.h"
 #include "keys/audit.h"
 #include "keys/inspect.h"
+#include "keys/prune.h"
 #include "keys/verify.h"
 
 /* ---- history --------------------------------------------------------------------------------- */
@@ -145,6 +146,25 @@ int dekhand_audit_verify(struct dekhand *d,
                                              .tenants = result.tenants,
                                              .keys = result.keys,
                                              .findings = result.findings};
+    }
+    return dk_door_leave(rc, &err, error);
+}
+
+int dekhand_audit_prune(struct dekhand *d, int64_t before, bool dry_run, struct dekhand_prune *out,
+                        struct dekhand_error *error)
+{
+    struct dk_err err;
+    struct dk_prune_result result = {.seal = 0};
+    dk_err_clear(&err);
+    dk_rc rc = dk_door_enter(d, DK_MAY_ADMINISTER, NULL, &err);
+    if (rc == DK_OK && (out == NULL || out->size != sizeof *out)) {
+        rc = DK_FAIL(&err, USAGE, "dekhand_prune.size is not %zu", sizeof *out);
+    }
+    if (rc == DK_OK) {
+        struct dk_prune_args args = {.before = before, .dry_run = dry_run, .by = d->actor.name};
+        rc = dk_prune(&d->in->core, &args, &result, &err);
+        *out =
+            (struct dekhand_prune){.size = sizeof *out, .seal = result.seal, .rows = result.rows};
     }
     return dk_door_leave(rc, &err, error);
 }

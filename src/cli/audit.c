@@ -1,4 +1,4 @@
-/* dekhand audit list, verify and export. */
+/* dekhand audit list, verify, export and prune. */
 #include <stdlib.h>
 
 #include "cli/cli.h"
@@ -208,4 +208,55 @@ int cli_audit_verify(struct cli *cli)
         code = verify(&audit);
     }
     return cli_close(cli, code);
+}
+
+/* ---- prune ----------------------------------------------------------------------------------- */
+
+static void print_prune(const struct cli *cli, int64_t before, const struct dekhand_prune *done,
+                        struct cli_out *out)
+{
+    bool dry = cli_has(cli, "dry-run");
+    if (cli->json) {
+        struct dk_json json = cli_out_json(out);
+        dk_json_object(&json, NULL);
+        dk_json_time(&json, "before", before);
+        dk_json_bool(&json, "dryRun", dry);
+        dk_json_int(&json, "seal", done->seal);
+        dk_json_int(&json, "rows", done->rows);
+        dk_json_end(&json, '}');
+        cli_out_str(out, "\n");
+    } else if (done->rows == 0) {
+        cli_out_str(out, "No row of the log is that old.\n");
+    } else {
+        cli_out_printf(out, "%lld rows of the log%s: those up to seal %lld.\n",
+                       (long long)done->rows, dry ? " would be deleted" : " were deleted",
+                       (long long)done->seal);
+    }
+}
+
+static int prune(struct cli *cli, int64_t before)
+{
+    static struct cli_out out;
+    struct dekhand_prune done = {.size = sizeof done};
+    struct dekhand_error error;
+    if (dekhand_audit_prune(cli->library, before, cli_has(cli, "dry-run"), &done, &error) !=
+        DEKHAND_OK) {
+        return cli_fail(cli, &error);
+    }
+    int code = cli_out_open(&out, NULL);
+    if (code == CLI_OK) {
+        print_prune(cli, before, &done, &out);
+    }
+    return code == CLI_OK ? cli_out_finish(&out) : code;
+}
+
+int cli_audit_prune(struct cli *cli)
+{
+    int64_t before = 0;
+    if (cli_get(cli, "before") == NULL) {
+        return cli_usage("audit prune wants --before TIME");
+    }
+    int code = read_moment(cli, "before", &before);
+    code = code == CLI_OK ? cli_open(cli) : code;
+    return code == CLI_OK ? cli_close(cli, prune(cli, before)) : code;
 }

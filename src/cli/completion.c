@@ -16,7 +16,7 @@ struct value {
 
 static const struct value values[] = {
     {"operation", WORDS,
-     "create rotate compromise export decrypt warning accept-restore cache-clear rekey"},
+     "create rotate compromise export decrypt warning accept-restore cache-clear rekey prune"},
     {"provider", WORDS, "local"},
     {"log", WORDS, "text json"},
     {"state-dir", FOLDERS, ""},

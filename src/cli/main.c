@@ -72,7 +72,7 @@ static const struct cli_option rotate_options[] = {
     {"tenant", 0, "ID", false, "only this tenant's chain"},                                        \
         {"operation", 0, "NAME", false,                                                            \
          "only create, rotate, compromise, export, decrypt, warning, accept-restore, "             \
-         "cache-clear or rekey"},                                                                  \
+         "cache-clear, rekey or prune"},                                                           \
         {"since", 0, "TIME", false, "from this day or moment on (UTC)"},                           \
         {"until", 0, "TIME", false, "before this day or moment (UTC)"},                            \
     {                                                                                              \
@@ -87,6 +87,12 @@ static const struct cli_option audit_list_options[] = {
 static const struct cli_option audit_export_options[] = {
     AUDIT_OPTIONS,
     {"output", 'o', "FILE", false, "write there, whole or not at all"},
+    END,
+};
+
+static const struct cli_option prune_options[] = {
+    {"before", 0, "TIME", false, "rows in seals of before this day or moment (UTC)"},
+    {"dry-run", 0, NULL, false, "say how many rows would go, change nothing"},
     END,
 };
 
@@ -146,6 +152,8 @@ const struct cli_command cli_commands[] = {
      no_options, cli_audit_verify},
     {"audit", "export", "the whole log, oldest first, one JSON object a line", audit_export_options,
      cli_audit_export},
+    {"audit", "prune", "delete old rows of the log; what stays still verifies", prune_options,
+     cli_audit_prune},
     {"registry", "show", "the registry's id, pin, seals and anchor", no_options, cli_registry_show},
     {"registry", "rekey", "make a new registry key, or go on with a rekey that was cut short",
      rekey_options, cli_registry_rekey},

@@ -14,12 +14,15 @@ struct dk_chain {
     struct dk_hash128 id; /* of "t" and the tenant, or "p" and the process; zero: no chain */
     struct dk_hash128 head;
     struct dk_hash128 sealed;
-    int64_t epoch;       /* as the newest seal has it */
-    uint32_t generation; /* of the registry key of its newest row */
+    struct dk_hash128 base; /* what its first row follows, where that was pruned; zero: nothing */
+    int64_t epoch;          /* as the newest seal has it */
+    uint32_t generation;    /* of the registry key of its newest row */
     bool rows;
     bool broken; /* its first wrong row was told */
     bool lost;   /* so was the first row that a seal knows and the log has not */
     bool row_of_tenant;
+    bool pruned;     /* all of its rows that seals know so far may be gone, and are */
+    bool base_known; /* a seal up to which the log was pruned has `base` */
 };
 
 struct dk_chains {

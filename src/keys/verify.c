@@ -64,13 +64,27 @@ static bool find_log_key(struct dk_verifier *v, struct dk_chain *chain,
     return v->blind && chain->generation < v->ring.n;
 }
 
+/* Before the first row there may have been others: the seals know what that one follows. */
+static bool follows_chain(struct dk_verifier *v, struct dk_chain *chain,
+                          const struct dk_log_row *row)
+{
+    if (row->prev[0] == '\0') {
+        return !chain->rows;
+    }
+    struct dk_hash128 before = dk_chains_hash(&v->chains, row->prev);
+    if (chain->rows || v->pruned.seal == 0) {
+        return dk_hash_same(chain->head, before);
+    }
+    chain->base = before;
+    chain->base_known = row->seq <= v->pruned.seq; /* a prune that is not at its end */
+    return true;
+}
+
 static void look_at_row(struct dk_verifier *v, struct dk_chain *chain, const struct dk_log_row *row)
 {
     char when[DK_TIME_TEXT];
     dk_time_format(row->performed_at, when);
-    bool follows = row->prev[0] == '\0'
-                       ? !chain->rows
-                       : dk_hash_same(chain->head, dk_chains_hash(&v->chains, row->prev));
+    bool follows = follows_chain(v, chain, row);
     if (chain->broken) {
         return; /* the first wrong row of a chain is told */
     }
@@ -124,6 +138,7 @@ static void look_at_head(struct dk_verifier *v, struct dk_chain *chain,
     const char *name = row->tenant.s;
     struct dk_hash128 head = dk_chains_hash(&v->chains, row->log_head);
     bool sealed = dk_hash_same(chain->sealed, head) && chain->epoch == row->epoch;
+    bool has_rows = chain->rows || chain->pruned;
     if (chain->broken) {
         return;
     }
@@ -133,8 +148,8 @@ static void look_at_head(struct dk_verifier *v, struct dk_chain *chain,
                        (long long)row->epoch, (long long)chain->epoch);
     } else if (v->log_cut) {
         return;
-    } else if (row->log_head[0] != '\0' ? !(chain->rows && dk_hash_same(chain->head, head))
-                                        : chain->rows) {
+    } else if (row->log_head[0] != '\0' ? !(has_rows && dk_hash_same(chain->head, head))
+                                        : has_rows) {
         dk_verify_tell(
             v, "tenants", name, name,
             "its newest log row is not the last of its chain: rows at the end were deleted, or "
@@ -269,7 +284,14 @@ static void look_at_end(struct dk_verifier *v, bool process, const char *name, c
         dk_verify_tell(v, "tenants", name, name,
                        "the log and the seals know it, but its row is gone: somebody deleted it");
     }
-    if (process && !v->log_cut && !v->seals_cut && !dk_hash_same(chain->head, chain->sealed)) {
+    if ((chain->base.lo | chain->base.hi) != 0 && !chain->base_known && !v->seals_cut) {
+        chain->broken = true;
+        dk_verify_tell(v, "key_rotation_log", process ? "" : name, row,
+                       "the first row of %s %s follows a row that was not pruned, and is gone: it "
+                       "was deleted, by somebody who can write to the database",
+                       process ? "process" : "tenant", name);
+    } else if (process && !v->log_cut && !v->seals_cut &&
+               !dk_hash_same(chain->head, chain->sealed)) {
         chain->broken = true;
         dk_verify_tell(
             v, "key_rotation_log", "", row,
@@ -329,6 +351,7 @@ static dk_rc verify_in(struct dk_verifier *v, union page *page)
     void *txn = v->txn->self;
     struct dk_verify_result *n = v->result;
     DK_TRY(dk_verify_open_keys(v));
+    DK_TRY(dk_verify_open_pruned(v));
     dk_rc rc = ops->log_walk(txn, &all, see_row, v, v->err);
     v->log_cut = rc == DK_E_TAMPERED;
     DK_TRY(or_finding(v, "key_rotation_log", n->log_rows, rc));

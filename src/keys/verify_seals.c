@@ -50,6 +50,24 @@ dk_rc dk_verify_open_keys(struct dk_verifier *v)
     return v->txn->ops->registry_keys(v->txn->self, (uint32_t)v->ring.n, extra_key, v, v->err);
 }
 
+dk_rc dk_verify_open_pruned(struct dk_verifier *v)
+{
+    dk_rc rc = dk_pruned_read(v->core, v->txn, &v->ring, &v->pruned, v->err);
+    if (rc == DK_E_TAMPERED) { /* the walk over the log tells of it */
+        dk_err_clear(v->err);
+        return DK_OK;
+    }
+    DK_TRY(rc);
+    if (v->registry.pruned_seq != v->pruned.seq && !v->blind) {
+        dk_verify_tell(
+            v, "registry", "", "1",
+            "the row says that the log was pruned up to row %lld, the log's own rows say %lld: the "
+            "row was edited, or the row `prune` is not dekhand's or is gone",
+            (long long)v->registry.pruned_seq, (long long)v->pruned.seq);
+    }
+    return DK_OK;
+}
+
 /* ---- seals ----------------------------------------------------------------------------------- */
 
 /* What a rekey leaves: the last seal of a key, and the seal that ends it. False: no such line. */
@@ -64,6 +82,17 @@ static bool take_rekey(struct dk_verifier *v, const struct dk_seal_row *seal, co
     }
     return sscanf(line, "rekey %u %64[0-9a-f]%n", &generation, pin, &n) == 2 && line[n] == '\n' &&
            line == seal->heads && line[n + 1] == '\0';
+}
+
+/* A head whose row needs not be there any more. */
+static void take_pruned(struct dk_verifier *v, struct dk_chain *chain, const char *mac)
+{
+    struct dk_hash128 head = dk_chains_hash(&v->chains, mac);
+    if (!chain->rows && strcmp(mac, "-") != 0) {
+        chain->pruned = true;
+        chain->head = head;
+    }
+    chain->base_known = chain->base_known || dk_hash_same(chain->base, head);
 }
 
 static bool take_head(struct dk_verifier *v, const struct dk_seal_row *seal, const char *line)
@@ -90,8 +119,10 @@ static bool take_head(struct dk_verifier *v, const struct dk_seal_row *seal, con
                        "its epoch went from %lld back to %lld: an old row was put back, and used",
                        (long long)chain->epoch, epoch);
     }
-    if (!chain->lost && !v->log_cut && strcmp(mac, "-") != 0 &&
-        !dk_chains_has_mac(&v->chains, (uint32_t)v->seal_at, mac)) {
+    if (seal->n <= v->pruned.seal) {
+        take_pruned(v, chain, mac);
+    } else if (!chain->lost && !v->log_cut && strcmp(mac, "-") != 0 &&
+               !dk_chains_has_mac(&v->chains, (uint32_t)v->seal_at, mac)) {
         chain->lost = true;
         snprintf(number, sizeof number, "%lld", (long long)seal->n);
         dk_verify_tell(
@@ -201,6 +232,12 @@ bool dk_verify_seal(void *arg, const struct dk_seal_row *seal)
     v->rc = dk_seal_hash(v->core, seal->mac, v->seal_hash, v->err);
     if (v->rc != DK_OK || !take_heads(v, seal)) {
         return false;
+    }
+    if (seal->n == v->pruned.seal && strcmp(v->seal_hash, v->pruned.hash) != 0) {
+        char number[24];
+        snprintf(number, sizeof number, "%lld", (long long)seal->n);
+        dk_verify_tell(v, "seals", "", number,
+                       "the log was pruned up to a seal %s that is another than this one", number);
     }
     look_at_hand_over(v, seal);
     return true;

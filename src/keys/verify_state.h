@@ -6,6 +6,7 @@
 #define DK_KEYS_VERIFY_STATE_H
 
 #include "keys/chains.h"
+#include "keys/pruned.h"
 #include "keys/ring.h"
 #include "keys/verify.h"
 
@@ -20,6 +21,7 @@ struct dk_verifier {
     struct dk_chains chains;
     struct dk_registry_row registry;
     struct dk_ring ring;                  /* all keys of the registry */
+    struct dk_pruned pruned;              /* how far the log was pruned */
     bool blind;                           /* one of them does not open */
     size_t log_at;                        /* which key the row before was under */
     size_t seal_at;                       /* and the next seal is */
@@ -40,6 +42,8 @@ struct dk_chain *dk_verify_chain(struct dk_verifier *v, bool process, const char
 
 /* Earlier keys are needed for what they made, and for nothing else. */
 DK_MUST_USE dk_rc dk_verify_open_keys(struct dk_verifier *v);
+/* How far the log was pruned; what the registry's row says of it must agree. */
+DK_MUST_USE dk_rc dk_verify_open_pruned(struct dk_verifier *v);
 bool dk_verify_has_key(const struct dk_verifier *v, size_t at);
 /* For a walk over all seals; `arg` is the verifier. */
 bool dk_verify_seal(void *arg, const struct dk_seal_row *seal);

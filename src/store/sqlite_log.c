@@ -114,6 +114,18 @@ dk_rc dk_sqlite_log_walk(void *self, const struct dk_log_query *query,
     return dk_sql_end_walk(txn, stmt, code, "reading the log", err);
 }
 
+dk_rc dk_sqlite_log_prune(void *self, int64_t seq, int64_t limit, int64_t *deleted,
+                          struct dk_err *err)
+{
+    struct dk_sqlite_txn *txn = self;
+    sqlite3_stmt *stmt = NULL;
+    DK_TRY(dk_sql_prepare(txn, DK_SQL_LOG_PRUNE, &stmt, err));
+    int bound = sqlite3_bind_int64(stmt, 1, seq) | sqlite3_bind_int64(stmt, 2, limit);
+    DK_TRY(dk_sql_run(txn, stmt, bound, "pruning the log", NULL, err));
+    *deleted = sqlite3_changes(txn->db);
+    return DK_OK;
+}
+
 static bool read_mark(sqlite3_stmt *stmt, void *to)
 {
     return dk_sql_read_int(stmt, 0, 0, INT64_MAX, to);

@@ -19,7 +19,8 @@
 const char *const dk_sqlite_sql[DK_SQL_COUNT] = {
     [DK_SQL_REGISTRY_READ] =
         "SELECT registry_uuid, schema_version, created_at, provider, kms_key_id, "
-        "encrypted_data_key, context_timestamp, generation, rekeying FROM registry WHERE id = 1",
+        "encrypted_data_key, context_timestamp, generation, rekeying, pruned_seq FROM registry "
+        "WHERE id = 1",
     [DK_SQL_REGISTRY_FILL] =
         "UPDATE registry SET provider = ?1, kms_key_id = ?2, encrypted_data_key = ?3, "
         "context_timestamp = ?4 WHERE id = 1 AND encrypted_data_key IS NULL",
@@ -32,6 +33,7 @@ const char *const dk_sqlite_sql[DK_SQL_COUNT] = {
         "?5 AND rekeying = 0",
     [DK_SQL_REGISTRY_REKEYED] =
         "UPDATE registry SET rekeying = 0 WHERE id = 1 AND generation = ?1 AND rekeying = 1",
+    [DK_SQL_REGISTRY_PRUNED] = "UPDATE registry SET pruned_seq = max(pruned_seq, ?1) WHERE id = 1",
     [DK_SQL_REGISTRY_KEYS] =
         "SELECT generation, provider, kms_key_id, encrypted_data_key, context_timestamp, last_seal "
         "FROM registry_keys WHERE generation >= ?1 ORDER BY generation",
@@ -92,6 +94,8 @@ const char *const dk_sqlite_sql[DK_SQL_COUNT] = {
         LOG_WALK("(?1 = 0 OR rowid < ?1) AND tenant_id = ?4", "ORDER BY rowid DESC"),
     [DK_SQL_LOG_UNCHAINED] =
         LOG_WALK("rowid > ?1 AND tenant_id = ?4 AND mac IS NULL", "ORDER BY rowid"),
+    [DK_SQL_LOG_PRUNE] = "DELETE FROM key_rotation_log WHERE rowid IN (SELECT rowid FROM "
+                         "key_rotation_log WHERE rowid <= ?1 ORDER BY rowid LIMIT ?2)",
     [DK_SQL_LOG_MARK] = "SELECT coalesce(max(rowid), 0) FROM key_rotation_log",
     [DK_SQL_LOG_SEEN] = "SELECT 1 FROM key_rotation_log WHERE tenant_id = ?1 AND operation = ?2 "
                         "AND rowid > ?3 AND rowid <= ?4 LIMIT 1",
@@ -115,7 +119,8 @@ static bool read_registry(sqlite3_stmt *stmt, void *to)
               dk_sql_read_time(stmt, 2, false, &out->created_at) &&
               dk_sql_read_wrap(stmt, 3, &out->wrap) &&
               dk_sql_read_version(stmt, 7, &out->generation) &&
-              dk_sql_read_int(stmt, 8, 0, 1, &rekeying);
+              dk_sql_read_int(stmt, 8, 0, 1, &rekeying) &&
+              dk_sql_read_int(stmt, 9, 0, INT64_MAX, &out->pruned_seq);
     out->rekeying = rekeying == 1;
     return ok;
 }
@@ -203,6 +208,16 @@ dk_rc dk_sqlite_registry_rekeyed(void *self, uint32_t generation, struct dk_err 
     int bound = sqlite3_bind_int64(stmt, 1, generation);
     DK_TRY(dk_sql_run(self, stmt, bound, "ending the rekey", &changed, err));
     return changed ? DK_OK : DK_FAIL(err, CONFLICT, "there is no rekey under way");
+}
+
+dk_rc dk_sqlite_registry_pruned(void *self, int64_t seq, struct dk_err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    bool changed = false;
+    DK_TRY(dk_sql_prepare(self, DK_SQL_REGISTRY_PRUNED, &stmt, err));
+    int bound = sqlite3_bind_int64(stmt, 1, seq);
+    DK_TRY(dk_sql_run(self, stmt, bound, "noting what was pruned", &changed, err));
+    return changed ? DK_OK : DK_FAIL(err, TAMPERED, "there is no registry row");
 }
 
 dk_rc dk_sqlite_registry_keys(void *self, uint32_t from,

@@ -17,6 +17,7 @@ enum dk_sqlite_statement {
     DK_SQL_REGISTRY_KEEP,
     DK_SQL_REGISTRY_REKEY,
     DK_SQL_REGISTRY_REKEYED,
+    DK_SQL_REGISTRY_PRUNED,
     DK_SQL_REGISTRY_KEYS,
     DK_SQL_TENANT_READ,
     DK_SQL_TENANT_INSERT,
@@ -43,6 +44,7 @@ enum dk_sqlite_statement {
     DK_SQL_LOG_TENANT_OLDEST,
     DK_SQL_LOG_TENANT_NEWEST,
     DK_SQL_LOG_UNCHAINED,
+    DK_SQL_LOG_PRUNE,
     DK_SQL_LOG_MARK,
     DK_SQL_LOG_SEEN,
     DK_SQL_SEAL_APPEND,
@@ -89,6 +91,7 @@ dk_rc dk_sqlite_registry_fill(void *txn, const struct dk_wrap_columns *wrap, boo
 dk_rc dk_sqlite_registry_rekey(void *txn, const struct dk_registry_key_row *earlier,
                                const struct dk_wrap_columns *wrap, struct dk_err *err);
 dk_rc dk_sqlite_registry_rekeyed(void *txn, uint32_t generation, struct dk_err *err);
+dk_rc dk_sqlite_registry_pruned(void *txn, int64_t seq, struct dk_err *err);
 dk_rc dk_sqlite_registry_keys(void *txn, uint32_t from,
                               bool (*each)(void *arg, const struct dk_registry_key_row *row),
                               void *arg, struct dk_err *err);
@@ -139,6 +142,8 @@ dk_rc dk_sqlite_log_walk(void *txn, const struct dk_log_query *query,
                          struct dk_err *err);
 dk_rc dk_sqlite_log_seen(void *txn, const char *subject, const char *operation, int64_t *mark,
                          bool *seen, struct dk_err *err);
+dk_rc dk_sqlite_log_prune(void *txn, int64_t seq, int64_t limit, int64_t *deleted,
+                          struct dk_err *err);
 dk_rc dk_sqlite_seal_append(void *txn, const struct dk_seal_row *row, struct dk_err *err);
 dk_rc dk_sqlite_seal_newest(void *txn, struct dk_seal_row *out, struct dk_err *err);
 dk_rc dk_sqlite_seal_walk(void *txn, int64_t from,

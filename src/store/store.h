@@ -41,6 +41,7 @@ struct dk_registry_row {
     struct dk_wrap_columns wrap;
     uint32_t generation; /* of the key; the first is 1 */
     bool rekeying;       /* rows may still be under the key before */
+    int64_t pruned_seq;  /* log rows up to this one may be deleted */
 };
 
 /* An earlier registry key, kept for what it made. */
@@ -167,6 +168,8 @@ struct dk_store_ops {
                             const struct dk_wrap_columns *wrap, struct dk_err *err);
     /* No row is under the key before any more. E_CONFLICT: there is no rekey under way. */
     dk_rc (*registry_rekeyed)(void *txn, uint32_t generation, struct dk_err *err);
+    /* Log rows up to `seq` may be deleted from now on; a number that is lower changes nothing. */
+    dk_rc (*registry_pruned)(void *txn, int64_t seq, struct dk_err *err);
     /* Earlier keys from this generation on, in order, until `each` says false. */
     dk_rc (*registry_keys)(void *txn, uint32_t from,
                            bool (*each)(void *arg, const struct dk_registry_key_row *row),
@@ -230,6 +233,8 @@ struct dk_store_ops {
     dk_rc (*log_walk)(void *txn, const struct dk_log_query *query,
                       bool (*each)(void *arg, const struct dk_log_row *row), void *arg,
                       struct dk_err *err);
+    /* Deletes the oldest rows up to `seq`, at most `limit`. */
+    dk_rc (*log_prune)(void *txn, int64_t seq, int64_t limit, int64_t *deleted, struct dk_err *err);
     /*
      * Whether a row of this subject and operation was written after *mark; *mark moves on to the
      * newest row of all.

@@ -655,9 +655,9 @@ static const char *const forbidden[] = {
 /* REPLACE takes rows away without a DELETE trigger: what would take one away is passed over. */
 static const char *const passed_over[] = {
     "INSERT INTO registry SELECT 2, registry_uuid, schema_version, created_at, NULL, NULL, NULL, "
-    "NULL, 1, 0 FROM registry",
+    "NULL, 1, 0, 0 FROM registry",
     "REPLACE INTO registry SELECT 1, registry_uuid, schema_version, created_at, NULL, NULL, NULL, "
-    "NULL, 1, 0 FROM registry",
+    "NULL, 1, 0, 0 FROM registry",
     "REPLACE INTO tenants VALUES ('acme', 1, 1, NULL, 9, 'm', NULL, NULL)",
     "REPLACE INTO tenants (rowid, tenant_id, next_version, epoch, changed_xid, row_mac) SELECT "
     "rowid, 'x', 1, 1, 9, 'm' FROM tenants",

@@ -6,6 +6,7 @@ chains and seals. The names carry no id of docs/BAR.md, as in test_dk1.py.
 import shutil
 import sqlite3
 from contextlib import closing
+from datetime import datetime, timezone
 
 import pytest
 
@@ -25,6 +26,10 @@ def table(database, name, order="rowid"):
         names = [column[0] for column in found.description]
         rows = [dict(zip(names, row)) for row in found]
     return [{n: v for n, v in row.items() if n not in GENERATED} for row in rows]
+
+
+def now():
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def master_keys(state):
@@ -76,6 +81,20 @@ class Registry:
             chains.setdefault(dk1.log_chain(row), []).append(row)
         return chains
 
+    def pruned(self):
+        """(seal, its hash) of the row `prune` that goes furthest and has the right MAC; or (0, None)."""
+        details = [row["detail"].split(" ") for row in self.log if row["operation"] == "prune"
+                   and any(dk1.log_mac(key, self.uuid, row) == row["mac"] for key in self.all_keys)]
+        return max(((int(words[1]), words[2]) for words in details), default=(0, None))
+
+    def pruned_heads(self):
+        """{chain: its heads, in order, whose rows may be gone}."""
+        heads = {}
+        for seal in self.seals[:self.pruned()[0]]:
+            for chain, _, mac in dk1.parse_heads(seal["heads"]):
+                heads.setdefault(chain, []).append(mac)
+        return heads
+
     def heads(self):
         """All lines of all seals, in order."""
         return [head for seal in self.seals for head in dk1.parse_heads(seal["heads"])]
@@ -102,7 +121,8 @@ def wrong_tenants(registry):
             yield f"{name}: row_mac"
         if dk1.keys_digest(macs) != row["keys_digest"]:
             yield f"{name}: keys_digest"
-        if row["log_head"] != (rows[-1]["mac"] if rows else None):
+        gone = registry.pruned_heads().get(("tenant", name), [None])
+        if row["log_head"] != (rows[-1]["mac"] if rows else gone[-1]):
             yield f"{name}: log_head"
 
 
@@ -121,7 +141,7 @@ def wrong_hand_overs(registry):
 def wrong_log(registry):
     keys = registry.log_keys()
     for chain, rows in registry.chains().items():
-        prev = None
+        prev = registry.pruned_heads().get(chain, [None])[-1]
         for row in rows:
             key = keys.get(row["mac"], registry.all_keys[0])
             if dk1.log_mac(key, registry.uuid, row) != row["mac"]:
@@ -141,19 +161,24 @@ def wrong_seals(registry):
         if row["prev"] != prev:
             yield f"seal {n}: prev"
         prev = dk1.seal_hash(row["mac"])
+        if n == registry.pruned()[0] and prev != registry.pruned()[1]:
+            yield f"seal {n}: the log was pruned up to another"
 
 
 def wrong_heads(registry, before):
     """`before` are the ids of rows that are older than the chains."""
-    heads, chains = registry.heads(), registry.chains()
+    heads, chains, gone = registry.heads(), registry.chains(), registry.pruned_heads()
     last = {chain: (epoch, mac) for chain, epoch, mac in heads}
     want = {chain: (None, rows[-1]["mac"]) for chain, rows in chains.items() if chain[0] == "process"}
+    for chain in set(gone) - set(chains):
+        want.update({chain: (None, gone[chain][-1])} if chain[0] == "process" else {})
     for row in registry.tenants:
         want["tenant", row["tenant_id"]] = row["epoch"], row["log_head"]
     if last != want:
         yield f"the last heads are {last}, not {want}"
     for chain, rows in chains.items():
         lines = [mac for name, _, mac in heads if name == chain and mac is not None]
+        lines = lines[len([mac for mac in gone.get(chain, []) if mac]):]
         if len(set(lines)) != len(lines) or [r["mac"] for r in rows if r["mac"] in lines] != lines:
             yield f"{chain}: the seals have heads {lines}"
         missing = [r["id"] for r in rows if r["mac"] not in lines and r["id"] not in before]
@@ -224,6 +249,21 @@ def test_a_rekeyed_registry_is_right_under_all_of_its_keys(used):
             ("seals", "UPDATE seals SET heads = replace(heads, 'rekey 2 ', 'rekey 3 ')")):
         edit(used.database, statement)
         assert findings(used.state), table_name
+
+
+def test_R28_a_pruned_log_is_right_by_its_proof(used):
+    for _ in range(2):
+        used.ok("audit", "prune", "--before", now())
+        assert [row["operation"] for row in Registry(used.state).log] == ["prune"]
+        assert findings(used.state) == []
+        used.ok("rotate", "--tenant", "acme")
+        used.ok("encrypt", "--tenant", "acme", stdin=b"x")
+        assert findings(used.state) == []
+    used.ok("registry", "rekey")
+    used.ok("audit", "prune", "--before", now())
+    assert findings(used.state) == []
+    edit(used.database, "UPDATE key_rotation_log SET detail = replace(detail, 'seal ', 'seal 1')")
+    assert findings(used.state)
 
 
 def test_unwraps_are_chained_by_process_and_name_their_keys(used):
@@ -327,4 +367,9 @@ def test_init_chains_and_seals_a_registry_from_before(used):
     assert (("tenant", "globex"), 1, None) in registry.heads()
     used.ok("rotate", "--all")
     used.ok("init")
+    assert findings(used.state, before) == []
+    used.ok("audit", "prune", "--before", now())
+    assert {row["id"] for row in Registry(used.state).log}.isdisjoint(before)
+    used.ok("rotate", "--all")
+    used.ok("audit", "verify")
     assert findings(used.state, before) == []

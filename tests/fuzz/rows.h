@@ -146,7 +146,7 @@ static inline dk_rc fuzz_registry_read(void *txn, struct dk_registry_row *out, s
     (void)txn;
     (void)err;
     *out = (struct dk_registry_row){.uuid = FUZZ_UUID,
-                                    .schema_version = 3,
+                                    .schema_version = 4,
                                     .wrap = {"fuzz", "fuzz", "AA==", FUZZ_TIME},
                                     .generation = 1};
     return DK_OK;

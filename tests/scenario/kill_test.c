@@ -19,7 +19,7 @@
 /* ---- where a process is killed -----------------------------------------------------------------
  */
 
-enum step { INIT, FIRST_USE, BATCH, ROTATE, COMPROMISE, ROTATE_ALL, REKEY, WARN };
+enum step { INIT, FIRST_USE, BATCH, ROTATE, COMPROMISE, ROTATE_ALL, REKEY, WARN, PRUNE };
 
 static const struct {
     enum step step;
@@ -72,6 +72,13 @@ static const struct {
     {REKEY, "rekey.ended", 1},
     {WARN, "change.sealed", 1},
     {WARN, "warning.sealed", 1},
+    {PRUNE, "prune.log_written", 1},
+    {PRUNE, "prune.page_deleted", 1},
+    {PRUNE, "change.sealed", 1},
+    {PRUNE, "prune.before_commit", 1},
+    {PRUNE, "prune.begun", 1},
+    {PRUNE, "prune.page_deleted", 2},
+    {PRUNE, "prune.ended", 1},
 };
 #define POINTS (sizeof points / sizeof points[0])
 
@@ -159,6 +166,18 @@ static int rekey(struct dekhand *d, struct dekhand_rekey *out)
     return dekhand_registry_rekey(d, false, NULL, NULL, out, NULL);
 }
 
+static int prune(struct dekhand *d, int64_t before, struct dekhand_prune *out)
+{
+    *out = (struct dekhand_prune){.size = sizeof *out};
+    return dekhand_audit_prune(d, before, false, out, NULL);
+}
+
+static int prune_now(struct dekhand *d)
+{
+    struct dekhand_prune ignored;
+    return prune(d, dk_wall_us(&d->in->world), &ignored);
+}
+
 static int do_step(struct dekhand *d, struct told *told, enum step step)
 {
     struct dekhand_rekey ignored;
@@ -166,6 +185,7 @@ static int do_step(struct dekhand *d, struct told *told, enum step step)
            : step == BATCH   ? write_batch(d)
            : step == REKEY   ? rekey(d, &ignored)
            : step == WARN    ? dekhand_warnings(d, NULL, NULL, NULL)
+           : step == PRUNE   ? prune_now(d)
                              : rotate(d, step);
 }
 
@@ -187,6 +207,7 @@ static int be_killed(void *arg)
         code = write_value(d, victim->told, "acme", "before");
     }
     place->w.wall_us += step == WARN ? 84 * DK_DAY_US : 0;
+    place->w.wall_us++; /* what was written is of before now */
     d->in->world.trace = die_there;
     d->in->world.trace_arg = victim;
     return code == DEKHAND_OK ? do_step(d, victim->told, step) : code;
@@ -228,6 +249,9 @@ static void the_store_is_whole(struct dk_place *place)
                                             "(SELECT max(version) + 1 FROM encryption_keys k WHERE "
                                             "k.tenant_id = t.tenant_id)"),
                      tenants);
+    if (dk_place_number(place, "SELECT pruned_seq FROM registry") != 0) {
+        return;
+    }
     /* the history and the keys tell the same story */
     assert_int_equal(dk_place_number(place, "SELECT count(*) FROM key_rotation_log WHERE success "
                                             "AND operation <> 'decrypt' AND tenant_id <> "
@@ -351,6 +375,36 @@ static void R3_a_killed_rekey_is_gone_on_with(void **state)
     }
 }
 
+/* Whatever was deleted is proven to have been pruned; the next one deletes what is left. */
+static void R28_a_killed_prune_is_gone_on_with(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < POINTS; i++) {
+        struct dk_place place;
+        struct dekhand_prune result;
+        struct dekhand_audit_result verified = {.size = sizeof verified};
+        struct told *told = dk_test_shared(sizeof *told);
+        if (points[i].step != PRUNE) {
+            continue;
+        }
+        say("killed at", i);
+        dk_place_new(&place, false);
+        kill_at(&place, told, i);
+        place.w.wall_us++;
+        struct dekhand *d = dk_place_open(&place);
+        ASSERT_CODE(dekhand_audit_verify(d, NULL, NULL, &verified, NULL), OK);
+        assert_int_equal(verified.findings, 0);
+        ASSERT_CODE(prune(d, place.w.wall_us, &result), OK);
+        assert_int_equal(dk_place_number(&place, "SELECT count(*) FROM key_rotation_log"), 1);
+        ASSERT_CODE(dekhand_audit_verify(d, NULL, NULL, &verified, NULL), OK);
+        assert_int_equal(verified.findings, 0);
+        dk_place_close(d);
+        all_told_is_readable(&place, told);
+        life_goes_on(&place, told);
+        dk_place_free(&place);
+    }
+}
+
 /* ---- the table above is complete ----------------------------------------------------------------
  */
 
@@ -404,6 +458,7 @@ int main(void)
         cmocka_unit_test(R3_init_killed_at_any_point_is_repeated),
         cmocka_unit_test(I06_a_killed_rotation_is_whole_or_not_there),
         cmocka_unit_test(R3_a_killed_rekey_is_gone_on_with),
+        cmocka_unit_test(R28_a_killed_prune_is_gone_on_with),
         cmocka_unit_test(every_label_of_the_library_is_a_point),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -199,6 +199,13 @@ static int accept_restore(struct dekhand *d, const char *tenant)
     return dekhand_registry_accept_restore(d, registry_id, NULL, NULL);
 }
 
+static int audit_prune(struct dekhand *d, const char *tenant)
+{
+    struct dekhand_prune out = {.size = sizeof out};
+    (void)tenant;
+    return dekhand_audit_prune(d, 1, false, &out, NULL);
+}
+
 static const struct call calls[] = {
     {"encrypt", 'u', true, encrypt},
     {"first_encrypt", 'u', true, first_encrypt},
@@ -221,6 +228,7 @@ static const struct call calls[] = {
     {"export", 'd', true, export},
     {"rotate_compromised", 'd', true, rotate_compromised},
     {"registry", 'd', false, registry},
+    {"audit_prune", 'd', false, audit_prune},
     {"accept_restore", 'd', false, accept_restore},
 };
 

@@ -2,9 +2,13 @@
 
 import json
 import shutil
+import sqlite3
+from contextlib import closing
+from datetime import datetime, timezone
 
 import pytest
 
+import cli_tool
 from cli_tool import check_schema
 
 
@@ -136,3 +140,84 @@ def test_damaged_anchor_is_named(used, text):
     (used.state / "anchor").write_bytes(text)
     said = used.fails(1, "encrypt", "--tenant", "acme", stdin=b"x")
     assert "E_TAMPERED" in said and "anchor" in said
+
+
+# ---- prune ---------------------------------------------------------------------------------------
+
+def now():
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def test_R28_prune_deletes_what_is_old_and_the_rest_verifies(used):
+    moment = now()
+    used.ok("rotate", "--tenant", "globex")
+    planned = used.json("audit", "prune", "--before", moment, "--dry-run", schema="audit-prune")
+    assert planned == {"before": moment, "dryRun": True, "seal": 6, "rows": 5}
+    assert len(lines(used.ok("audit", "export"))) == 6
+    done = used.json("audit", "prune", "--before", moment, schema="audit-prune")
+    assert done == {**planned, "dryRun": False}
+    rows = lines(used.ok("audit", "export"))
+    for row in rows:
+        check_schema("audit-entry", row)
+    assert [(row["seq"], row["operation"], row["tenantId"]) for row in rows] == [
+        (6, "rotate", "globex"), (7, "prune", "*")]
+    [(seal_hash,)] = used.query("SELECT prev FROM seals WHERE n = 7")
+    assert rows[1]["detail"] == f"seal 6 {seal_hash} rows 5 seq 5"
+    assert rows[1]["performedBy"].startswith("cli:")
+    found = used.json("audit", "verify", schema="audit-verify")
+    assert (found["ok"], found["logRows"], found["seals"]) == (True, 2, 8)
+    assert b"No row of the log is that old" in used.ok("audit", "prune", "--before", moment)
+    assert b"would be deleted" in used.ok("audit", "prune", "--before", now(), "--dry-run")
+    assert b"2 rows of the log were deleted: those up to seal 8" in used.ok(
+        "audit", "prune", "--before", now())
+    used.ok("audit", "verify")
+    used.ok("doctor")
+
+
+@pytest.mark.parametrize("args, word", [
+    ((), "--before"), (("--before", "soon"), "--before"), (("--before", "2999-01-01"), "future"),
+])
+def test_prune_wants_a_moment_that_was(used, args, word):
+    assert word in used.fails(2, "audit", "prune", *args)
+    assert len(lines(used.ok("audit", "export"))) == 5
+
+
+def test_R28_prune_deletes_nothing_while_there_are_findings(used):
+    with closing(sqlite3.connect(used.database, isolation_level=None)) as db:
+        db.execute("DROP TRIGGER key_rotation_log_stays")
+        db.execute("DELETE FROM key_rotation_log WHERE operation = 'rotate'")
+    assert "findings" in used.fails(1, "audit", "prune", "--before", now())
+    assert len(lines(used.ok("audit", "export"))) == 4
+
+
+# ---- registries of before ------------------------------------------------------------------------
+
+def make_schema(cli, schema):
+    """The database as the program of that schema made it: its own migrations, and these rows."""
+    old = cli.folder / "old_schema.db"
+    with closing(sqlite3.connect(old, isolation_level=None)) as db:
+        migrations = sorted((cli_tool.ROOT / "sql" / "sqlite").glob("*.sql"))
+        for migration in migrations[:schema]:
+            db.executescript(migration.read_text())
+        db.execute("ATTACH ? AS new", (str(cli.database),))
+        for (table,) in db.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'"
+                                   ).fetchall():
+            names = ", ".join(row[1] for row in db.execute(f"PRAGMA main.table_info({table})"))
+            db.execute(f"INSERT INTO main.{table} ({names}) SELECT {names} FROM new.{table}")
+        db.execute(f"UPDATE registry SET schema_version = {schema}")
+        [(application,)] = db.execute("PRAGMA new.application_id")
+        db.execute(f"PRAGMA application_id = {application}")
+        db.execute(f"PRAGMA user_version = {schema}")
+    for suffix in ("-wal", "-shm"):
+        cli.database.with_name(cli.database.name + suffix).unlink(missing_ok=True)
+    shutil.move(old, cli.database)
+
+
+def test_R28_F80_the_log_of_a_registry_of_schema_3_can_be_pruned(used):
+    make_schema(used, 3)
+    assert "run `dekhand init`" in used.fails(2, "audit", "prune", "--before", now())
+    used.ok("init")
+    assert used.query("SELECT schema_version, pruned_seq FROM registry") == [(4, 0)]
+    assert used.json("audit", "prune", "--before", now(), schema="audit-prune")["rows"] == 5
+    used.ok("encrypt", "--tenant", "acme", stdin=b"x")
+    used.ok("audit", "verify")

@@ -15,6 +15,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import datetime, timezone
 
 import pytest
 
@@ -114,6 +115,19 @@ def rekeyed(place, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def pruned(place, tmp_path_factory):
+    """The same with a pruned log, and acme at version 3; its `before` is that of before."""
+    folder = tmp_path_factory.mktemp("pruned")
+    copy = place.copy(folder / "place")
+    copy.before = folder / "before.db"
+    shutil.copy(copy.cli.database, copy.before)
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    copy.cli.ok("audit", "prune", "--before", now)
+    copy.cli.ok("rotate", "--tenant", "acme")
+    return copy
+
+
+@pytest.fixture(scope="module")
 def foreign(tmp_path_factory):
     """The state of another registry."""
     other = Cli(tmp_path_factory.mktemp("foreign"))
@@ -198,7 +212,7 @@ EDITS = {
     "registry": ("id = 1", {
         "id": ["2"],
         "registry_uuid": [other("registry_uuid")],
-        "schema_version": ["1", "4"],
+        "schema_version": ["1", "5"],
         "created_at": [second("created_at")],
         "provider": ["'locam'"],
         "kms_key_id": [other("kms_key_id")],
@@ -206,6 +220,7 @@ EDITS = {
         "context_timestamp": [second("context_timestamp")],
         "generation": ["2", "100000"],
         "rekeying": ["1"],
+        "pruned_seq": ["1", "1000"],
     }),
     "registry_keys": ("generation = 1", {
         "generation": ["3"],
@@ -462,7 +477,8 @@ def old_key_edit_seals(place):
     prev = None
     for n in range(4, last + 1):
         row = old.row("seals", f"n = {n}")
-        row.update({"at": row["at"][:-2] + "9Z"} if n == 4 else {"prev": prev})
+        other_at = row["at"][:-2] + ("8Z" if row["at"][-2] == "9" else "9Z")
+        row.update({"at": other_at} if n == 4 else {"prev": prev})
         old.store("seals", old.seal_mac(row), f"n = {n}")
         prev = dk1.seal_hash(row["mac"])
 
@@ -484,6 +500,24 @@ REKEYED = {
     "rekey.old-key-edit-log": old_key_edit_log,
     "rekey.old-key-seal": old_key_seal,
     "rekey.old-key-edit-seals": old_key_edit_seals,
+}
+
+LOG_COLUMNS = ("id, tenant_id, operation, from_version, to_version, success, error_message, "
+               "performed_at, performed_by, node, detail, prev, mac")
+FURTHER = f"'seal ' || {NEWEST_SEAL} || substr(detail, instr(substr(detail, 6), ' ') + 5)"
+PRUNED = {
+    "prune.delete-younger": (CUT_ROTATE,),
+    "prune.delete-younger-and-hint": (CUT_ROTATE, "UPDATE main.registry SET pruned_seq = 1000"),
+    "prune.delete-proof": ("DELETE FROM main.key_rotation_log WHERE operation = 'prune'",),
+    "prune.edit-proof": (changed("key_rotation_log", "detail", FURTHER, "operation = 'prune'"),
+                         CUT_ROTATE),
+    "prune.forge-proof": (f"INSERT INTO main.key_rotation_log ({LOG_COLUMNS}) SELECT {NEW_ID}, '*', "
+                          f"'prune', NULL, NULL, 1, NULL, performed_at, 'cli:alice', node, "
+                          f"{FURTHER}, mac, '{RANDOM_MAC}' FROM main.key_rotation_log WHERE "
+                          "operation = 'prune'", CUT_ROTATE),
+    "prune.hint": ("UPDATE main.registry SET pruned_seq = 0",),
+    "prune.rows-back": (f"INSERT INTO main.key_rotation_log (rowid, {LOG_COLUMNS}) SELECT rowid, "
+                        f"{LOG_COLUMNS} FROM before.key_rotation_log",),
 }
 
 ROW_ATTACKS = {
@@ -589,7 +623,7 @@ def test_I01_every_column_has_a_row_on_the_page(place):
 
 def test_every_row_of_the_page_is_done_here():
     done = {f"{table}.{column}" for table in EDITS for column in EDITS[table][1]}
-    assert done | set(ROW_ATTACKS) | set(REKEYED) | set(FOREIGN) == set(REST)
+    assert done | set(ROW_ATTACKS) | set(REKEYED) | set(PRUNED) | set(FOREIGN) == set(REST)
     assert set(LIVE) == set(LIVE_ATTACKS)
 
 
@@ -629,6 +663,17 @@ def test_I03_I04_after_a_rekey(rekeyed, tmp_path, name):
 
 def test_untouched_copy_of_a_rekeyed_registry_passes(rekeyed, tmp_path):
     assert four(rekeyed, tmp_path) == (["OK"] * 4, "OK", True)
+
+
+@pytest.mark.parametrize("name", PRUNED)
+def test_R28_I26_after_a_prune(pruned, tmp_path, name):
+    attacked = pruned.copy(tmp_path / "attacked")
+    attacked.sql(*PRUNED[name])
+    look(attacked, tmp_path, name)
+
+
+def test_R28_untouched_copy_of_a_pruned_registry_passes(pruned, tmp_path):
+    assert four(pruned, tmp_path) == (["OK"] * 4, "OK", True)
 
 
 def attack(place, tmp_path, name):
