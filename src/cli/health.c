@@ -183,7 +183,7 @@ static int finish(struct told *told, const struct dekhand_health *health, bool k
 }
 
 /* The registry did not open: the same body, with what is known. */
-static int closed(struct cli *cli, struct told *told, const struct dekhand_error *error)
+static int closed(struct told *told, const struct dekhand_error *error)
 {
     const struct dk_error_info *info = dk_error_info((dk_rc)error->code);
     bool provider = error->code == DEKHAND_E_NO_MASTER_KEY || error->code == DEKHAND_E_PROVIDER ||
@@ -198,7 +198,6 @@ static int closed(struct cli *cli, struct told *told, const struct dekhand_error
                                   info->todo};
     print_check(told, &check);
     int code = finish(told, &health, false);
-    (void)cli;
     return code == CLI_FINDINGS ? info->exit_code : code;
 }
 
@@ -320,7 +319,7 @@ int cli_health(struct cli *cli)
         return code;
     }
     if (cli_open_quietly(cli, &error) != DEKHAND_OK) {
-        return closed(cli, &told, &error);
+        return closed(&told, &error);
     }
     return cli_close(cli, report(cli, &told));
 }

@@ -100,11 +100,11 @@ static bool is_own(const struct dk_actor *actor, struct dk_view tenant)
            dk_tenant_equal(&parsed, &actor->own);
 }
 
-dk_rc dk_access_check(const struct dk_actor *actor, enum dk_action action, struct dk_view tenant,
-                      struct dk_err *err)
+dk_rc dk_access_check_own(const struct dk_actor *actor, enum dk_action action,
+                          struct dk_view tenant, struct dk_err *err)
 {
     enum dk_reach reach = actor->reach[action];
-    if (reach == DK_REACH_ALL || (reach == DK_REACH_OWN && is_own(actor, tenant))) {
+    if (reach == DK_REACH_OWN && is_own(actor, tenant)) {
         return DK_OK;
     }
     return DK_FAIL(err, DENIED, "the role `%s` may not %s%s", actor->role, action_words[action],
