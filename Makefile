@@ -28,7 +28,9 @@ HARDEN := -fstack-protector-strong -fstack-clash-protection -fcf-protection=full
           -D_FORTIFY_SOURCE=2 -fPIC
 LDHARDEN := -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -Wl,-z,defs -Wl,--as-needed
 
-CFLAGS_release := -O2 -g -fno-plt -falign-functions=64 $(HARDEN) -flto=2 -ffat-lto-objects
+# Aligned: where the code of one value happens to lie moves its time by up to 8 %.
+CFLAGS_release := -O2 -g -fno-plt -falign-functions=64 -falign-jumps=32:20 $(HARDEN) -flto=2 \
+                  -ffat-lto-objects
 MERGE_release := -flinker-output=nolto-rel
 CFLAGS_clang := -O2 -g $(HARDEN)
 CFLAGS_asan := -O1 -g -fPIC -fno-omit-frame-pointer -fsanitize=address,undefined \

@@ -51,7 +51,7 @@ int dekhand_value_version(const void *value, size_t size, uint32_t *out,
 
 enum way { ENCRYPT, DECRYPT };
 
-static dk_rc check_item(const struct dekhand_item *item, struct dk_err *err)
+static inline dk_rc check_item(const struct dekhand_item *item, struct dk_err *err)
 {
     if (item == NULL || item->tenant == NULL) {
         return DK_FAIL(err, USAGE, "no tenant is given");
@@ -85,7 +85,7 @@ static dk_rc copy_context(const struct dekhand_item *item, struct dk_pair *pairs
     return DK_OK;
 }
 
-static dk_rc run_request(struct dk_instance *d, enum way way, struct dekhand_item *item,
+static inline dk_rc run_request(struct dk_instance *d, enum way way, struct dekhand_item *item,
                          const struct dk_request *request, struct dk_err *err)
 {
     struct dk_view in = dk_view_of(item->in, item->in_size);
@@ -107,7 +107,7 @@ __attribute__((noinline)) static dk_rc run_with_context(struct dk_instance *d, e
     return run_request(d, way, item, &request, err);
 }
 
-static dk_rc run_item(struct dekhand *d, enum way way, struct dekhand_item *item,
+static inline dk_rc run_item(struct dekhand *d, enum way way, struct dekhand_item *item,
                       struct dk_err *err)
 {
     DK_TRY(check_item(item, err));

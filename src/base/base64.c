@@ -34,6 +34,8 @@ static inline uint32_t value_of(const uint8_t values[256], uint8_t c)
 /* Vectors of gcc and clang: SSE2 on every x86-64, NEON on arm64. Comparisons give 0 or -1. */
 typedef int8_t v16 __attribute__((vector_size(16)));
 typedef uint8_t v16u __attribute__((vector_size(16)));
+typedef uint16_t v8u16 __attribute__((vector_size(16)));
+typedef uint32_t v4u32 __attribute__((vector_size(16)));
 typedef uint64_t v2u64 __attribute__((vector_size(16)));
 
 struct alphabet {
@@ -55,11 +57,6 @@ static inline v16 sum(v16 a, v16 b)
     return (v16)((v16u)a + (v16u)b);
 }
 
-static inline v16 less(v16 a, int c)
-{
-    return (v16)((v16u)a - (v16u)all(c));
-}
-
 /* 6 bytes to eight values of 6 bits, the first in the lowest byte. Reads 8 bytes. */
 static inline uint64_t spread(const uint8_t *p)
 {
@@ -71,12 +68,15 @@ static inline uint64_t spread(const uint8_t *p)
     return (x >> 6 & 0x003F003F003F003F) | (x & 0x003F003F003F003F) << 8;
 }
 
-/* The inverse: the 48 bits, the first byte highest. */
-static inline uint64_t gather(uint64_t x)
+/* The inverse, of two at once: each 48 bits, the first byte highest. */
+static inline v2u64 gather(v16 values)
 {
-    x = (x & 0x003F003F003F003F) << 6 | (x >> 8 & 0x003F003F003F003F);
-    x = (x & 0x00000FFF00000FFF) << 12 | (x >> 16 & 0x00000FFF00000FFF);
-    return (x & 0xFFFFFF) << 24 | x >> 32;
+    v8u16 pair = (v8u16)values;
+    pair = (pair << 6 & 0x0FC0) | pair >> 8;
+    v4u32 four = (v4u32)pair;
+    four = (four << 12 & 0xFFF000) | four >> 16;
+    v2u64 eight = (v2u64)four;
+    return (eight & 0xFFFFFF) << 24 | eight >> 32;
 }
 
 /* 12 bytes (14 are read) to 16 characters. */
@@ -92,32 +92,37 @@ static inline void encode_block(const uint8_t *p, char *out, const struct alphab
     memcpy(out, &c, sizeof c);
 }
 
-/* 16 characters to 12 bytes; what is not of the alphabet shows in *bad. */
+static inline v16 between(v16 c, int from, int to)
+{
+    return (c > all(from - 1)) & (c < all(to + 1));
+}
+
+/* 16 characters to 12 bytes; what is not of the alphabet shows in *good. */
 static inline void decode_block(const uint8_t *in, uint8_t *out, const struct alphabet *alphabet,
-                                v16 *bad)
+                                v16 *good)
 {
     v16 c;
     memcpy(&c, in, sizeof c);
-    v16 upper = (c >= all('A')) & (c <= all('Z'));
-    v16 lower = (c >= all('a')) & (c <= all('z'));
-    v16 digit = (c >= all('0')) & (c <= all('9'));
+    v16 upper = between(c, 'A', 'Z');
+    v16 lower = between(c, 'a', 'z');
+    v16 digit = between(c, '0', '9');
     v16 plus = c == all(alphabet->letters[62]);
     v16 slash = c == all(alphabet->letters[63]);
-    *bad |= ~(upper | lower | digit | plus | slash);
-    v16 v = (upper & less(c, 'A')) | (lower & less(c, 'a' - 26)) | (digit & less(c, '0' - 52)) |
-            (plus & all(62)) | (slash & all(63));
-    v2u64 two = (v2u64)v;
-    uint64_t a = gather(two[0]), b = gather(two[1]);
-    uint64_t first = __builtin_bswap64(a << 16 | b >> 32);
-    uint32_t last = __builtin_bswap32((uint32_t)b);
+    *good &= upper | lower | digit | plus | slash;
+    v16 distance = (upper & all('A')) | (lower & all('a' - 26)) | (digit & all('0' - 52)) |
+                   (plus & all(alphabet->letters[62] - 62)) |
+                   (slash & all(alphabet->letters[63] - 63));
+    v2u64 two = gather((v16)((v16u)c - (v16u)distance));
+    uint64_t first = __builtin_bswap64(two[0] << 16 | two[1] >> 32);
+    uint32_t last = __builtin_bswap32((uint32_t)two[1]);
     memcpy(out, &first, sizeof first);
     memcpy(out + 8, &last, sizeof last);
 }
 
-static inline bool any(v16 v)
+static inline bool is_all(v16 v)
 {
     v2u64 two = (v2u64)v;
-    return (two[0] | two[1]) != 0;
+    return (two[0] & two[1]) == UINT64_MAX;
 }
 
 /* ---- the rest, in groups of three bytes ------------------------------------------------------ */
@@ -159,10 +164,10 @@ __attribute__((always_inline)) static inline bool decode(const char *text, size_
 {
     const uint8_t *values = alphabet->values;
     const uint8_t *in = (const uint8_t *)text;
-    v16 bad_block = {0};
+    v16 good = all(-1);
     uint32_t bad = 0;
     for (; len >= 16; len -= 16, in += 16, out += 12) {
-        decode_block(in, out, alphabet, &bad_block);
+        decode_block(in, out, alphabet, &good);
     }
     for (; len >= 4; len -= 4, in += 4, out += 3) {
         uint32_t a = value_of(values, in[0]);
@@ -175,7 +180,7 @@ __attribute__((always_inline)) static inline bool decode(const char *text, size_
         out[1] = (uint8_t)(v >> 8);
         out[2] = (uint8_t)v;
     }
-    if (len == 1 || any(bad_block)) {
+    if (len == 1 || !is_all(good)) {
         return false;
     }
     if (len >= 2) {

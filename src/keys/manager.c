@@ -229,7 +229,7 @@ static bool flush_is_due(struct dk_manager *manager)
 }
 
 /* One caller in each interval looks; the others go on. Its failures are logged, not returned. */
-static void poll_if_due(struct dk_manager *manager, int64_t now)
+__attribute__((noinline)) static void poll_if_due(struct dk_manager *manager, int64_t now)
 {
     int64_t due = atomic_load_explicit(&manager->next_poll_ms, memory_order_relaxed);
     struct dk_err err;
@@ -333,7 +333,7 @@ static void rotate_full(void *arg, const struct dk_tenant *tenant, uint32_t vers
 /* ---- one value ------------------------------------------------------------------------------ */
 
 /* The slow road to a context: canonical name, cache, key it. */
-static dk_rc fetch_hot(struct dk_manager *manager, struct dk_thread *thread, struct dk_view tenant,
+__attribute__((noinline)) static dk_rc fetch_hot(struct dk_manager *manager, struct dk_thread *thread, struct dk_view tenant,
                        uint32_t asked, int64_t now, struct dk_hot **out, struct dk_err *err)
 {
     struct dk_key_name name = {.version = asked};
@@ -356,7 +356,7 @@ static dk_rc fetch_hot(struct dk_manager *manager, struct dk_thread *thread, str
     return rc;
 }
 
-static dk_rc get_hot(struct dk_manager *manager, struct dk_view tenant, uint32_t asked,
+static inline dk_rc get_hot(struct dk_manager *manager, struct dk_view tenant, uint32_t asked,
                      struct dk_thread **thread, struct dk_hot **out, struct dk_err *err)
 {
     int64_t now = dk_mono_ms(manager->core->world);

@@ -229,7 +229,7 @@ static inline uint64_t load_word(const uint8_t *p)
  * Spreads ids over the chains; a bad spread costs time, never correctness. The products do not
  * wait for each other; the last word overlaps the one before it.
  */
-static uint32_t hash_of(struct dk_view tenant, uint32_t asked)
+static inline uint32_t hash_of(struct dk_view tenant, uint32_t asked)
 {
     uint64_t k = 0x9E3779B97F4A7C15u;
     uint64_t h = (asked + tenant.n) * k;
@@ -249,13 +249,18 @@ static uint32_t hash_of(struct dk_view tenant, uint32_t asked)
     return (uint32_t)((h * 0x9E3779B97F4A7C15u) >> 32);
 }
 
-static struct dk_hot *find(struct dk_thread *thread, struct dk_view tenant, uint32_t asked,
-                           uint32_t hash)
+static inline bool is_of(const struct dk_hot *hot, struct dk_view tenant, uint32_t asked)
+{
+    return hot->asked == asked && hot->tenant_n == tenant.n &&
+           memcmp(hot->aad + TENANT_AT, tenant.p, tenant.n) == 0;
+}
+
+static inline struct dk_hot *find(struct dk_thread *thread, struct dk_view tenant, uint32_t asked,
+                                  uint32_t hash)
 {
     for (uint8_t i = thread->buckets[hash % DK_HOT_BUCKETS]; i != NONE; i = thread->hot[i].next) {
         struct dk_hot *hot = &thread->hot[i];
-        if (hot->hash == hash && hot->asked == asked && hot->tenant_n == tenant.n &&
-            memcmp(hot->aad + TENANT_AT, tenant.p, tenant.n) == 0) {
+        if (hot->hash == hash && is_of(hot, tenant, asked)) {
             return hot;
         }
     }
@@ -272,6 +277,7 @@ static void unlink_locked(struct dk_thread *thread, struct dk_hot *hot)
         link = &thread->hot[*link].next;
     }
     *link = hot->next;
+    thread->last = NULL;
 }
 
 /* Of an entry that is in no chain. */
@@ -315,7 +321,10 @@ struct dk_hot *dk_thread_find(struct dk_thread *thread, struct dk_view tenant, u
     if (changes != thread->changes_seen) {
         look_through(thread, changes);
     }
-    struct dk_hot *hot = find(thread, tenant, asked, hash_of(tenant, asked));
+    struct dk_hot *hot = thread->last;
+    if (hot == NULL || !is_of(hot, tenant, asked)) {
+        hot = thread->last = find(thread, tenant, asked, hash_of(tenant, asked));
+    }
     return hot != NULL && now_ms < hot->fresh_until_ms ? hot : NULL;
 }
 
