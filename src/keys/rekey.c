@@ -141,29 +141,46 @@ static dk_rc begin_new(struct rekey *rekey, uint32_t generation, struct dk_err *
 
 enum under { UNDER_NONE, UNDER_BEFORE, UNDER_NEW };
 
-static enum under which(dk_rc before, dk_rc now)
+/* By what the two keys said of a row; *err is what went wrong beside it. */
+static dk_rc which(dk_rc now, dk_rc before, const struct dk_err *cause, enum under *out,
+                   struct dk_err *err)
 {
-    return now == DK_OK ? UNDER_NEW : before == DK_OK ? UNDER_BEFORE : UNDER_NONE;
+    *out = now == DK_OK ? UNDER_NEW : before == DK_OK ? UNDER_BEFORE : UNDER_NONE;
+    if (*out == UNDER_NONE && (now != DK_E_TAMPERED || before != DK_E_TAMPERED)) {
+        *err = *cause; /* a row that could not be looked at is not a damaged one */
+        return cause->rc;
+    }
+    return DK_OK;
 }
 
-static enum under key_under(struct rekey *rekey, const struct dk_key_row *row)
+static dk_rc key_under(struct rekey *rekey, const struct dk_key_row *row, enum under *out,
+                       struct dk_err *err)
 {
     const struct dk_ring_key *key = rekey->ring.key;
-    struct dk_err one;
-    dk_err_clear(&one);
-    dk_rc now = dk_registry_verify_key(rekey->core, &key[1].keys, row, &one);
-    return which(now == DK_OK ? now : dk_registry_verify_key(rekey->core, &key[0].keys, row, &one),
-                 now);
+    struct dk_err cause;
+    dk_err_clear(&cause);
+    dk_rc before = DK_E_TAMPERED;
+    dk_rc now = dk_registry_verify_key(rekey->core, &key[1].keys, row, &cause);
+    if (now == DK_E_TAMPERED) {
+        dk_err_clear(&cause);
+        before = dk_registry_verify_key(rekey->core, &key[0].keys, row, &cause);
+    }
+    return which(now, before, &cause, out, err);
 }
 
-static enum under tenant_under(struct rekey *rekey, const struct dk_tenant_row *row)
+static dk_rc tenant_under(struct rekey *rekey, const struct dk_tenant_row *row, enum under *out,
+                          struct dk_err *err)
 {
     const struct dk_ring_key *key = rekey->ring.key;
-    struct dk_err one;
-    dk_err_clear(&one);
-    dk_rc now = dk_registry_verify_tenant(rekey->core, &key[1].keys, row, &one);
-    return which(
-        now == DK_OK ? now : dk_registry_verify_tenant(rekey->core, &key[0].keys, row, &one), now);
+    struct dk_err cause;
+    dk_err_clear(&cause);
+    dk_rc before = DK_E_TAMPERED;
+    dk_rc now = dk_registry_verify_tenant(rekey->core, &key[1].keys, row, &cause);
+    if (now == DK_E_TAMPERED) {
+        dk_err_clear(&cause);
+        before = dk_registry_verify_tenant(rekey->core, &key[0].keys, row, &cause);
+    }
+    return which(now, before, &cause, out, err);
 }
 
 static dk_rc move_key(struct rekey *rekey, struct dk_txn *txn, struct dk_key_row *row,
@@ -184,13 +201,15 @@ static dk_rc move_keys(struct rekey *rekey, struct dk_txn *txn, const struct dk_
                        size_t *moved, struct dk_err *err)
 {
     struct dk_key_cursor at = {0};
+    enum under under;
     size_t count;
     do {
         DK_TRY(txn->ops->key_list(txn->self, tenant, DK_KEYS_ALL, &at, PAGE, rekey->keys, &count,
                                   err));
         for (size_t i = 0; i < count; i++) {
             at = (struct dk_key_cursor){rekey->keys[i].tenant, rekey->keys[i].version};
-            if (key_under(rekey, &rekey->keys[i]) == UNDER_BEFORE) {
+            DK_TRY(key_under(rekey, &rekey->keys[i], &under, err));
+            if (under == UNDER_BEFORE) {
                 DK_TRY(move_key(rekey, txn, &rekey->keys[i], err));
                 ++*moved;
             }
@@ -204,10 +223,11 @@ static dk_rc move_tenant(struct rekey *rekey, struct dk_txn *txn, struct dk_tena
                          struct dk_err *err)
 {
     struct dk_core *core = rekey->core;
-    enum under under = tenant_under(rekey, row);
+    enum under under;
     char digest[DK_MAC_TEXT], old_mac[DK_MAC_TEXT];
     size_t moved = 0;
     bool changed = false;
+    DK_TRY(tenant_under(rekey, row, &under, err));
     if (under == UNDER_NONE) {
         return DK_OK;
     }
@@ -276,6 +296,7 @@ static void note_damaged(struct rekey *rekey, const char *tenant)
 static dk_rc look_at_tenants(struct rekey *rekey, struct dk_txn *txn, struct dk_err *err)
 {
     char after[DK_TENANT_MAX + 1] = "", digest[DK_MAC_TEXT];
+    enum under under;
     size_t count;
     do {
         DK_TRY(txn->ops->tenant_list(txn->self, after, PAGE, rekey->tenants, &count, err));
@@ -283,7 +304,8 @@ static dk_rc look_at_tenants(struct rekey *rekey, struct dk_txn *txn, struct dk_
             const struct dk_tenant_row *row = &rekey->tenants[i];
             memcpy(after, row->tenant.s, row->tenant.n + 1);
             DK_TRY(dk_audit_digest(rekey->core, txn, &row->tenant, digest, err));
-            if (tenant_under(rekey, row) != UNDER_NEW || strcmp(digest, row->keys_digest) != 0) {
+            DK_TRY(tenant_under(rekey, row, &under, err));
+            if (under != UNDER_NEW || strcmp(digest, row->keys_digest) != 0) {
                 note_damaged(rekey, row->tenant.s);
             }
         }
@@ -294,13 +316,15 @@ static dk_rc look_at_tenants(struct rekey *rekey, struct dk_txn *txn, struct dk_
 static dk_rc look_at_keys(struct rekey *rekey, struct dk_txn *txn, struct dk_err *err)
 {
     struct dk_key_cursor at = {0};
+    enum under under;
     size_t count;
     do {
         DK_TRY(
             txn->ops->key_list(txn->self, NULL, DK_KEYS_ALL, &at, PAGE, rekey->keys, &count, err));
         for (size_t i = 0; i < count; i++) {
             at = (struct dk_key_cursor){rekey->keys[i].tenant, rekey->keys[i].version};
-            if (key_under(rekey, &rekey->keys[i]) != UNDER_NEW) {
+            DK_TRY(key_under(rekey, &rekey->keys[i], &under, err));
+            if (under != UNDER_NEW) {
                 note_damaged(rekey, rekey->keys[i].tenant.s);
             }
         }
