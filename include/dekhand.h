@@ -63,6 +63,7 @@ enum dekhand_code {
     DEKHAND_E_INTERNAL = 30,
     DEKHAND_E_ROLLBACK = 31,
     DEKHAND_E_DENIED = 32,
+    DEKHAND_E_REFUSED = 33,
 };
 
 /* A record of the caller's, filled on failure. The texts never hold a key or a plaintext. */
@@ -282,6 +283,18 @@ struct dekhand_key {
 DEKHAND_API int dekhand_keys(struct dekhand *d, const char *tenant,
                              bool (*each)(void *arg, const struct dekhand_key *key), void *arg,
                              struct dekhand_error *error);
+
+struct dekhand_tenant {
+    const char *tenant;
+    uint32_t versions;     /* made so far */
+    int64_t rotation_days; /* 0: KMS_ROTATION_DAYS */
+    int code;              /* E_TAMPERED: the row is not believed */
+};
+
+/* Every tenant, by id; `tenant` NULL = all. As dekhand_keys in all else. */
+DEKHAND_API int dekhand_tenants(struct dekhand *d, const char *tenant,
+                                bool (*each)(void *arg, const struct dekhand_tenant *tenant),
+                                void *arg, struct dekhand_error *error);
 
 #ifdef __cplusplus
 }

@@ -37,6 +37,24 @@ DEKHAND_API int dekhand_key_export(struct dekhand *d, const char *tenant, uint32
                                    bool allow, uint8_t out[DEKHAND_DATA_KEY],
                                    struct dekhand_error *error);
 
+/*
+ * Disables a version: its row and wrapped key stay, every process refuses to open it (E_DISABLED),
+ * this one at once, others within their KMS_POLL_SECONDS. Enables it again. *changed (may be NULL)
+ * false: it was so already. E_REFUSED: it is the active version (rotate first), or purged.
+ */
+DEKHAND_API int dekhand_key_disable(struct dekhand *d, const char *tenant, uint32_t version,
+                                    bool *changed, struct dekhand_error *error);
+DEKHAND_API int dekhand_key_enable(struct dekhand *d, const char *tenant, uint32_t version,
+                                   bool *changed, struct dekhand_error *error);
+
+/*
+ * How many days a version of this tenant encrypts before its rotation, 1 to 730; 0 = as
+ * KMS_ROTATION_DAYS says again. It counts for the active version too: *expires_at (may be NULL) is
+ * its expiry now. E_NOT_FOUND: the tenant has no key yet.
+ */
+DEKHAND_API int dekhand_tenant_set(struct dekhand *d, const char *tenant, int64_t rotation_days,
+                                   int64_t *expires_at, struct dekhand_error *error);
+
 struct dekhand_history {
     const char *tenant;
     const char *operation; /* create, rotate, compromise, export */

@@ -1,8 +1,12 @@
 /* The door for keys: rotation, metadata, export. */
+#include "dekhand_admin.h"
+
 #include "door.h"
 #include "keys/inspect.h"
+#include "keys/policy.h"
 #include "keys/rotate.h"
 #include "keys/states.h"
+#include "keys/version.h"
 
 /* ---- keys ----------------------------------------------------------------------------------- */
 
@@ -108,6 +112,109 @@ int dekhand_keys(struct dekhand *d, const char *tenant,
         call.core = &d->in->core;
         rc = dk_inspect_keys(&d->in->core, tenant != NULL ? &parsed : NULL, tell_key, &call, &err);
     }
+    return dk_door_leave(rc, &err, error);
+}
+
+/* ---- tenants -------------------------------------------------------------------------------- */
+
+struct tenants_call {
+    bool (*each)(void *arg, const struct dekhand_tenant *tenant);
+    void *arg;
+};
+
+static bool tell_tenant(void *arg, const struct dk_tenant_row *row, dk_rc rc)
+{
+    const struct tenants_call *call = arg;
+    struct dekhand_tenant tenant = {.tenant = row->tenant.s,
+                                    .versions = (uint32_t)(row->next_version - 1),
+                                    .rotation_days = row->rotation_days,
+                                    .code = (int)rc};
+    return call->each(call->arg, &tenant);
+}
+
+int dekhand_tenants(struct dekhand *d, const char *tenant,
+                    bool (*each)(void *arg, const struct dekhand_tenant *tenant), void *arg,
+                    struct dekhand_error *error)
+{
+    struct dk_err err;
+    struct dk_tenant parsed;
+    struct tenants_call call = {each, arg};
+    dk_err_clear(&err);
+    dk_rc rc = dk_door_enter(d, DK_MAY_VIEW_KEYS, tenant, &err);
+    if (rc == DK_OK && each == NULL) {
+        rc = DK_FAIL(&err, USAGE, "nobody is there to be told the tenants");
+    }
+    if (rc == DK_OK && tenant != NULL) {
+        rc = dk_tenant_parse(dk_view_str(tenant), &parsed, &err);
+    }
+    if (rc == DK_OK) {
+        rc = dk_inspect_tenants(&d->in->core, tenant != NULL ? &parsed : NULL, tell_tenant, &call,
+                                &err);
+    }
+    return dk_door_leave(rc, &err, error);
+}
+
+static dk_rc set_tenant(struct dekhand *d, const char *tenant, int64_t days, int64_t *expires_at,
+                        struct dk_err *err)
+{
+    struct dk_tenant parsed;
+    int64_t expires = DK_TIME_NONE;
+    DK_TRY(dk_door_enter(d, DK_MAY_ADMINISTER, tenant, err));
+    if (tenant == NULL) {
+        return DK_FAIL(err, USAGE, "no tenant is given");
+    }
+    DK_TRY(dk_tenant_parse(dk_view_str(tenant), &parsed, err));
+    DK_TRY(dk_policy_set(&d->in->core, dk_manager_cache(d->in->manager), &parsed, days,
+                         d->actor.name, &expires, err));
+    if (expires_at != NULL) {
+        *expires_at = expires;
+    }
+    return DK_OK;
+}
+
+int dekhand_tenant_set(struct dekhand *d, const char *tenant, int64_t rotation_days,
+                       int64_t *expires_at, struct dekhand_error *error)
+{
+    struct dk_err err;
+    dk_err_clear(&err);
+    return dk_door_leave(set_tenant(d, tenant, rotation_days, expires_at, &err), &err, error);
+}
+
+/* ---- one version ---------------------------------------------------------------------------- */
+
+static dk_rc move_version(struct dekhand *d, const char *tenant, uint32_t version, enum dk_state to,
+                          bool *changed, struct dk_err *err)
+{
+    struct dk_key_name name = {.version = version};
+    bool moved = false;
+    DK_TRY(dk_door_enter(d, DK_MAY_ADMINISTER, tenant, err));
+    if (tenant == NULL || version == 0 || version > DK_FIELD_VERSION_MAX) {
+        return DK_FAIL(err, USAGE, "a tenant and a version from 1 on are needed");
+    }
+    DK_TRY(dk_tenant_parse(dk_view_str(tenant), &name.tenant, err));
+    DK_TRY(dk_version_move(&d->in->core, dk_manager_cache(d->in->manager), &name, to, d->actor.name,
+                           &moved, err));
+    if (changed != NULL) {
+        *changed = moved;
+    }
+    return DK_OK;
+}
+
+int dekhand_key_disable(struct dekhand *d, const char *tenant, uint32_t version, bool *changed,
+                        struct dekhand_error *error)
+{
+    struct dk_err err;
+    dk_err_clear(&err);
+    dk_rc rc = move_version(d, tenant, version, DK_DISABLED, changed, &err);
+    return dk_door_leave(rc, &err, error);
+}
+
+int dekhand_key_enable(struct dekhand *d, const char *tenant, uint32_t version, bool *changed,
+                       struct dekhand_error *error)
+{
+    struct dk_err err;
+    dk_err_clear(&err);
+    dk_rc rc = move_version(d, tenant, version, DK_RETIRED, changed, &err);
     return dk_door_leave(rc, &err, error);
 }
 

@@ -169,7 +169,8 @@ void cli_help(FILE *to, const struct cli_command *command)
     }
     fprintf(to, "\nSettings as flags (they win over the environment and the file):\n");
     for (size_t i = 0; i < DK_OPT_COUNT; i++) {
-        if (dk_options[i].flag != NULL) {
+        const char *flag = dk_options[i].flag;
+        if (flag != NULL && find_in(command->options, flag, strlen(flag)) == NULL) {
             print_option(to, dk_options[i].flag, 0, "VALUE", dk_options[i].name);
         }
     }

@@ -16,7 +16,8 @@ struct value {
 
 static const struct value values[] = {
     {"operation", WORDS,
-     "create rotate compromise export decrypt warning accept-restore cache-clear rekey prune"},
+     "create rotate compromise export decrypt warning accept-restore cache-clear rekey prune "
+     "disable enable tenant-set"},
     {"provider", WORDS, "local"},
     {"log", WORDS, "text json"},
     {"state-dir", FOLDERS, ""},

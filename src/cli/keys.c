@@ -1,4 +1,4 @@
-/* dekhand keys list, show and export. */
+/* dekhand keys list, show, disable, enable and export. */
 #include <openssl/crypto.h>
 #include <stdlib.h>
 
@@ -183,7 +183,7 @@ int cli_keys_show(struct cli *cli)
     return tenant == NULL ? CLI_USAGE : list_keys(cli, tenant, true);
 }
 
-/* ---- export --------------------------------------------------------------------------------- */
+/* ---- disable, enable ------------------------------------------------------------------------ */
 
 static int parse_version(const char *text, uint32_t *out)
 {
@@ -195,6 +195,67 @@ static int parse_version(const char *text, uint32_t *out)
     *out = (uint32_t)v;
     return CLI_OK;
 }
+
+static void print_moved(struct cli *cli, struct cli_out *out, const char *tenant, uint32_t version,
+                        bool disable, bool changed)
+{
+    if (cli->json) {
+        struct dk_json json = cli_out_json(out);
+        dk_json_object(&json, NULL);
+        dk_json_str(&json, "tenantId", tenant);
+        dk_json_int(&json, "version", version);
+        dk_json_bool(&json, "disabled", disable);
+        dk_json_bool(&json, "changed", changed);
+        dk_json_end(&json, '}');
+        cli_out_str(out, "\n");
+        return;
+    }
+    cli_out_printf(out, "%s: version %u %s%s%s\n", tenant, version, changed ? "is " : "was ",
+                   disable ? "disabled" : "enabled",
+                   changed ? "; every process knows it within its KMS_POLL_SECONDS" : " already");
+}
+
+static int move_version(struct cli *cli, const char *tenant, uint32_t version, bool disable)
+{
+    static struct cli_out out;
+    struct dekhand_error error;
+    bool changed = false;
+    int rc = disable ? dekhand_key_disable(cli->library, tenant, version, &changed, &error)
+                     : dekhand_key_enable(cli->library, tenant, version, &changed, &error);
+    if (rc != DEKHAND_OK) {
+        return cli_fail(cli, &error);
+    }
+    int code = cli_out_open(&out, NULL);
+    if (code != CLI_OK) {
+        return code;
+    }
+    print_moved(cli, &out, tenant, version, disable, changed);
+    return cli_out_finish(&out);
+}
+
+static int move_asked(struct cli *cli, bool disable)
+{
+    const char *tenant = cli_need(cli, "tenant");
+    const char *text = tenant != NULL ? cli_need(cli, "version") : NULL;
+    uint32_t version = 0;
+    if (text == NULL || parse_version(text, &version) != CLI_OK) {
+        return CLI_USAGE;
+    }
+    int code = cli_open(cli);
+    return code == CLI_OK ? cli_close(cli, move_version(cli, tenant, version, disable)) : code;
+}
+
+int cli_keys_disable(struct cli *cli)
+{
+    return move_asked(cli, true);
+}
+
+int cli_keys_enable(struct cli *cli)
+{
+    return move_asked(cli, false);
+}
+
+/* ---- export --------------------------------------------------------------------------------- */
 
 static void print_export(struct cli *cli, struct cli_out *out, const char *tenant, uint32_t version,
                          const uint8_t *key)

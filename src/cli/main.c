@@ -59,6 +59,18 @@ static const struct cli_option export_options[] = {
     END,
 };
 
+static const struct cli_option version_options[] = {
+    {"tenant", 0, "ID", false, "the tenant"},
+    {"version", 0, "N", false, "the key version"},
+    END,
+};
+
+static const struct cli_option tenant_options[] = {
+    {"tenant", 0, "ID", false, "the tenant"},
+    {"rotation-days", 0, "DAYS", false, "how long its versions encrypt, or `default`"},
+    END,
+};
+
 static const struct cli_option rotate_options[] = {
     {"tenant", 0, "ID", false, "this tenant, due or not"},
     {"due", 0, NULL, false, "every tenant whose key is due"},
@@ -72,7 +84,7 @@ static const struct cli_option rotate_options[] = {
     {"tenant", 0, "ID", false, "only this tenant's chain"},                                        \
         {"operation", 0, "NAME", false,                                                            \
          "only create, rotate, compromise, export, decrypt, warning, accept-restore, "             \
-         "cache-clear, rekey or prune"},                                                           \
+         "cache-clear, rekey, prune, disable, enable or tenant-set"},                              \
         {"since", 0, "TIME", false, "from this day or moment on (UTC)"},                           \
         {"until", 0, "TIME", false, "before this day or moment (UTC)"},                            \
     {                                                                                              \
@@ -145,6 +157,12 @@ const struct cli_command cli_commands[] = {
     {"keys", "show", "one tenant's key versions and history", show_options, cli_keys_show},
     {"keys", "export", "print a data key, and write down that it left", export_options,
      cli_keys_export},
+    {"keys", "disable", "have a version open nothing more, for now", version_options,
+     cli_keys_disable},
+    {"keys", "enable", "have a disabled version open again", version_options, cli_keys_enable},
+    {"tenants", "list", "every tenant and its rotation period", list_options, cli_tenants_list},
+    {"tenants", "set", "give a tenant a rotation period of its own", tenant_options,
+     cli_tenants_set},
     {"rotate", NULL, "give tenants a new key version", rotate_options, cli_rotate},
     {"audit", "list", "who changed or opened which key, newest first (100 rows)",
      audit_list_options, cli_audit_list},

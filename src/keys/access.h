@@ -27,7 +27,7 @@ enum dk_action {
     DK_MAY_SEE_HEALTH,
     DK_MAY_USE_KEYS, /* encrypt and decrypt */
     DK_MAY_READ_AUDIT,
-    DK_MAY_ADMINISTER, /* export, compromised, registry, doctor, cache */
+    DK_MAY_ADMINISTER, /* export, compromised, disable, policy, registry, doctor, cache */
     DK_ACTION_COUNT
 };
 

@@ -72,6 +72,62 @@ dk_rc dk_inspect_keys(struct dk_core *core, const struct dk_tenant *tenant,
     return rc;
 }
 
+/* ---- tenants --------------------------------------------------------------------------------- */
+
+static dk_rc read_tenants(struct dk_core *core, const struct dk_tenant *tenant, const char *after,
+                          struct dk_tenant_row *rows, dk_rc *believed, size_t *count,
+                          struct dk_err *err)
+{
+    struct dk_txn txn;
+    struct dk_err one;
+    DK_TRY(dk_registry_begin(core, DK_TXN_READ, &txn, err));
+    dk_rc rc = tenant == NULL ? txn.ops->tenant_list(txn.self, after, PAGE, rows, count, err)
+                              : txn.ops->tenant_read(txn.self, tenant, rows, err);
+    *count = tenant != NULL && rc == DK_OK ? 1 : *count;
+    for (size_t i = 0; rc == DK_OK && i < *count; i++) { /* while no rekey comes between */
+        dk_err_clear(&one);
+        believed[i] = dk_registry_verify_tenant(core, NULL, &rows[i], &one);
+    }
+    dk_store_rollback(&txn);
+    return rc;
+}
+
+static dk_rc walk_tenants(struct dk_core *core, const struct dk_tenant *tenant,
+                          struct dk_tenant_row *rows,
+                          bool (*each)(void *arg, const struct dk_tenant_row *row, dk_rc rc),
+                          void *arg, struct dk_err *err)
+{
+    char after[DK_TENANT_MAX + 1] = "";
+    dk_rc believed[PAGE];
+    size_t count;
+    do {
+        count = 0;
+        DK_TRY(read_tenants(core, tenant, after, rows, believed, &count, err));
+        for (size_t i = 0; i < count; i++) {
+            memcpy(after, rows[i].tenant.s, rows[i].tenant.n + 1);
+            if (!each(arg, &rows[i], believed[i])) {
+                return DK_OK;
+            }
+        }
+    } while (count == PAGE);
+    return DK_OK;
+}
+
+dk_rc dk_inspect_tenants(struct dk_core *core, const struct dk_tenant *tenant,
+                         bool (*each)(void *arg, const struct dk_tenant_row *row, dk_rc rc),
+                         void *arg, struct dk_err *err)
+{
+    struct dk_tenant_row *rows = dk_mem_alloc(&core->world->mem, PAGE * sizeof *rows);
+    if (rows == NULL) {
+        return DK_FAIL(err, NOMEM, "no memory for a page of tenants");
+    }
+    dk_rc rc = walk_tenants(core, tenant, rows, each, arg, err);
+    dk_mem_free(&core->world->mem, rows);
+    return rc;
+}
+
+/* ---- history --------------------------------------------------------------------------------- */
+
 struct history {
     bool changes_only;
     size_t left;

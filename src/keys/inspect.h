@@ -15,6 +15,11 @@
 DK_MUST_USE dk_rc dk_inspect_keys(struct dk_core *core, const struct dk_tenant *tenant,
                                   bool (*each)(void *arg, const struct dk_key_row *row, dk_rc rc),
                                   void *arg, struct dk_err *err);
+/* The same of tenants, by id. E_NOT_FOUND: `tenant` is none. */
+DK_MUST_USE dk_rc dk_inspect_tenants(struct dk_core *core, const struct dk_tenant *tenant,
+                                     bool (*each)(void *arg, const struct dk_tenant_row *row,
+                                                  dk_rc rc),
+                                     void *arg, struct dk_err *err);
 /* At most `limit` rows of the log; `changes_only` leaves out the unwraps. */
 DK_MUST_USE dk_rc dk_inspect_log(struct dk_core *core, const struct dk_log_query *query,
                                  bool changes_only, size_t limit,

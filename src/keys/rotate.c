@@ -8,6 +8,7 @@
 #include "keys/keyring.h"
 #include "keys/registry.h"
 #include "keys/states.h"
+#include "keys/tenant_change.h"
 
 #define PAGE 128
 
@@ -61,64 +62,24 @@ static dk_rc read_both(struct dk_core *core, const struct dk_tenant *tenant, str
     return rc == DK_OK ? dk_loader_read_row(core, &active, &work->old, err) : rc;
 }
 
-/* The tenant again, inside the write transaction: who comes second gets E_CONFLICT. */
-static dk_rc lock_tenant(struct dk_core *core, struct dk_txn *txn, struct work *work,
+static dk_rc check_epoch(const struct dk_tenant_change *change, const struct work *work,
                          struct dk_err *err)
 {
-    int64_t epoch = work->tenant.epoch;
-    struct dk_tenant tenant = work->tenant.tenant;
-    DK_TRY(dk_audit_tenant(core, txn, &tenant, &work->tenant, err));
-    DK_TRY(dk_audit_check_tenant(core, txn, &work->tenant, err));
-    if (work->tenant.epoch != epoch) {
-        return DK_FAIL(err, CONFLICT, "tenant %s was changed by another at the same time",
-                       tenant.s);
-    }
-    return DK_OK;
+    return change->row.epoch == work->tenant.epoch
+               ? DK_OK
+               : DK_FAIL(err, CONFLICT, "tenant %s was changed by another at the same time",
+                         work->tenant.tenant.s);
 }
 
-/* The last part of a change: what its rows add up to, its log row, the tenant's row. */
-static dk_rc close_change(struct dk_core *core, struct dk_change *change, struct work *work,
-                          const char *operation, uint32_t to, struct dk_err *err)
+static dk_rc flip_in(struct dk_tenant_change *change, struct work *work, bool compromised,
+                     struct dk_err *err)
 {
-    struct dk_txn *txn = change->txn;
-    struct dk_tenant_row row = work->tenant;
-    struct dk_log_row log;
-    row.epoch++;
-    row.next_version = to != 0 ? (int64_t)to + 1 : row.next_version;
-    DK_TRY(dk_audit_row(core, work->by, row.tenant.s, operation, &log, err));
-    log.from_version = work->old.version;
-    log.to_version = to;
-    log.detail = to != 0 ? work->fresh.wrap.kms_key_id : "";
-    DK_TRY(dk_audit_digest(core, txn, &row.tenant, row.keys_digest, err));
-    DK_TRY(dk_audit_chain(core, &row, &log, err));
-    DK_TRY(dk_audit_update_tenant(core, txn, &row, work->tenant.epoch, err));
-    dk_trace(core->world, "rotate.tenant_updated");
-    DK_TRY(dk_audit_store(change, &row, &log, err));
-    dk_trace(core->world, "rotate.log_written");
-    return dk_change_seal(core, change, err);
-}
-
-static dk_rc update_old(struct dk_core *core, struct dk_txn *txn, struct dk_key_row *row,
-                        enum dk_state old_state, struct dk_err *err)
-{
-    bool changed = false;
-    DK_TRY(dk_registry_seal_key(core, NULL, row, err));
-    DK_TRY(txn->ops->key_update(txn->self, row, old_state, &changed, err));
-    if (!changed) {
-        return DK_FAIL(err, CONFLICT, "version %u of tenant %s was changed by another",
-                       row->version, row->tenant.s);
-    }
-    return DK_OK;
-}
-
-static dk_rc flip_in(struct dk_core *core, struct dk_change *change, struct work *work,
-                     bool compromised, struct dk_err *err)
-{
-    struct dk_txn *txn = change->txn;
+    struct dk_core *core = change->core;
+    struct dk_txn *txn = &change->txn;
     struct dk_key_row retired = work->old;
     bool inserted = false;
     DK_TRY(dk_create_check_clock(core, &work->fresh, err));
-    DK_TRY(lock_tenant(core, txn, work, err));
+    DK_TRY(check_epoch(change, work, err));
     if (!dk_state_may_become(retired.state, DK_RETIRED)) {
         return DK_FAIL(err, INTERNAL, "rotating a version that is %s",
                        dk_state_name(retired.state));
@@ -128,7 +89,7 @@ static dk_rc flip_in(struct dk_core *core, struct dk_change *change, struct work
     if (compromised && retired.compromised_at == DK_TIME_NONE) {
         retired.compromised_at = retired.rotated_at;
     }
-    DK_TRY(update_old(core, txn, &retired, work->old.state, err));
+    DK_TRY(dk_tenant_change_key(change, &retired, work->old.state, err));
     dk_trace(core->world, "rotate.old_retired");
     DK_TRY(dk_registry_seal_key(core, NULL, &work->fresh, err));
     DK_TRY(txn->ops->key_insert(txn->self, &work->fresh, &inserted, err));
@@ -137,24 +98,20 @@ static dk_rc flip_in(struct dk_core *core, struct dk_change *change, struct work
                        work->fresh.tenant.s);
     }
     dk_trace(core->world, "rotate.key_inserted");
-    return close_change(core, change, work, compromised ? "compromise" : "rotate",
-                        work->fresh.version, err);
+    change->row.next_version = (int64_t)work->fresh.version + 1;
+    DK_TRY(dk_tenant_change_close(change, compromised ? "compromise" : "rotate", work->old.version,
+                                  work->fresh.version, work->fresh.wrap.kms_key_id, err));
+    dk_trace(core->world, "rotate.before_commit");
+    return dk_store_commit(txn, err);
 }
 
 static dk_rc flip(struct dk_core *core, struct work *work, bool compromised, struct dk_err *err)
 {
-    struct dk_txn txn;
-    struct dk_change change;
-    DK_TRY(dk_registry_begin(core, DK_TXN_WRITE, &txn, err));
+    struct dk_tenant_change change;
+    DK_TRY(dk_tenant_change_begin(core, &work->tenant.tenant, work->by, &change, err));
     dk_trace(core->world, "rotate.locked");
-    dk_change_init(&change, core, &txn);
-    dk_rc rc = flip_in(core, &change, work, compromised, err);
-    if (rc == DK_OK) {
-        dk_trace(core->world, "rotate.before_commit");
-        rc = dk_store_commit(&txn, err);
-    }
-    dk_change_clear(&change);
-    dk_store_rollback(&txn);
+    dk_rc rc = flip_in(&change, work, compromised, err);
+    dk_tenant_change_end(&change);
     if (rc == DK_OK) {
         dk_trace(core->world, "rotate.committed");
     }
@@ -175,30 +132,29 @@ static dk_rc read_back(struct dk_core *core, const struct work *work, struct dk_
 }
 
 /* No new version can be made, but the old one must stop: the mark alone (DESIGN "States"). */
-static dk_rc mark_compromised_in(struct dk_core *core, struct dk_change *change, struct work *work,
+static dk_rc mark_compromised_in(struct dk_tenant_change *change, struct work *work,
                                  struct dk_err *err)
 {
     struct dk_key_row row = work->old;
-    row.compromised_at = dk_wall_us(core->world);
-    DK_TRY(lock_tenant(core, change->txn, work, err));
-    DK_TRY(update_old(core, change->txn, &row, row.state, err));
-    DK_TRY(close_change(core, change, work, "compromise", 0, err));
-    return dk_store_commit(change->txn, err);
+    row.compromised_at = dk_wall_us(change->core->world);
+    DK_TRY(check_epoch(change, work, err));
+    DK_TRY(dk_tenant_change_key(change, &row, row.state, err));
+    DK_TRY(dk_tenant_change_close(change, "compromise", row.version, 0, "", err));
+    return dk_store_commit(&change->txn, err);
 }
 
 static dk_rc mark_compromised(struct dk_core *core, struct work *work, struct dk_err *cause)
 {
-    struct dk_txn txn;
+    struct dk_tenant_change change;
     struct dk_err err;
     dk_err_clear(&err);
-    bool marked = work->old.compromised_at != DK_TIME_NONE;
-    dk_rc rc = marked ? DK_OK : dk_registry_begin(core, DK_TXN_WRITE, &txn, &err);
-    if (rc == DK_OK && !marked) {
-        struct dk_change change;
-        dk_change_init(&change, core, &txn);
-        rc = mark_compromised_in(core, &change, work, &err);
-        dk_change_clear(&change);
-        dk_store_rollback(&txn);
+    dk_rc rc = DK_OK;
+    if (work->old.compromised_at == DK_TIME_NONE) {
+        rc = dk_tenant_change_begin(core, &work->tenant.tenant, work->by, &change, &err);
+        if (rc == DK_OK) {
+            rc = mark_compromised_in(&change, work, &err);
+            dk_tenant_change_end(&change);
+        }
     }
     if (rc != DK_OK) {
         return cause->rc; /* the first cause stays */

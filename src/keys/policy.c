@@ -1,0 +1,40 @@
+#include "keys/policy.h"
+
+#include <stdio.h>
+
+#include "keys/registry.h"
+#include "keys/tenant_change.h"
+
+static dk_rc set_in(struct dk_tenant_change *change, int64_t days, int64_t *expires_at,
+                    struct dk_err *err)
+{
+    struct dk_core *core = change->core;
+    struct dk_key_row row;
+    char detail[32];
+    DK_TRY(change->txn.ops->key_read_active(change->txn.self, &change->row.tenant, &row, err));
+    DK_TRY(dk_registry_verify_key(core, NULL, &row, err));
+    row.expires_at = row.created_at + (days > 0 ? days * DK_DAY_US : core->limits.rotation_us);
+    DK_TRY(dk_tenant_change_key(change, &row, row.state, err));
+    change->row.rotation_days = days;
+    snprintf(detail, sizeof detail, "rotation_days %d", (int)days);
+    DK_TRY(dk_tenant_change_close(change, "tenant-set", 0, 0,
+                                  days > 0 ? detail : "rotation_days default", err));
+    *expires_at = row.expires_at;
+    return dk_store_commit(&change->txn, err);
+}
+
+dk_rc dk_policy_set(struct dk_core *core, struct dk_cache *cache, const struct dk_tenant *tenant,
+                    int64_t days, const char *by, int64_t *expires_at, struct dk_err *err)
+{
+    struct dk_tenant_change change;
+    if (days < 0 || days > DK_POLICY_DAYS_MAX) {
+        return DK_FAIL(err, USAGE, "a rotation period is 1 to %d days, or 0 for the default",
+                       DK_POLICY_DAYS_MAX);
+    }
+    DK_TRY(dk_audit_check(core, err));
+    DK_TRY(dk_tenant_change_begin(core, tenant, by, &change, err));
+    dk_rc rc = set_in(&change, days, expires_at, err);
+    dk_tenant_change_end(&change);
+    dk_cache_forget(cache, tenant, 1);
+    return rc;
+}
