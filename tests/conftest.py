@@ -25,3 +25,12 @@ def cli(fresh, state_of_init):
     """The program after `init`, on a copy of what that made."""
     shutil.copytree(state_of_init, fresh.state)
     return fresh
+
+
+@pytest.fixture
+def large(tmp_path):
+    """A folder for files of hundreds of MiB: gone before the scan looks at what tests left."""
+    folder = tmp_path / "large"
+    folder.mkdir()
+    yield folder
+    shutil.rmtree(folder)
