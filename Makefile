@@ -36,7 +36,7 @@ CFLAGS_clang := -O2 -g $(HARDEN)
 CFLAGS_asan := -O1 -g -fPIC -fno-omit-frame-pointer -fsanitize=address,undefined \
                -fno-sanitize-recover=all -DDK_SANITIZED=1
 CFLAGS_tsan := -O1 -g -fPIC -fno-omit-frame-pointer -fsanitize=thread -DDK_SANITIZED=1
-CFLAGS_cover := -O0 -g -fPIC --coverage -fprofile-update=atomic
+CFLAGS_cover := -O0 -g -fPIC --coverage -fprofile-update=atomic -DDK_COVER=1
 CFLAGS_fuzz := -O1 -g -fPIC -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined \
                -fno-sanitize-recover=all -DDK_SANITIZED=1
 LDFLAGS_release := $(LDHARDEN)
@@ -119,7 +119,8 @@ $(OUT)/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(DK_CPPFLAGS) $(DK_CFLAGS) $(EXTRA_CPPFLAGS) -MMD -MP -c $< -o $@
 
-$(OUT)/obj/tests/%.o: EXTRA_CPPFLAGS = -Itests -Wno-missing-prototypes $(FUZZ_NAMES)
+# Test programs link the object that is shipped, optimised once, and not again for each of them.
+$(OUT)/obj/tests/%.o: EXTRA_CPPFLAGS = -Itests -Wno-missing-prototypes -fno-lto $(FUZZ_NAMES)
 
 # tests/unit/corpus_test.c calls the targets: beside each other they have names of their own.
 ifneq ($(BUILD),fuzz)
@@ -161,7 +162,7 @@ $(OUT)/dekhand.pc: scripts/dekhand.pc.in Makefile
 	@mkdir -p $(@D)
 	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' $< > $@
 
-$(OUT)/tests/%: $(OUT)/obj/tests/%.o $(SUPPORT_OBJ) $(LIB_OBJ)
+$(OUT)/tests/%: $(OUT)/obj/tests/%.o $(SUPPORT_OBJ) $(ALL_OBJ)
 	@mkdir -p $(@D)
 	$(CC) -pie $(DK_LDFLAGS) -o $@ $^ $(DK_LIBS) $(FUZZ_LIBS) -lcmocka
 

@@ -1,5 +1,7 @@
 """Fixtures of the tests that run the program."""
 
+import shutil
+
 import pytest
 
 from cli_tool import Cli
@@ -11,8 +13,24 @@ def fresh(tmp_path):
     return Cli(tmp_path)
 
 
+@pytest.fixture(scope="session")
+def state_of_init(tmp_path_factory):
+    first = Cli(tmp_path_factory.mktemp("init"))
+    first.ok("init")
+    return first.state
+
+
 @pytest.fixture
-def cli(fresh):
-    """The program after `init`."""
-    fresh.ok("init")
+def cli(fresh, state_of_init):
+    """The program after `init`, on a copy of what that made."""
+    shutil.copytree(state_of_init, fresh.state)
     return fresh
+
+
+@pytest.fixture
+def large(tmp_path):
+    """A folder for files of hundreds of MiB: gone before the scan looks at what tests left."""
+    folder = tmp_path / "large"
+    folder.mkdir()
+    yield folder
+    shutil.rmtree(folder)

@@ -11,63 +11,64 @@ import signal
 import sys
 from pathlib import Path
 
-from harness import canary, command, coverage, fuzzers, suites
+from harness import canary, command, coverage, fuzzers, jobs, scratch, suites
 from harness.report import Report, Result
 from harness.tree import ROOT
 
 # Tests that read the release build itself mean nothing for another build.
 ANY_BUILD = "not release and not slow"
 SOAK_SECONDS = 7200
+GOALS = {"release": ("all", "tests"), "clang": ("all",), "asan": ("all", "tests"),
+         "cover": ("all", "tests"), "tsan": ("tests",)}
 
 
 def check(report, _options):
-    built = report.add(suites.build("release", "all")) and report.add(
-        suites.build("release", "tests"))
-    report.add(suites.build("clang", "all"))
-    static_checks(report)
-    report.add(code_format())
-    if built:
-        suites.programs(report, "release")
-    report.add(suites.python_tests("release", "harness"))
-    report.add(suites.python_tests("release", "format"))
-    if built:
-        report.add(suites.python_tests("release", "scenario"))
-    san(report, _options)
-    cover(report, _options)
+    """Builds all, then runs all in one line: a slow suite of one build holds up no other."""
+    jobs.run(report, static_checks())
+    run_builds(report, GOALS, [*suites.python_tests("release", "harness"),
+                               *suites.python_tests("release", "format")])
     report.add(canary.result())
 
 
 def quick(report, _options):
     built = report.add(suites.build("release", "all", "tests"))
-    static_checks(report)
-    if built:
-        suites.programs(report, "release", ("unit", "contract"))
-    report.add(suites.python_tests("release", "harness", "not slow"))
-    report.add(suites.python_tests("release", "format", "not slow"))
+    jobs.run(report, [*static_checks(),
+                      *(suites.programs("release", ("unit", "contract")) if built else []),
+                      *suites.python_tests("release", "harness", "not slow"),
+                      *suites.python_tests("release", "format", "not slow")])
 
 
 def shared(report, options):
     if not options.data.is_dir():
         report.add(Result("release: tests/shared", skips=[f"{options.data}: no such folder"]))
     elif report.add(suites.build("release", "all")):
-        report.add(suites.python_tests("release", "shared", data=options.data.resolve()))
+        jobs.run(report, suites.python_tests("release", "shared", data=options.data.resolve(),
+                                             on=scratch.disk))
 
 
 def san(report, _options):
-    if report.add(suites.build("asan", "all", "tests")):
-        suites.programs(report, "asan")
-        report.add(suites.python_tests("asan", "scenario", ANY_BUILD))
-    if report.add(suites.build("tsan", "tests")):
-        suites.programs(report, "tsan")
+    run_builds(report, ("asan", "tsan"))
 
 
 def cover(report, _options):
-    if not report.add(suites.build("cover", "all", "tests")):
-        return
-    coverage.forget()
-    suites.programs(report, "cover")
-    report.add(suites.python_tests("cover", "scenario", ANY_BUILD))
-    report.add(coverage.gates())
+    run_builds(report, ("cover",))
+
+
+def run_builds(report, kinds, others=()):
+    """Makes the builds, runs the tests of those that were made, and judges the coverage."""
+    built = [kind for kind in kinds if report.add(suites.build(kind, *GOALS[kind]))]
+    if "cover" in built:
+        coverage.forget()
+    jobs.run(report, [job for kind in built for job in tests_of(kind)] + list(others))
+    if "cover" in built:
+        report.add(coverage.gates())
+
+
+def tests_of(kind):
+    found = [] if kind == "clang" else suites.programs(kind)
+    if kind in ("release", "asan", "cover"):
+        found += suites.python_tests(kind, "scenario", "" if kind == "release" else ANY_BUILD)
+    return found
 
 
 def fuzz(report, options):
@@ -76,12 +77,13 @@ def fuzz(report, options):
 
 def soak(report, _options):
     if report.add(suites.build("release", "all", "tests")):
-        report.add(suites.python_tests("release", "soak", timeout=SOAK_SECONDS))
+        jobs.run(report, suites.python_tests("release", "soak", timeout=SOAK_SECONDS,
+                                             on=scratch.disk))
 
 
-def static_checks(report):
-    for path in ("layers", "size", "bar", "hygiene"):
-        report.add(suites.script(f"scripts/{path}.py"))
+def static_checks():
+    scripts = [suites.script(f"scripts/{name}.py") for name in ("layers", "size", "bar", "hygiene")]
+    return [*scripts, jobs.Job("clang-format", code_format)]
 
 
 def code_format():
@@ -107,7 +109,7 @@ def main():
                         help="shared: the folder of the shared data")
     parser.add_argument("--seconds", type=int, default=60, help="fuzz: seconds for each target")
     options = parser.parse_args()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
     report = Report()
     try:

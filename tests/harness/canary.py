@@ -8,6 +8,7 @@ Each is looked for as itself, in hex, and in both base64 alphabets wherever it m
 import base64
 import sqlite3
 import sys
+import threading
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -46,12 +47,15 @@ class Totals:
 
 
 totals = Totals()
+_lock = threading.Lock()  # guards it: suites end side by side
 
 
 # ---- what is secret ------------------------------------------------------------------------------
 
 def master_keys(data):
     """{number: key} of a master key file; nothing for what is none."""
+    if not data.startswith(dk1.MASTER_HEAD):
+        return {}
     try:
         return {number: key for number, _, key in dk1.parse_master_key_file(data)}
     except dk1.Dk1Error:
@@ -181,11 +185,12 @@ class Secrets:
 
 
 def count(files, printed, secrets, found, seconds):
-    totals.files += len(files) + len(printed)
-    totals.bytes += sum(map(len, [*files.values(), *printed.values()]))
-    totals.secrets += len(secrets) - len(ALWAYS)
-    totals.findings += len(found)
-    totals.seconds += seconds
+    with _lock:
+        totals.files += len(files) + len(printed)
+        totals.bytes += sum(map(len, [*files.values(), *printed.values()]))
+        totals.secrets += len(secrets) - len(ALWAYS)
+        totals.findings += len(found)
+        totals.seconds += seconds
 
 
 # ---- what suites left ----------------------------------------------------------------------------

@@ -3,8 +3,8 @@
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from harness.command import run
+from harness.jobs import AT_ONCE
 from harness.report import Result
-from harness.suites import AT_ONCE
 from harness.tree import ROOT, clean_environment, out_dir
 
 

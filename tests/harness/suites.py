@@ -1,19 +1,17 @@
 """Suites: each function runs something and returns its Result."""
 
 import re
-import tempfile
 import xml.etree.ElementTree as ElementTree
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from pathlib import Path
+from functools import partial
 
-from harness import canary, sanitizers, tap
+from harness import canary, jobs, sanitizers, scratch, tap
 from harness.command import run
+from harness.jobs import Job
 from harness.report import Result
 from harness.tree import (PYTHON, ROOT, ROOMS_OF_TESTS, clean_environment, test_environment,
                           test_program, test_sources)
 
 PROGRAM_SECONDS = 480
-AT_ONCE = 2
 _WARNING = re.compile(r"^.*\bwarning:.*$", re.M | re.I)
 
 
@@ -34,35 +32,37 @@ def build(kind, *goals):
 
 
 def script(path):
-    return command(path, [PYTHON, path])
+    """A job: one of scripts/ finds nothing to say."""
+    return Job(path, partial(command, path, [PYTHON, path]))
 
 
-def programs(report, kind, rooms=ROOMS_OF_TESTS):
-    """Runs the C tests of a build, two at a time, and reports each."""
+def programs(kind, rooms=ROOMS_OF_TESTS):
+    """Jobs: the C tests of a build."""
+    found = []
     for room in rooms:
-        if not test_sources(room):
-            report.add(Result(f"{kind}: {room}", failed=1, output="no *_test.c here"))
-    sources = [source for room in rooms for source in test_sources(room)]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        for done in as_completed([pool.submit(program, kind, source) for source in sources]):
-            report.add(done.result())
+        sources = test_sources(room)
+        found += [Job(f"{room}/{source.stem}", partial(program, kind, source)) for source in sources
+                  if kind not in sanitizers.LEFT_OUT.get(f"{room}/{source.stem}", set())]
+        if not sources:
+            none = Result(f"{kind}: {room}", failed=1, output="no *_test.c here")
+            found.append(Job(room, lambda none=none: none))
+    return found
 
 
 def program(kind, source, timeout=PROGRAM_SECONDS):
     """Runs one cmocka program in a temporary folder of its own (TMPDIR)."""
     name = f"{kind}: {source.relative_to(ROOT / 'tests').with_suffix('')}"
-    with tempfile.TemporaryDirectory(prefix="dekhand-") as folder:
-        scratch = Path(folder)
-        kept = scratch / "kept"
+    with scratch.folder() as folder, scratch.in_memory(folder) as memory:
+        kept = folder / "kept"
         kept.mkdir()
-        for path in (scratch, kept):
-            path.chmod(0o1777)  # tests that run as an ordinary user leave folders too
-        env = test_environment(kind, scratch)
-        env.update(sanitizers.environment(kind, scratch), CMOCKA_MESSAGE_OUTPUT="TAP",
-                   DEKHAND_KEPT=str(kept))
+        for path in (folder, kept):
+            path.chmod(scratch.ANYBODY)
+        env = test_environment(kind, folder)
+        env.update(sanitizers.environment(kind, folder), CMOCKA_MESSAGE_OUTPUT="TAP",
+                   DEKHAND_KEPT=str(kept), DEKHAND_MEMORY=str(memory))
         argv = [*sanitizers.launcher(kind), test_program(kind, source)]
         outcome = _run_mapped(argv, env, timeout)
-        return _judge(name, outcome, sanitizers.reports(scratch),
+        return _judge(name, outcome, sanitizers.reports(folder),
                       canary.scan_kept(kept, outcome.output))
 
 
@@ -91,24 +91,35 @@ def _judge(name, outcome, sanitizer_reports, secrets=()):
 PLANTED = {"harness", "format"}
 
 
-def python_tests(kind, folder, marks="", data=None, timeout=900):
-    """Runs the pytest files of a folder below tests/ against the CLI of a build."""
-    name = f"{kind}: tests/{folder} (pytest)"
-    with tempfile.TemporaryDirectory(prefix="dekhand-") as temporary:
-        scratch = Path(temporary)
-        env = test_environment(kind, scratch)
-        env.update(sanitizers.environment(kind, scratch))
-        scratch.chmod(0o711)  # tests that run as an ordinary user pass through
-        env["DEKHAND_PRINTED"] = str(scratch / "printed")
-        (scratch / "printed").mkdir()
+def python_tests(kind, folder, marks="", **more):
+    """Jobs: the pytest files of a folder below tests/; each long one by itself, the others as one."""
+    files = sorted(path.stem for path in (ROOT / "tests" / folder).glob("test_*.py"))
+    alone = [f"{folder}/{stem}" for stem in files if f"{folder}/{stem}" in jobs.LONGEST]
+    rest = [f"--ignore=tests/{name}.py" for name in alone] + [f"tests/{folder}"]
+    return [*(Job(name, partial(pytest, kind, name, [f"tests/{name}.py"], marks, **more))
+              for name in alone),
+            Job(folder, partial(pytest, kind, folder + ", the others" * bool(alone), rest, marks,
+                                **more))]
+
+
+def pytest(kind, what, paths, marks="", data=None, timeout=900, on=scratch.place):
+    """Runs pytest files against the CLI of a build."""
+    name = f"{kind}: {what} (pytest)"
+    with scratch.folder(on) as folder:
+        env = test_environment(kind, folder)
+        env.update(sanitizers.environment(kind, folder))
+        folder.chmod(0o711)  # tests that run as an ordinary user pass through
+        env["DEKHAND_PRINTED"] = str(folder / "printed")
+        (folder / "printed").mkdir()
         if data is not None:
             env["DEKHAND_DATA"] = str(data)
-        xml = scratch / "results.xml"
+        xml = folder / "results.xml"
         argv = [PYTHON, "-m", "pytest", "-q", "-c", "tests/pytest.ini", f"--junitxml={xml}",
-                *(["-m", marks] if marks else []), f"tests/{folder}"]
+                *(["-m", marks] if marks else []), *paths]
         outcome = run(argv, env=env, timeout=timeout)
-        secrets = [] if folder in PLANTED else canary.scan_pytest(scratch, outcome.output)
-        return _judge_pytest(name, outcome, xml, sanitizers.reports(scratch), secrets)
+        planted = what in PLANTED
+        secrets = [] if planted else canary.scan_pytest(folder, outcome.output)
+        return _judge_pytest(name, outcome, xml, sanitizers.reports(folder), secrets)
 
 
 def _judge_pytest(name, outcome, xml, sanitizer_reports, secrets=()):

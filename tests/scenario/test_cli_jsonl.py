@@ -267,9 +267,9 @@ def test_decrypt_keeps_a_line_over_four_mebibytes(cli):
 
 
 @pytest.mark.release
-def test_long_line_of_many_values_takes_no_memory_of_its_own(cli, tmp_path):
+def test_long_line_of_many_values_takes_no_memory_of_its_own(cli, large):
     """A reader that builds a tree would take thirty times the line: 120 MiB."""
-    plain, encrypted, back = (tmp_path / name for name in ("plain", "encrypted", "back"))
+    plain, encrypted, back = (large / name for name in ("plain", "encrypted", "back"))
     line = b'{"tenant":"acme","name":"Ada","a":[' + b"0," * (2**21 - 60) + b"0]}\n"
     plain.write_bytes(line * 5)
     memory = [cli.measured("encrypt", *BY_FIELD, "--threads", 2, source=plain, target=encrypted),

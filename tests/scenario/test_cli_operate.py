@@ -476,7 +476,7 @@ def test_state_folder_with_a_name_that_is_not_utf8_gives_json_all_the_same(fresh
 @pytest.fixture
 def ordinary_user(tenants):
     """The program and its state belong to an ordinary user, who may read them and no more."""
-    with tempfile.TemporaryDirectory(prefix="dekhand-", dir="/tmp") as name:
+    with tempfile.TemporaryDirectory(prefix="dekhand-") as name:
         folder = Path(name)
         folder.chmod(0o755)
         program = folder / "program"

@@ -179,26 +179,26 @@ def test_tenants_that_are_new_in_many_batches_get_one_key_each(cli):
 
 @pytest.mark.release
 @EACH_FORMAT
-def test_memory_does_not_grow_with_the_file(cli, tmp_path, choice, make):
+def test_memory_does_not_grow_with_the_file(cli, large, choice, make):
     sizes = {}
     for rows in (20_000, 200_000):
-        source = tmp_path / f"plain{rows}"
+        source = large / f"plain{rows}"
         source.write_bytes(make(rows))
         for threads in (1, 2):
-            out = tmp_path / f"out{rows}-{threads}"
+            out = large / f"out{rows}-{threads}"
             sizes[rows, threads] = cli.measured("encrypt", *choice, "--threads", threads,
                                                 source=source, target=out)
             sizes[rows, -threads] = cli.measured("decrypt", *choice, "--threads", threads,
-                                                 source=out, target=tmp_path / "back")
+                                                 source=out, target=large / "back")
     assert max(sizes.values()) < 32 * 1024
     for threads in (1, 2, -1, -2):
         assert sizes[200_000, threads] < sizes[20_000, threads] * 1.25 + 1024
 
 
 @pytest.mark.release
-def test_memory_with_long_rows_is_some_rows(cli, tmp_path):
+def test_memory_with_long_rows_is_some_rows(cli, large):
     """64 lines of 2 MiB; a batch that waits for its turn keeps what it will write, and no more."""
-    plain, encrypted, back = (tmp_path / name for name in ("plain", "encrypted", "back"))
+    plain, encrypted, back = (large / name for name in ("plain", "encrypted", "back"))
     plain.write_bytes(b'{"t":"a","v":"%s","w":"%s"}\n' % (b"x" * 2**20, b"y" * 2**20) * 64)
     choice = ("--jsonl", "--fields", "v,w", "--tenant", "acme", "--threads", 2)
     memory = [cli.measured("encrypt", *choice, source=plain, target=encrypted),

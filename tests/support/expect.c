@@ -139,18 +139,31 @@ static void must(bool ok, const char *what)
     }
 }
 
-static const char *folders = "/tmp";
+/* Thousands of folders: in memory, and none is kept. */
+static bool many;
 
 void dk_test_folders_in_memory(void)
 {
-    if (access("/dev/shm", W_OK) == 0) {
-        folders = "/dev/shm";
+    many = true;
+}
+
+/* The harness says where (DEKHAND_MEMORY, TMPDIR) and clears up there. */
+static const char *folders(void)
+{
+    const char *memory = getenv("DEKHAND_MEMORY");
+    const char *disk = getenv("TMPDIR");
+    if (many && memory != NULL) {
+        return memory;
     }
+    if (many && access("/dev/shm", W_OK) == 0) {
+        return "/dev/shm";
+    }
+    return disk != NULL && strlen(disk) < 40 ? disk : "/tmp";
 }
 
 void dk_test_folder_new(char path[static 64])
 {
-    snprintf(path, 64, "%s/dekhand-test.XXXXXX", folders);
+    snprintf(path, 64, "%s/dekhand-test.XXXXXX", folders());
     must(mkdtemp(path) != NULL, "mkdtemp");
     must(geteuid() != 0 || chown(path, ORDINARY_USER, ORDINARY_USER) == 0, "chown");
 }
@@ -168,12 +181,10 @@ void dk_test_folder_remove(const char *path)
 {
     const char *kept = getenv("DEKHAND_KEPT");
     char there[256];
-    if (kept != NULL) {
+    if (kept != NULL && !many) {
         snprintf(there, sizeof there, "%s/%s", kept, strrchr(path, '/') + 1);
-        if (rename(path, there) == 0) {
-            return;
-        }
-        must(errno == EXDEV, "rename"); /* it lay in memory: folders of thousands of lives */
+        must(rename(path, there) == 0, "rename");
+        return;
     }
     must(nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0, "nftw");
 }

@@ -87,8 +87,8 @@ bool dk_test_no_wipeonfork(void);
 /* A new empty folder that an ordinary user may write too; removed with all it holds (or kept where
    the harness looks for secrets in it). */
 void dk_test_folder_new(char path[static 64]);
-/* From now on in memory, where the machine has such a place: for tests that sync thousands of
- * times. */
+/* From now on in memory, where the machine has such a place, and none is kept: for tests that make
+ * thousands. */
 void dk_test_folders_in_memory(void);
 void dk_test_folder_remove(const char *path);
 /* Writes a file with exactly this mode. */
