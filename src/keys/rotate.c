@@ -4,6 +4,7 @@
 
 #include "keys/audit.h"
 #include "keys/create.h"
+#include "keys/inspect.h"
 #include "keys/loader.h"
 #include "keys/keyring.h"
 #include "keys/registry.h"
@@ -46,6 +47,36 @@ static dk_rc look_at_tenant(struct dk_core *core, const struct dk_tenant *tenant
     return rc;
 }
 
+/* Every row believed, and none active? */
+static bool is_not_active(void *arg, const struct dk_key_row *row, dk_rc rc)
+{
+    bool *none = arg;
+    *none = rc == DK_OK && row->state != DK_ACTIVE;
+    return *none;
+}
+
+/*
+ * True of a tenant whose rows are those of its last change, each one believed, and hold no active
+ * one: what was left was accepted (guard.c). Nothing else of dekhand leaves a tenant so.
+ */
+static bool active_was_given_up(struct dk_core *core, const struct dk_tenant *tenant)
+{
+    struct dk_txn txn;
+    struct dk_err err;
+    struct dk_tenant_row known;
+    bool none = true;
+    dk_err_clear(&err);
+    if (dk_registry_begin(core, DK_TXN_READ, &txn, &err) != DK_OK) {
+        return false;
+    }
+    bool whole = dk_audit_tenant(core, &txn, tenant, &known, &err) == DK_OK &&
+                 dk_audit_check(core, &err) == DK_OK &&
+                 dk_audit_check_tenant(core, &txn, &known, &err) == DK_OK;
+    dk_store_rollback(&txn);
+    return whole && dk_inspect_keys(core, tenant, is_not_active, &none, &err) == DK_OK && none;
+}
+
+/* `old.version` is 0 where there is no active version to be replaced. */
 static dk_rc read_both(struct dk_core *core, const struct dk_tenant *tenant, struct work *work,
                        struct dk_err *err)
 {
@@ -58,7 +89,14 @@ static dk_rc read_both(struct dk_core *core, const struct dk_tenant *tenant, str
     } else if (rc != DK_OK) {
         *err = first;
     }
-    return rc == DK_OK ? dk_loader_read_row(core, &active, &work->old, err) : rc;
+    DK_TRY(rc);
+    rc = dk_loader_read_row(core, &active, &work->old, err);
+    if (rc == DK_E_TAMPERED && active_was_given_up(core, tenant)) {
+        work->old = (struct dk_key_row){.tenant = *tenant, .compromised_at = DK_TIME_NONE};
+        dk_err_clear(err);
+        return DK_OK;
+    }
+    return rc;
 }
 
 /* The tenant again, inside the write transaction: who comes second gets E_CONFLICT. */
@@ -111,14 +149,10 @@ static dk_rc update_old(struct dk_core *core, struct dk_txn *txn, struct dk_key_
     return DK_OK;
 }
 
-static dk_rc flip_in(struct dk_core *core, struct dk_change *change, struct work *work,
-                     bool compromised, struct dk_err *err)
+static dk_rc retire_old(struct dk_core *core, struct dk_txn *txn, const struct work *work,
+                        bool compromised, struct dk_err *err)
 {
-    struct dk_txn *txn = change->txn;
     struct dk_key_row retired = work->old;
-    bool inserted = false;
-    DK_TRY(dk_create_check_clock(core, &work->fresh, err));
-    DK_TRY(lock_tenant(core, txn, work, err));
     if (!dk_state_may_become(retired.state, DK_RETIRED)) {
         return DK_FAIL(err, INTERNAL, "rotating a version that is %s",
                        dk_state_name(retired.state));
@@ -128,7 +162,19 @@ static dk_rc flip_in(struct dk_core *core, struct dk_change *change, struct work
     if (compromised && retired.compromised_at == DK_TIME_NONE) {
         retired.compromised_at = retired.rotated_at;
     }
-    DK_TRY(update_old(core, txn, &retired, work->old.state, err));
+    return update_old(core, txn, &retired, work->old.state, err);
+}
+
+static dk_rc flip_in(struct dk_core *core, struct dk_change *change, struct work *work,
+                     bool compromised, struct dk_err *err)
+{
+    struct dk_txn *txn = change->txn;
+    bool inserted = false;
+    DK_TRY(dk_create_check_clock(core, &work->fresh, err));
+    DK_TRY(lock_tenant(core, txn, work, err));
+    if (work->old.version != 0) {
+        DK_TRY(retire_old(core, txn, work, compromised, err));
+    }
     dk_trace(core->world, "rotate.old_retired");
     DK_TRY(dk_registry_seal_key(core, NULL, &work->fresh, err));
     DK_TRY(txn->ops->key_insert(txn->self, &work->fresh, &inserted, err));
@@ -191,6 +237,9 @@ static dk_rc mark_compromised(struct dk_core *core, struct work *work, struct dk
     struct dk_txn txn;
     struct dk_err err;
     dk_err_clear(&err);
+    if (work->old.version == 0) {
+        return cause->rc;
+    }
     bool marked = work->old.compromised_at != DK_TIME_NONE;
     dk_rc rc = marked ? DK_OK : dk_registry_begin(core, DK_TXN_WRITE, &txn, &err);
     if (rc == DK_OK && !marked) {

@@ -816,6 +816,21 @@ def test_I04_F54_old_file_that_is_accepted_names_what_it_lacks(place, tmp_path):
     assert verify(attacked) == "OK"
 
 
+@pytest.mark.parametrize("name", ["log.cut", "log.delete-all", "seal.delete-newest",
+                                  "seal.delete-all"])
+def test_I26_F54_what_was_cut_and_accepted_works_on_and_is_still_named(place, tmp_path, name):
+    attacked = place.copy(tmp_path / "attacked")
+    ROW_ATTACKS[name](attacked)
+    cut = verify(attacked)
+    [(uuid,)] = attacked.query("SELECT registry_uuid FROM registry")
+    attacked.cli.ok("registry", "accept-restore", "--confirm", uuid)
+    attacked.cli.ok("rotate", "--all")
+    assert encrypt(attacked, "acme") == "OK"
+    assert [decrypt(attacked, "acme", version) for version in (1, 2)] == ["OK", "OK"]
+    assert "OK" not in (cut, verify(attacked))
+    assert b"accept-restore" in attacked.cli.ok("audit", "list", "--operation", "accept-restore")
+
+
 # ---- while a process runs ------------------------------------------------------------------------
 
 LIVE_ATTACKS = {
