@@ -99,6 +99,9 @@ struct dekhand_config {
     /* Gets whole log lines, from any thread; NULL = standard error. */
     void (*log)(void *arg, enum dekhand_log_level level, const char *line, size_t length);
     void *log_arg;
+    /* What the caller found wrong with its settings: dekhand_open() is then E_CONFIG. */
+    const char *const *faults;
+    size_t fault_count;
 };
 
 /*

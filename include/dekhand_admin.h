@@ -167,7 +167,8 @@ DEKHAND_API int dekhand_audit_list(struct dekhand *d, const struct dekhand_audit
                                    void *arg, struct dekhand_error *error);
 
 struct dekhand_finding {
-    const char *table; /* key_rotation_log, seals, tenants, encryption_keys */
+    const char *table; /* key_rotation_log, seals, tenants, encryption_keys, registry,
+                          registry_keys; schema = what they are made of */
     const char *tenant;
     const char *row;
     const char *text; /* what is wrong, and what it took to make it so */
@@ -248,6 +249,16 @@ struct dekhand_health {
 DEKHAND_API int dekhand_health(struct dekhand *d,
                                void (*each)(void *arg, const struct dekhand_check *check),
                                void *arg, struct dekhand_health *out, struct dekhand_error *error);
+
+/*
+ * The same when dekhand_open() fails with this configuration: `each` is told what keeps it from
+ * opening, provider_level or database_level says which of the two it is (neither: the settings),
+ * and the rest is not known. 0 whatever is found; changes nothing.
+ */
+DEKHAND_API int dekhand_health_closed(const struct dekhand_config *config,
+                                      void (*each)(void *arg, const struct dekhand_check *check),
+                                      void *arg, struct dekhand_health *out,
+                                      struct dekhand_error *error);
 
 struct dekhand_doctor_result {
     size_t size; /* sizeof(struct dekhand_doctor_result), set by the caller */

@@ -21,6 +21,51 @@ static bool found_key(void *arg, const struct dk_key_row *row, dk_rc rc)
     return false;
 }
 
+/* Of a registry that is known to exist, and whose master key is not here. */
+static dk_rc refuse_without_key(const struct dk_instance *d, bool anchored, struct dk_err *err)
+{
+    if (anchored) {
+        return DK_FAIL(err, NO_MASTER_KEY,
+                       "the anchor file %s belongs to a registry whose master key is not here: "
+                       "copy master.key here (%s), and its database",
+                       d->places.anchor, d->places.master_key);
+    }
+    if (d->core.pin_wanted[0] != '\0') {
+        return DK_FAIL(err, NO_MASTER_KEY,
+                       "KMS_REGISTRY_PIN names a registry that exists elsewhere: copy master.key "
+                       "here (%s), and its database",
+                       d->places.master_key);
+    }
+    return DK_OK;
+}
+
+/* What needs no look into the database is refused before there is one. */
+static dk_rc refuse_early(struct dk_instance *d, bool local, struct dk_err *err)
+{
+    bool there = true;
+    bool anchored = dk_file_exists(d->places.anchor); /* first: an init writes it last */
+    DK_TRY(d->core.store.ops->exists(d->core.store.self, &there, err));
+    if (there) {
+        return DK_OK;
+    }
+    if (local && !dk_file_exists(d->places.master_key)) {
+        return refuse_without_key(d, anchored, err);
+    }
+    if (anchored) {
+        return DK_FAIL(err, CONFIG,
+                       "the anchor file %s belongs to a registry that is not at %s: restore its "
+                       "database, or remove the file to begin with an empty one",
+                       d->places.anchor, d->places.database_url);
+    }
+    if (d->core.pin_wanted[0] != '\0') {
+        return DK_FAIL(err, CONFIG,
+                       "KMS_REGISTRY_PIN names a registry that is not at %s: put its newest copy "
+                       "back, or take the pin out to begin with an empty one",
+                       d->places.database_url);
+    }
+    return DK_OK;
+}
+
 /* DESIGN 4: never a new master key where a registry key, a key row or a pin exists. */
 static dk_rc make_master_key(struct dk_instance *d, bool *made, struct dk_err *err)
 {
@@ -48,18 +93,7 @@ static dk_rc make_master_key(struct dk_instance *d, bool *made, struct dk_err *e
                        "master.key here (%s)",
                        missing, d->places.master_key);
     }
-    if (anchored) {
-        return DK_FAIL(err, NO_MASTER_KEY,
-                       "the anchor file %s belongs to a registry whose master key is not here: "
-                       "copy master.key here (%s), and its database",
-                       d->places.anchor, d->places.master_key);
-    }
-    if (d->core.pin_wanted[0] != '\0') {
-        return DK_FAIL(err, NO_MASTER_KEY,
-                       "KMS_REGISTRY_PIN names a registry that exists elsewhere: copy master.key "
-                       "here (%s), and its database",
-                       d->places.master_key);
-    }
+    DK_TRY(refuse_without_key(d, anchored, err));
     dk_rc rc = dk_local_create(d->core.world, d->places.master_key, &exists);
     if (rc == DK_E_CONFLICT) {
         return DK_OK; /* another init was first */
@@ -95,13 +129,20 @@ static dk_rc init_all(struct dk_instance *d, const struct dekhand_config *config
     DK_TRY(dk_wire_settings(config, settings, &d->core.log, err));
     DK_TRY(dk_wire_core(d, config, settings, parts, err));
     DK_TRY(dk_wire_choose(settings, parts, &provider, err)); /* before anything is made */
+    bool local = provider == &dk_provider_local;
+    DK_TRY(refuse_early(d, local, err));
+    if (!local || dk_file_exists(d->places.master_key)) {
+        DK_TRY(dk_wire_provider(d, settings, parts, err));
+    }
     DK_TRY(dk_dir_make(d->places.state_dir, err));
     DK_TRY(d->core.store.ops->migrate(d->core.store.self, err));
-    if (provider == &dk_provider_local) {
+    if (local) {
         DK_TRY(make_master_key(d, &out->made_master_key, err));
         snprintf(out->master_key, sizeof out->master_key, "%s", d->places.master_key);
     }
-    DK_TRY(dk_wire_provider(d, settings, parts, err));
+    if (d->core.provider == NULL) {
+        DK_TRY(dk_wire_provider(d, settings, parts, err));
+    }
     return make_registry(d, out, err);
 }
 

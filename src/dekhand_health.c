@@ -1,9 +1,11 @@
 /* The door for what is well and what is not: health, warnings, statistics. */
 #include <stdio.h>
+#include <sys/stat.h>
 
 #include "door.h"
 #include "keys/inspect.h"
 #include "keys/warning.h"
+#include "provider/local.h"
 
 #define HIT_RATE_CALLS 1000 /* fewer say nothing */
 #define HIT_RATE_ALERT 70   /* percent: the guide's alert threshold */
@@ -43,10 +45,26 @@ static void check_cache(struct dk_instance *d, struct dk_report *report, int *ra
     }
 }
 
+/* Who may write to its folder can put another master key there, whatever the file's own mode. */
+static void check_key_folder(const struct dk_instance *d, struct dk_report *report)
+{
+    struct stat st;
+    char todo[DK_PATH_MAX + 16];
+    if (strcmp(dk_provider_name(d->core.provider), dk_provider_local.name) == 0 &&
+        stat(d->places.state_dir, &st) == 0 && (st.st_mode & 022) != 0) {
+        snprintf(todo, sizeof todo, "chmod 700 %s", d->places.state_dir);
+        dk_report_tell(report, "master key", DK_LEVEL_WARNING, todo,
+                       "its folder %s can be written by others (mode %04o): they can take the "
+                       "master key away or put another there. Nothing is lost yet",
+                       d->places.state_dir, (unsigned)st.st_mode & 07777);
+    }
+}
+
 static void check_provider(struct dk_instance *d, struct dk_report *report,
                            struct dekhand_health *out)
 {
     out->provider_works = dk_checkup_provider(&d->core, report, &out->provider_latency_ms);
+    check_key_folder(d, report);
     check_cache(d, report, &out->cache_hit_rate);
 }
 

@@ -42,6 +42,12 @@ dk_rc dk_wire_settings(const struct dekhand_config *config, struct dk_settings *
         return DK_FAIL(err, USAGE, "dekhand_config.size is %zu, not %zu", config->size,
                        sizeof *config);
     }
+    for (size_t i = 0; i < config->fault_count; i++) {
+        if (out->fault == NULL) {
+            return DK_FAIL(err, CONFIG, "%s", config->faults[i]);
+        }
+        out->fault(out->fault_arg, config->faults[i]);
+    }
     if (!config->ignore_environment) {
         DK_TRY(dk_settings_read_environment(out, environ, warn_unknown, log, err));
     }

@@ -124,8 +124,19 @@ static dk_rc check_int(const struct dk_option *option, const char *value, struct
     return DK_OK;
 }
 
-dk_rc dk_settings_set(struct dk_settings *settings, const char *name, const char *value,
-                      enum dk_option_source source, struct dk_err *err)
+/* A setting that is none is told and passed over, where somebody asked for that. */
+static dk_rc pass_over(const struct dk_settings *settings, dk_rc rc, struct dk_err *err)
+{
+    if (rc != DK_E_CONFIG || settings->fault == NULL) {
+        return rc;
+    }
+    settings->fault(settings->fault_arg, err->text);
+    dk_err_clear(err);
+    return DK_OK;
+}
+
+static dk_rc set(struct dk_settings *settings, const char *name, const char *value,
+                 enum dk_option_source source, struct dk_err *err)
 {
     int i = find(name);
     if (i < 0) {
@@ -148,6 +159,12 @@ dk_rc dk_settings_set(struct dk_settings *settings, const char *name, const char
     settings->value[i] = copy;
     settings->source[i] = source;
     return DK_OK;
+}
+
+dk_rc dk_settings_set(struct dk_settings *settings, const char *name, const char *value,
+                      enum dk_option_source source, struct dk_err *err)
+{
+    return pass_over(settings, set(settings, name, value, source, err), err);
 }
 
 bool dk_debug_asks_for_kms(const char *debug)
@@ -274,7 +291,7 @@ static dk_rc read_line(struct dk_settings *settings, char *line, char **end, con
     if (strcmp(line, "DEBUG") == 0 && !dk_debug_asks_for_kms(value)) {
         return DK_OK;
     }
-    return dk_settings_set(settings, line, value, DK_FROM_FILE, err);
+    return set(settings, line, value, DK_FROM_FILE, err);
 }
 
 static unsigned count_lines(const char *p, const char *end)
@@ -294,8 +311,10 @@ static dk_rc read_lines(struct dk_settings *settings, const char *path, FILE *fi
         return DK_FAIL_BACKEND(err, IO, errno, "%s cannot be read", path);
     }
     if (n == FILE_MAX_BYTES || memchr(text, '\0', n) != NULL) {
-        return DK_FAIL(err, CONFIG, "%s is not a settings file: %s", path,
-                       n == FILE_MAX_BYTES ? "it is larger than 256 KiB" : "it holds a NUL byte");
+        dk_rc rc =
+            DK_FAIL(err, CONFIG, "%s is not a settings file: %s", path,
+                    n == FILE_MAX_BYTES ? "it is larger than 256 KiB" : "it holds a NUL byte");
+        return pass_over(settings, rc, err);
     }
     text[n] = '\0';
     unsigned number = 1;
@@ -307,8 +326,10 @@ static dk_rc read_lines(struct dk_settings *settings, const char *path, FILE *fi
         struct dk_err cause;
         dk_err_clear(&cause);
         if (read_line(settings, line, &end, text + n, &cause) != DK_OK) {
-            return dk_err_set(err, cause.rc, __FILE__, __LINE__, "%s, line %u: %s", path, number,
-                              cause.text);
+            DK_TRY(pass_over(settings,
+                             dk_err_set(err, cause.rc, __FILE__, __LINE__, "%s, line %u: %s", path,
+                                        number, cause.text),
+                             err));
         }
         number += first == NULL ? 0 : 1 + (end != NULL ? count_lines(first + 1, end + 1) : 0);
         line = end != NULL ? end + 1 : NULL;
@@ -324,8 +345,9 @@ dk_rc dk_settings_read_file(struct dk_settings *settings, const char *path, bool
         if (!must_exist && (errno == ENOENT || errno == ENOTDIR)) {
             return DK_OK;
         }
-        return DK_FAIL_BACKEND(err, CONFIG, errno, "%s cannot be opened: %s", path,
-                               strerror(errno));
+        dk_rc rc =
+            DK_FAIL_BACKEND(err, CONFIG, errno, "%s cannot be opened: %s", path, strerror(errno));
+        return pass_over(settings, rc, err);
     }
     char *text = dk_mem_alloc(settings->mem, FILE_MAX_BYTES + 1);
     dk_rc rc = text == NULL ? DK_FAIL(err, NOMEM, "no memory to read %s", path)

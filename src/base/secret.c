@@ -1,5 +1,6 @@
 #include "base/secret.h"
 
+#include <errno.h>
 #include <openssl/crypto.h>
 #include <pthread.h>
 #include <sys/mman.h>
@@ -66,6 +67,7 @@ static bool map_pages(struct dk_arena *arena, struct dk_arena_report *report)
     (void)madvise(arena->inside, arena->inside_bytes, MADV_DONTDUMP);
     report->bytes = arena->inside_bytes;
     report->locked = mlock2(arena->inside, arena->inside_bytes, MLOCK_ONFAULT) == 0;
+    report->refusal = report->locked ? 0 : errno;
     return true;
 }
 

@@ -26,7 +26,8 @@ struct dk_secret {
 
 struct dk_arena_report {
     size_t bytes;
-    bool locked; /* false: the memory lock limit is lower than the arena (warn) */
+    bool locked; /* false: the memory lock limit is lower than the arena, as a rule (warn) */
+    int refusal; /* errno of a lock that was refused */
 };
 
 /* An arena of at least `cells` cells. E_NOMEM. A refused lock is reported, not an error. */

@@ -148,9 +148,12 @@ static void print_finding(void *arg, const struct dekhand_finding *finding)
         dk_json_end(&audit->json, '}');
         return;
     }
-    cli_out_printf(audit->out, "%s, %s%s%srow %s: %s\n", finding->table,
-                   finding->tenant[0] != '\0' ? "tenant " : "", finding->tenant,
-                   finding->tenant[0] != '\0' ? ", " : "", finding->row, finding->text);
+    char line[1500];
+    snprintf(line, sizeof line, "%s, %s%s%srow %s: %s", finding->table,
+             finding->tenant[0] != '\0' ? "tenant " : "", finding->tenant,
+             finding->tenant[0] != '\0' ? ", " : "", finding->row, finding->text);
+    cli_make_printable(line); /* names may be whoever's who wrote them there */
+    cli_out_printf(audit->out, "%s\n", line);
 }
 
 static void print_result(struct audit *audit, const struct dekhand_audit_result *result)
@@ -187,6 +190,7 @@ static int verify(struct audit *audit)
     if (dekhand_audit_verify(audit->cli->library, print_finding, audit, &result, &error) !=
         DEKHAND_OK) {
         int code = cli_fail(audit->cli, &error);
+        audit->out->n = audit->cli->json ? 0 : audit->out->n; /* half an object is none */
         cli_out_abandon(audit->out);
         return code;
     }

@@ -33,12 +33,14 @@ struct cli_command {
     const char *summary;
     const struct cli_option *options; /* ends with a NULL name */
     int (*run)(struct cli *cli);
+    bool looks; /* runs with settings that are none, too, and tells of them */
 };
 
 extern const struct cli_command cli_commands[]; /* main.c; ends with a NULL name */
 extern const struct cli_option cli_common[];    /* options of every command */
 
 #define CLI_ARGS_MAX 64
+#define CLI_FAULTS_MAX 16
 
 struct cli_arg {
     const char *name;
@@ -50,6 +52,8 @@ struct cli {
     struct cli_arg args[CLI_ARGS_MAX];
     size_t arg_count;
     struct dk_settings settings;
+    const char *fault[CLI_FAULTS_MAX]; /* of the settings */
+    size_t fault_count;
     struct dekhand *library; /* cli_open */
     char actor[80];
     bool json;
@@ -70,7 +74,7 @@ void cli_help(FILE *to, const struct cli_command *command);
 
 /* ---- session.c ------------------------------------------------------------------------------- */
 
-/* Reads flags, environment and file into cli->settings. */
+/* Reads flags, environment and file into cli->settings; faults end it unless the command looks. */
 int cli_load_settings(struct cli *cli);
 /* Opens the library with them. */
 int cli_open(struct cli *cli);
@@ -87,6 +91,8 @@ int cli_fail_internal(const struct cli *cli, const struct dk_err *err);
 int cli_usage(const char *format, ...) DK_PRINTF(1, 2);
 /* A line on standard error, control characters made visible. */
 void cli_say(const char *format, ...) DK_PRINTF(1, 2);
+/* The same done to a text, in place; lines stay lines. */
+void cli_make_printable(char *text);
 int cli_exit_code(int code);
 /* The text that may leave the process: a wrong key and a failed tag read the same. */
 const char *cli_error_text(const struct dekhand_error *error);

@@ -183,22 +183,17 @@ static int finish(struct told *told, const struct dekhand_health *health, bool k
 }
 
 /* The registry did not open: the same body, with what is known. */
-static int closed(struct told *told, const struct dekhand_error *error)
+static int closed(struct cli *cli, struct told *told, const struct dekhand_error *why)
 {
-    const struct dk_error_info *info = dk_error_info((dk_rc)error->code);
-    bool provider = error->code == DEKHAND_E_NO_MASTER_KEY || error->code == DEKHAND_E_PROVIDER ||
-                    error->code == DEKHAND_E_UNREACHABLE;
-    struct dekhand_health health = {.level = DEKHAND_LEVEL_ERROR,
-                                    .at = dk_world_default.clock.wall_us(NULL),
-                                    .cache_hit_rate = -1};
-    *(provider ? &health.provider_level : &health.database_level) = DEKHAND_LEVEL_ERROR;
-    char text[sizeof error->text + 64];
-    snprintf(text, sizeof text, "%s: %s", info->outward, cli_error_text(error));
-    struct dekhand_check check = {provider ? "provider" : "registry", DEKHAND_LEVEL_ERROR, text,
-                                  info->todo};
-    print_check(told, &check);
+    struct dekhand_setting list[DK_OPT_COUNT];
+    struct dekhand_config config = cli_config(cli, list);
+    struct dekhand_health health = {.size = sizeof health};
+    struct dekhand_error error;
+    if (dekhand_health_closed(&config, print_check, told, &health, &error) != DEKHAND_OK) {
+        return cli_fail(cli, &error);
+    }
     int code = finish(told, &health, false);
-    return code == CLI_FINDINGS ? info->exit_code : code;
+    return code == CLI_FINDINGS ? cli_exit_code(why->code) : code;
 }
 
 /* ---- events ---------------------------------------------------------------------------------- */
@@ -319,7 +314,7 @@ int cli_health(struct cli *cli)
         return code;
     }
     if (cli_open_quietly(cli, &error) != DEKHAND_OK) {
-        return closed(&told, &error);
+        return closed(cli, &told, &error);
     }
     return cli_close(cli, report(cli, &told));
 }

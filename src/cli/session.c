@@ -12,7 +12,7 @@ extern char **environ;
 /* ---- saying --------------------------------------------------------------------------------- */
 
 /* What a user or a file gave must not steer a terminal: controls and broken UTF-8 become `?`. */
-static void make_printable(char *text)
+void cli_make_printable(char *text)
 {
     size_t n = strlen(text);
     for (size_t i = 0; i < n;) {
@@ -32,7 +32,7 @@ static void DK_PRINTF(2, 0) say_v(const char *prefix, const char *format, va_lis
     char text[2048];
     int n = snprintf(text, sizeof text - 1, "%s", prefix);
     vsnprintf(text + n, sizeof text - 1 - (size_t)n, format, args);
-    make_printable(text);
+    cli_make_printable(text);
     size_t len = strlen(text);
     text[len++] = '\n';
     struct dk_err ignored;
@@ -124,10 +124,23 @@ static dk_rc load_all(struct cli *cli, struct dk_err *err)
     return DK_OK;
 }
 
+static void keep_fault(void *arg, const char *text)
+{
+    struct cli *cli = arg;
+    char *copy = cli->fault_count < CLI_FAULTS_MAX ? strdup(text) : NULL;
+    if (copy != NULL) {
+        cli->fault[cli->fault_count++] = copy;
+    }
+}
+
 int cli_load_settings(struct cli *cli)
 {
     struct dk_err err;
     dk_err_clear(&err);
+    if (cli->command->looks) {
+        cli->settings.fault = keep_fault;
+        cli->settings.fault_arg = cli;
+    }
     return load_all(cli, &err) == DK_OK ? CLI_OK : cli_fail_internal(cli, &err);
 }
 
@@ -157,7 +170,9 @@ struct dekhand_config cli_config(struct cli *cli, struct dekhand_setting *list)
                                    .setting_count = n,
                                    .ignore_environment = true,
                                    .actor = cli->actor,
-                                   .log = log_line};
+                                   .log = log_line,
+                                   .faults = cli->fault,
+                                   .fault_count = cli->fault_count};
 }
 
 /* A setting that nobody typed just now: where it was found, and the flag that wins over it. */

@@ -11,21 +11,20 @@
 #include "keys/inspect.h"
 #include "keys/registry.h"
 #include "keys/states.h"
-#include "keys/verify.h"
 
 #define TEXT 900
 #define FAILURES_MAX 1000    /* failed rotations looked at */
-#define TOLD_MAX 20          /* findings of one kind that are told one by one */
 #define LATENCY_ALERT_MS 500 /* the guide's alert threshold */
 #define CLOCK_SLACK_US (INT64_C(300) * 1000000)
 #define WEEK_US (7 * DK_DAY_US)
 #define ADVICE 320
 
-/* One check is one line, whatever another program put into a text. */
+/* One check is one line, and steers no terminal, whatever another program put into a text. */
 static void keep_one_line(char *text)
 {
     for (; *text != '\0'; text++) {
-        *text = *text == '\n' ? ' ' : *text;
+        bool control = (unsigned char)*text < 0x20 || *text == 0x7F;
+        *text = *text == '\n' ? ' ' : control ? '?' : *text;
     }
 }
 
@@ -108,6 +107,15 @@ static dk_rc try_to_write(struct dk_core *core, struct dk_err *err)
     return DK_OK;
 }
 
+/* Of the registry, and of a tenant, whom no other check of the health reads. */
+static dk_rc read_a_row(struct dk_txn *txn, struct dk_registry_row *row, struct dk_err *err)
+{
+    struct dk_tenant_row tenant;
+    size_t count = 0;
+    DK_TRY(txn->ops->registry_read(txn->self, row, err));
+    return txn->ops->tenant_list(txn->self, "", 1, &tenant, &count, err);
+}
+
 bool dk_checkup_store(struct dk_core *core, struct dk_report *report, int64_t *latency_ms)
 {
     struct dk_err err;
@@ -117,7 +125,7 @@ bool dk_checkup_store(struct dk_core *core, struct dk_report *report, int64_t *l
     dk_err_clear(&err);
     dk_rc rc = dk_store_begin(&core->store, DK_TXN_READ, &txn, &err);
     if (rc == DK_OK) {
-        rc = txn.ops->registry_read(txn.self, &row, &err);
+        rc = read_a_row(&txn, &row, &err);
         dk_store_rollback(&txn);
     }
     if (rc != DK_OK) {
@@ -366,77 +374,7 @@ void dk_checkup_guard(struct dk_core *core, struct dk_report *report, int64_t *a
     }
 }
 
-/* ---- the whole registry ---------------------------------------------------------------------- */
-
-struct told {
-    struct dk_report *report;
-    int64_t count;
-};
-
-static bool tell_damage(void *arg, const char *text)
-{
-    struct told *told = arg;
-    told->count++;
-    dk_report_tell(told->report, "integrity", DK_LEVEL_ERROR,
-                   "stop what writes to it, keep this file, and put the newest copy back "
-                   "(docs/OPERATIONS.md, An old copy)",
-                   "the database file is damaged: %.400s", text);
-    return true;
-}
-
-void dk_checkup_integrity(struct dk_core *core, struct dk_report *report)
-{
-    struct dk_err err;
-    struct dk_txn txn;
-    struct told told = {report, 0};
-    dk_err_clear(&err);
-    dk_rc rc = dk_store_begin(&core->store, DK_TXN_READ, &txn, &err);
-    if (rc == DK_OK) {
-        rc = txn.ops->integrity(txn.self, tell_damage, &told, &err);
-        dk_store_rollback(&txn);
-    }
-    if (rc != DK_OK && told.count == 0) {
-        dk_report_error(report, "integrity", &err, "The database could not be read whole");
-    } else if (told.count == 0) {
-        dk_report_tell(report, "integrity", DK_LEVEL_OK, "",
-                       "the database's own check finds it whole");
-    }
-}
-
-static void tell_finding(void *arg, const struct dk_finding *finding)
-{
-    struct told *told = arg;
-    if (++told->count <= TOLD_MAX) {
-        bool older = strcmp(finding->table, "seals") == 0 && strcmp(finding->row, "newest") == 0;
-        dk_report_tell(told->report, "rows", DK_LEVEL_ERROR,
-                       older ? "what the line of the anchor says"
-                             : "find who wrote to the database, put the row back from a copy "
-                               "(docs/OPERATIONS.md, Findings); `dekhand audit verify` names all",
-                       "%s%s%s, row %s: %.500s", finding->table,
-                       finding->tenant[0] != '\0' ? " of tenant " : "", finding->tenant,
-                       finding->row, finding->text);
-    }
-}
-
-void dk_checkup_rows(struct dk_core *core, struct dk_report *report)
-{
-    struct dk_err err;
-    struct dk_verify_result result;
-    struct told told = {report, 0};
-    dk_err_clear(&err);
-    if (dk_verify(core, tell_finding, &told, &result, &err) != DK_OK) {
-        dk_report_error(report, "rows", &err, "Whether rows were changed is not known");
-    } else if (told.count > TOLD_MAX) {
-        dk_report_tell(report, "rows", DK_LEVEL_ERROR, "run `dekhand audit verify`",
-                       "%lld more findings like these", (long long)told.count - TOLD_MAX);
-    } else if (told.count == 0) {
-        dk_report_tell(report, "rows", DK_LEVEL_OK, "",
-                       "key versions: %lld, tenants: %lld, log rows: %lld, seals: %lld: all are as "
-                       "dekhand wrote them, and none is missing",
-                       (long long)result.keys, (long long)result.tenants,
-                       (long long)result.log_rows, (long long)result.seals);
-    }
-}
+/* ---- marks, budgets, ages ------------------------------------------------------------------- */
 
 /* What may be wrong with one active version, beside its expiry. */
 enum trouble { COMPROMISED, OLD, EXHAUSTED, FULL, FUTURE, TROUBLES };

@@ -56,8 +56,10 @@ void dk_checkup_rotation(struct dk_core *core, struct dk_report *report, int64_t
  */
 void dk_checkup_guard(struct dk_core *core, struct dk_report *report, int64_t *anchored);
 
-/* Those below read the whole registry. */
+/* Those below read the whole registry; these two want no more of it than that a transaction begins.
+ */
 void dk_checkup_integrity(struct dk_core *core, struct dk_report *report);
+void dk_checkup_schema(struct dk_core *core, struct dk_report *report);
 void dk_checkup_rows(struct dk_core *core, struct dk_report *report);
 /* Message budgets, marks of compromise, ages. */
 void dk_checkup_keys(struct dk_core *core, struct dk_report *report);

@@ -37,8 +37,10 @@ static dk_rc explain_no_key(const struct dk_key_name *name, struct dk_err *err)
         return DK_FAIL(err, UNKNOWN_VERSION, "unknown key version %u of tenant %s", name->version,
                        name->tenant.s);
     }
-    return DK_FAIL(err, TAMPERED, "No active key found: tenant %s is known, its active row is gone",
-                   name->tenant.s);
+    return DK_FAIL(err, TAMPERED,
+                   "No active key found: tenant %s is known, its active row is gone; if it was "
+                   "accepted as lost, `dekhand rotate --tenant %s`",
+                   name->tenant.s, name->tenant.s);
 }
 
 /* The key's row; `of_tenant` is what the rows of its tenant are worth. */

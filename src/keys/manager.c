@@ -138,6 +138,13 @@ dk_rc dk_manager_close(struct dk_manager *manager, struct dk_err *err)
     return rc;
 }
 
+void dk_manager_abandon(struct dk_manager *manager)
+{
+    if (manager != NULL) {
+        free_parts(manager);
+    }
+}
+
 void dk_manager_after_fork(struct dk_manager *manager)
 {
     pthread_mutex_init(&manager->poll_lock, NULL);

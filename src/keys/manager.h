@@ -23,6 +23,8 @@ DK_MUST_USE dk_rc dk_manager_open(struct dk_core *core, struct dk_manager **out,
                                   struct dk_err *err);
 /* Flushes the message counts: an error says that they are lost, all else is closed. */
 DK_MUST_USE dk_rc dk_manager_close(struct dk_manager *manager, struct dk_err *err);
+/* Closes it as it stands: neither counts nor anchor are written. NULL is allowed. */
+void dk_manager_abandon(struct dk_manager *manager);
 /* In a child process, alone. */
 void dk_manager_after_fork(struct dk_manager *manager);
 

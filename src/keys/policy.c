@@ -5,13 +5,31 @@
 #include "keys/registry.h"
 #include "keys/tenant_change.h"
 
+static dk_rc read_active(struct dk_tenant_change *change, struct dk_key_row *out,
+                         struct dk_err *err)
+{
+    struct dk_err cause;
+    const struct dk_tenant *tenant = &change->row.tenant;
+    dk_err_clear(&cause);
+    dk_rc rc = change->txn.ops->key_read_active(change->txn.self, tenant, out, &cause);
+    if (rc == DK_E_NOT_FOUND) { /* its rows are those of its last change: it was given up */
+        return DK_FAIL(err, REFUSED,
+                       "tenant %s has no active version: `dekhand rotate --tenant %s` makes one",
+                       tenant->s, tenant->s);
+    }
+    if (rc != DK_OK) {
+        *err = cause;
+    }
+    return rc;
+}
+
 static dk_rc set_in(struct dk_tenant_change *change, int64_t days, int64_t *expires_at,
                     struct dk_err *err)
 {
     struct dk_core *core = change->core;
     struct dk_key_row row;
     char detail[32];
-    DK_TRY(change->txn.ops->key_read_active(change->txn.self, &change->row.tenant, &row, err));
+    DK_TRY(read_active(change, &row, err));
     DK_TRY(dk_registry_verify_key(core, NULL, &row, err));
     row.expires_at = row.created_at + (days > 0 ? days * DK_DAY_US : core->limits.rotation_us);
     DK_TRY(dk_tenant_change_key(change, &row, row.state, err));

@@ -14,7 +14,7 @@
 
 /*
  * `days`: 1 to DK_POLICY_DAYS_MAX, or 0 = the default again. *expires_at: of the active version
- * now. E_NOT_FOUND, E_TAMPERED.
+ * now. E_NOT_FOUND, E_TAMPERED, E_REFUSED: there is no active version.
  */
 DK_MUST_USE dk_rc dk_policy_set(struct dk_core *core, struct dk_cache *cache,
                                 const struct dk_tenant *tenant, int64_t days, const char *by,

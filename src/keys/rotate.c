@@ -4,6 +4,7 @@
 
 #include "keys/audit.h"
 #include "keys/create.h"
+#include "keys/inspect.h"
 #include "keys/loader.h"
 #include "keys/keyring.h"
 #include "keys/registry.h"
@@ -47,6 +48,36 @@ static dk_rc look_at_tenant(struct dk_core *core, const struct dk_tenant *tenant
     return rc;
 }
 
+/* Every row believed, and none active? */
+static bool is_not_active(void *arg, const struct dk_key_row *row, dk_rc rc)
+{
+    bool *none = arg;
+    *none = rc == DK_OK && row->state != DK_ACTIVE;
+    return *none;
+}
+
+/*
+ * True of a tenant whose rows are those of its last change, each one believed, and hold no active
+ * one: what was left was accepted (guard.c). Nothing else of dekhand leaves a tenant so.
+ */
+static bool active_was_given_up(struct dk_core *core, const struct dk_tenant *tenant)
+{
+    struct dk_txn txn;
+    struct dk_err err;
+    struct dk_tenant_row known;
+    bool none = true;
+    dk_err_clear(&err);
+    if (dk_registry_begin(core, DK_TXN_READ, &txn, &err) != DK_OK) {
+        return false;
+    }
+    bool whole = dk_audit_tenant(core, &txn, tenant, &known, &err) == DK_OK &&
+                 dk_audit_check(core, &err) == DK_OK &&
+                 dk_audit_check_tenant(core, &txn, &known, &err) == DK_OK;
+    dk_store_rollback(&txn);
+    return whole && dk_inspect_keys(core, tenant, is_not_active, &none, &err) == DK_OK && none;
+}
+
+/* `old.version` is 0 where there is no active version to be replaced. */
 static dk_rc read_both(struct dk_core *core, const struct dk_tenant *tenant, struct work *work,
                        struct dk_err *err)
 {
@@ -59,7 +90,14 @@ static dk_rc read_both(struct dk_core *core, const struct dk_tenant *tenant, str
     } else if (rc != DK_OK) {
         *err = first;
     }
-    return rc == DK_OK ? dk_loader_read_row(core, &active, &work->old, err) : rc;
+    DK_TRY(rc);
+    rc = dk_loader_read_row(core, &active, &work->old, err);
+    if (rc == DK_E_TAMPERED && active_was_given_up(core, tenant)) {
+        work->old = (struct dk_key_row){.tenant = *tenant, .compromised_at = DK_TIME_NONE};
+        dk_err_clear(err);
+        return DK_OK;
+    }
+    return rc;
 }
 
 static dk_rc check_epoch(const struct dk_tenant_change *change, const struct work *work,
@@ -71,25 +109,33 @@ static dk_rc check_epoch(const struct dk_tenant_change *change, const struct wor
                          work->tenant.tenant.s);
 }
 
-static dk_rc flip_in(struct dk_tenant_change *change, struct work *work, bool compromised,
-                     struct dk_err *err)
+static dk_rc retire_old(struct dk_tenant_change *change, const struct work *work, bool compromised,
+                        struct dk_err *err)
 {
-    struct dk_core *core = change->core;
-    struct dk_txn *txn = &change->txn;
     struct dk_key_row retired = work->old;
-    bool inserted = false;
-    DK_TRY(dk_create_check_clock(core, &work->fresh, err));
-    DK_TRY(check_epoch(change, work, err));
     if (!dk_state_may_become(retired.state, DK_RETIRED)) {
         return DK_FAIL(err, INTERNAL, "rotating a version that is %s",
                        dk_state_name(retired.state));
     }
     retired.state = DK_RETIRED;
-    retired.rotated_at = dk_wall_us(core->world);
+    retired.rotated_at = dk_wall_us(change->core->world);
     if (compromised && retired.compromised_at == DK_TIME_NONE) {
         retired.compromised_at = retired.rotated_at;
     }
-    DK_TRY(dk_tenant_change_key(change, &retired, work->old.state, err));
+    return dk_tenant_change_key(change, &retired, work->old.state, err);
+}
+
+static dk_rc flip_in(struct dk_tenant_change *change, struct work *work, bool compromised,
+                     struct dk_err *err)
+{
+    struct dk_core *core = change->core;
+    struct dk_txn *txn = &change->txn;
+    bool inserted = false;
+    DK_TRY(dk_create_check_clock(core, &work->fresh, err));
+    DK_TRY(check_epoch(change, work, err));
+    if (work->old.version != 0) {
+        DK_TRY(retire_old(change, work, compromised, err));
+    }
     dk_trace(core->world, "rotate.old_retired");
     DK_TRY(dk_registry_seal_key(core, NULL, &work->fresh, err));
     DK_TRY(txn->ops->key_insert(txn->self, &work->fresh, &inserted, err));
@@ -148,6 +194,9 @@ static dk_rc mark_compromised(struct dk_core *core, struct work *work, struct dk
     struct dk_tenant_change change;
     struct dk_err err;
     dk_err_clear(&err);
+    if (work->old.version == 0) {
+        return cause->rc;
+    }
     dk_rc rc = DK_OK;
     if (work->old.compromised_at == DK_TIME_NONE) {
         rc = dk_tenant_change_begin(core, &work->tenant.tenant, work->by, &change, &err);

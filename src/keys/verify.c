@@ -381,6 +381,7 @@ static dk_rc verify_in(struct dk_verifier *v, union page *page)
     if (v->seal_n == 0) {
         dk_verify_tell(v, "seals", "", "1", "there is no seal: somebody deleted them all");
     }
+    DK_TRY(dk_verify_schema(v));
     return v->rc;
 }
 

@@ -11,7 +11,7 @@
 
 /* Texts are lent for the call. */
 struct dk_finding {
-    const char *table;  /* "key_rotation_log", "seals", "tenants", "encryption_keys" */
+    const char *table;  /* "key_rotation_log", "seals", "tenants", "encryption_keys", "schema" */
     const char *tenant; /* "" = none */
     const char *row;    /* what names the row in its table */
     const char *text;   /* what is wrong, and what it took */

@@ -38,6 +38,9 @@ void dk_verify_tell(struct dk_verifier *v, const char *table, const char *tenant
 /* Of a tenant or a process; NULL without memory. */
 struct dk_chain *dk_verify_chain(struct dk_verifier *v, bool process, const char *name);
 
+/* verify_schema.c: tables, triggers, indexes and views that are not as the migrations make them. */
+DK_MUST_USE dk_rc dk_verify_schema(struct dk_verifier *v);
+
 /* ---- verify_seals.c -------------------------------------------------------------------------- */
 
 /* Earlier keys are needed for what they made, and for nothing else. */

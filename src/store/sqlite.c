@@ -223,7 +223,7 @@ static dk_rc apply(const struct dk_sqlite *store, sqlite3 *db, struct dk_err *er
         dk_trace(store->world, "migrate.step");
     }
     if (version == (int64_t)dk_sqlite_migration_count) {
-        return DK_OK;
+        return dk_sqlite_mend_schema(db, err);
     }
     char sql[160];
     DK_TRY(create_registry_row(store, db, err));
@@ -438,6 +438,7 @@ const struct dk_store_ops dk_store_sqlite = {
     .key_expiring = dk_sqlite_key_expiring,
     .key_counts = dk_sqlite_key_counts,
     .integrity = dk_sqlite_integrity,
+    .schema = dk_sqlite_schema,
     .key_macs = dk_sqlite_key_macs,
     .tenant_list = dk_sqlite_tenant_list,
     .log_append = dk_sqlite_log_append,

@@ -76,7 +76,6 @@ const char *const dk_sqlite_sql[DK_SQL_COUNT] = {
     [DK_SQL_KEY_EXPIRING] = "SELECT " KEY_COLUMNS " FROM encryption_keys WHERE state = 'active' "
                             "AND expires_at >= ?1 AND expires_at <= ?2 ORDER BY expires_at, "
                             "tenant_id",
-    [DK_SQL_INTEGRITY] = "PRAGMA integrity_check(20)",
     [DK_SQL_KEY_COUNTS] =
         "SELECT count(*), coalesce(sum(state = 'active'), 0), coalesce(sum(state = 'active' AND "
         "expires_at <= ?1), 0), coalesce(sum(state = 'active' AND expires_at > ?1 AND expires_at "
@@ -312,22 +311,6 @@ dk_rc dk_sqlite_tenant_remac(void *self, const struct dk_tenant_row *row, const 
                 dk_sql_bind_str_or_null(stmt, 3, row->keys_digest) |
                 dk_sql_bind_str(stmt, 4, old_mac);
     return dk_sql_run(self, stmt, bound, "renewing a MAC", changed, err);
-}
-
-dk_rc dk_sqlite_integrity(void *self, bool (*each)(void *arg, const char *text), void *arg,
-                          struct dk_err *err)
-{
-    struct dk_sqlite_txn *txn = self;
-    sqlite3_stmt *stmt = NULL;
-    int code = SQLITE_ROW;
-    DK_TRY(dk_sql_prepare(txn, DK_SQL_INTEGRITY, &stmt, err));
-    while (code == SQLITE_ROW && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
-        const char *text = (const char *)sqlite3_column_text(stmt, 0);
-        if (text != NULL && strcmp(text, "ok") != 0 && !each(arg, text)) {
-            break;
-        }
-    }
-    return dk_sql_end_walk(txn, stmt, code, "looking for damage", err);
 }
 
 dk_rc dk_sqlite_tenant_list(void *self, const char *after, size_t limit, struct dk_tenant_row *out,

@@ -52,7 +52,6 @@ enum dk_sqlite_statement {
     DK_SQL_SEAL_WALK,
     DK_SQL_CHANGES,
     DK_SQL_CHANGES_MARK,
-    DK_SQL_INTEGRITY,
     DK_SQL_COUNT
 };
 
@@ -121,8 +120,6 @@ dk_rc dk_sqlite_key_list(void *txn, const struct dk_tenant *tenant, enum dk_key_
 dk_rc dk_sqlite_key_expiring(void *txn, int64_t from_us, int64_t until_us,
                              bool (*each)(void *arg, const struct dk_key_row *row), void *arg,
                              struct dk_err *err);
-dk_rc dk_sqlite_integrity(void *txn, bool (*each)(void *arg, const char *text), void *arg,
-                          struct dk_err *err);
 dk_rc dk_sqlite_key_counts(void *txn, int64_t now_us, int64_t warn_until_us,
                            struct dk_key_counts *out, struct dk_err *err);
 dk_rc dk_sqlite_key_macs(void *txn, const struct dk_tenant *tenant,
@@ -133,6 +130,14 @@ dk_rc dk_sqlite_tenant_list(void *txn, const char *after, size_t limit, struct d
 dk_rc dk_sqlite_changes(void *txn, int64_t *mark, bool *went_back,
                         void (*each)(void *arg, const struct dk_tenant *tenant), void *arg,
                         struct dk_err *err);
+
+/* Damage and the schema (sqlite_schema.c). */
+dk_rc dk_sqlite_integrity(void *txn, bool (*each)(void *arg, const char *table, const char *text),
+                          void *arg, struct dk_err *err);
+dk_rc dk_sqlite_schema(void *txn, void (*each)(void *arg, const struct dk_schema_finding *finding),
+                       void *arg, struct dk_err *err);
+/* Makes what is missing or changed again, tables excepted; in the caller's transaction. */
+DK_MUST_USE dk_rc dk_sqlite_mend_schema(sqlite3 *db, struct dk_err *err);
 
 /* The log and the seals (sqlite_log.c). */
 dk_rc dk_sqlite_log_append(void *txn, const struct dk_log_row *row, struct dk_err *err);

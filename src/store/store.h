@@ -127,6 +127,17 @@ struct dk_key_counts {
 
 enum dk_key_filter { DK_KEYS_ALL, DK_KEYS_ACTIVE };
 
+/* Where the schema is not what the migrations of this version make. Texts are lent for the call. */
+enum dk_schema_fault { DK_SCHEMA_MISSING, DK_SCHEMA_CHANGED, DK_SCHEMA_FOREIGN };
+
+struct dk_schema_finding {
+    enum dk_schema_fault fault;
+    const char *type; /* "table", "index", "trigger", "view" */
+    const char *name;
+    const char *table; /* the table or view it works on */
+    const char *mend;  /* SQL that takes a foreign object away; "" for others */
+};
+
 struct dk_store;
 struct dk_txn;
 
@@ -144,14 +155,26 @@ struct dk_store_ops {
     void (*close)(void *self);
     /* In a child, alone. E_FORKED for ever when the parent was inside a transaction. */
     dk_rc (*after_fork)(void *self, struct dk_err *err);
-    /* Creates or brings up to date; repeatable; safe when two start at once. E_SCHEMA: newer. */
+    /*
+     * Creates or brings up to date, and makes triggers, indexes and views again that are missing or
+     * changed; repeatable; safe when two start at once. E_SCHEMA: newer.
+     */
     dk_rc (*migrate)(void *self, struct dk_err *err);
     /* False: there is nothing at all at this place yet. */
     dk_rc (*exists)(void *self, bool *out, struct dk_err *err);
 
-    /* What the back end itself finds damaged, as text, until `each` says false. Reads it all. */
-    dk_rc (*integrity)(void *txn, bool (*each)(void *arg, const char *text), void *arg,
-                       struct dk_err *err);
+    /*
+     * What the back end itself finds damaged, as text, until `each` says false; `table` is "" where
+     * it is in none. Reads it all.
+     */
+    dk_rc (*integrity)(void *txn, bool (*each)(void *arg, const char *table, const char *text),
+                       void *arg, struct dk_err *err);
+    /*
+     * Compares the schema with that of the migrations. What else lies in the database is the
+     * application's, and is told only where it works on a table or view of ours.
+     */
+    dk_rc (*schema)(void *txn, void (*each)(void *arg, const struct dk_schema_finding *finding),
+                    void *arg, struct dk_err *err);
 
     /* A write transaction holds the store's write lock from its start. E_SCHEMA: not this one. */
     dk_rc (*begin)(void *self, enum dk_txn_mode mode, void **txn, struct dk_err *err);

@@ -1275,6 +1275,106 @@ static void an_unknown_scheme_names_those_there_are(void **state)
     DK_TEST_FAILS(err, CONFIG, dk_store_open(&dk_world_default, "sqlite:", &store, &err));
 }
 
+struct differences {
+    char text[16][96]; /* "changed trigger seals_stay of seals" */
+    char mend[512];    /* of the last one */
+    size_t n;
+};
+
+static void see_finding(void *arg, const struct dk_schema_finding *finding)
+{
+    static const char *const faults[] = {"missing", "changed", "foreign"};
+    struct differences *seen = arg;
+    assert_true(seen->n < 16);
+    snprintf(seen->text[seen->n++], sizeof seen->text[0], "%s %s %s of %s", faults[finding->fault],
+             finding->type, finding->name, finding->table);
+    snprintf(seen->mend, sizeof seen->mend, "%s", finding->mend);
+    assert_int_equal(finding->fault == DK_SCHEMA_FOREIGN, finding->mend[0] != '\0');
+}
+
+static struct differences schema_of(struct shop *shop)
+{
+    struct differences seen = {.n = 0};
+    struct dk_txn txn = begin(shop, DK_TXN_READ);
+    DK_TEST_OK(err, txn.ops->schema(txn.self, see_finding, &seen, &err));
+    dk_store_rollback(&txn);
+    return seen;
+}
+
+static void I01_a_schema_that_differs_is_told_and_made_again(void **state)
+{
+    static const struct {
+        const char *sql, *told;
+        bool mended; /* by migrate() */
+    } cases[] = {
+        {"DROP TRIGGER seals_stay", "missing trigger seals_stay of seals", true},
+        {"DROP INDEX tenants_changed", "missing index tenants_changed of tenants", true},
+        {"DROP VIEW key_rotation_health", "missing view key_rotation_health of key_rotation_health",
+         true},
+        {"DROP TABLE registry_keys; CREATE VIEW registry_keys AS SELECT 1 AS generation",
+         "changed table registry_keys of registry_keys", false},
+        {"DROP TRIGGER seals_fixed; CREATE TRIGGER seals_fixed BEFORE UPDATE ON seals BEGIN SELECT "
+         "RAISE(ABORT, 'dekhand: a seal does not  change'); END",
+         "changed trigger seals_fixed of seals", true},
+        {"ALTER TABLE seals ADD COLUMN x", "changed table seals of seals", false},
+        {"CREATE TRIGGER x AFTER UPDATE ON Tenants BEGIN SELECT 1; END",
+         "foreign trigger x of Tenants", false},
+        {"CREATE TRIGGER x INSTEAD OF INSERT ON key_rotation_health BEGIN SELECT 1; END",
+         "foreign trigger x of key_rotation_health", false},
+        {"CREATE INDEX x ON seals (at)", "foreign index x of seals", false},
+        {"DROP TRIGGER seals_fixed; CREATE TRIGGER seals_fixed/**/ BEFORE  UPDATE ON seals -- ;\n"
+         "BEGIN SELECT RAISE(ABORT, 'dekhand: a seal does not change'); END",
+         NULL, true},
+        {"CREATE TABLE app (a); CREATE INDEX b ON app (a); CREATE VIEW c AS SELECT * FROM seals; "
+         "CREATE TRIGGER d AFTER INSERT ON app BEGIN SELECT 1; END; ANALYZE",
+         NULL, true},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct shop shop;
+        shop_open(&shop, 0);
+        assert_int_equal(schema_of(&shop).n, 0);
+        assert_int_equal(dk_place_sql(&shop.place, cases[i].sql), SQLITE_OK);
+        struct differences seen = schema_of(&shop);
+        for (size_t k = 0; k < seen.n; k++) {
+            print_message("%s\n", seen.text[k]);
+        }
+        bool told = cases[i].told != NULL;
+        assert_true(seen.n >= told);
+        assert_true(!told ? seen.n == 0 : strcmp(seen.text[0], cases[i].told) == 0);
+        if (cases[i].mended) {
+            DK_TEST_OK(err, shop.store.ops->migrate(shop.store.self, &err));
+            assert_int_equal(schema_of(&shop).n, 0);
+        }
+        shop_close(&shop);
+    }
+}
+
+static void I05_an_index_that_rows_forbid_is_not_made_again(void **state)
+{
+    (void)state;
+    struct shop shop;
+    shop_open(&shop, 0);
+    assert_int_equal(
+        dk_place_sql(&shop.place, "DROP INDEX encryption_keys_one_active; DROP TRIGGER seals_stay"),
+        SQLITE_OK);
+    for (int i = 1; i <= 2; i++) {
+        char sql[512];
+        snprintf(sql, sizeof sql,
+                 "DROP TRIGGER IF EXISTS encryption_keys_once; INSERT INTO encryption_keys (id, "
+                 "tenant_id, kms_key_id, encrypted_data_key, version, created_at, expires_at, "
+                 "state, provider, context_timestamp, check_value, row_mac) VALUES (%d, 'acme', "
+                 "'k', 'w', %d, 'c', 'e', 'active', 'local', 't', randomblob(32), 'm')",
+                 i, i);
+        assert_int_equal(dk_place_sql(&shop.place, sql), SQLITE_OK);
+    }
+    dk_err_clear(&err);
+    assert_int_equal(shop.store.ops->migrate(shop.store.self, &err), DK_E_STORE);
+    assert_non_null(strstr(err.trail, "encryption_keys_one_active"));
+    assert_int_equal(schema_of(&shop).n, 3); /* all of it or nothing */
+    shop_close(&shop);
+}
+
 static int migrate_in_process(void *arg, size_t index)
 {
     struct shop *shop = arg;
@@ -1428,6 +1528,8 @@ int main(void)
         cmocka_unit_test(F23_the_database_of_another_program_is_left_alone),
         cmocka_unit_test(a_file_that_is_no_database_is_refused),
         cmocka_unit_test(an_unknown_scheme_names_those_there_are),
+        cmocka_unit_test(I01_a_schema_that_differs_is_told_and_made_again),
+        cmocka_unit_test(I05_an_index_that_rows_forbid_is_not_made_again),
         cmocka_unit_test(processes_that_migrate_at_once_make_one_registry),
         cmocka_unit_test(F15_a_locked_store_is_busy_and_can_be_tried_again),
         cmocka_unit_test(F16_where_nothing_can_be_written_reading_goes_on),

@@ -21,7 +21,7 @@ const struct cli_option cli_common[] = {
     {"help", 'h', NULL, false, "a short switch"},
     {NULL, 0, NULL, false, NULL},
 };
-static const struct cli_command command = {"encrypt", NULL, "any", options, NULL};
+static const struct cli_command command = {"encrypt", NULL, "any", options, NULL, false};
 static unsigned said;
 
 int cli_usage(const char *format, ...)

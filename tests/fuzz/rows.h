@@ -191,10 +191,20 @@ static inline dk_rc fuzz_unwrap(void *self, const struct dk_wrap_context *contex
 static const struct dk_provider_ops fuzz_provider = {
     .name = "fuzz", .open = fuzz_provider_open, .unwrap = fuzz_unwrap};
 
+/* The tables here have no triggers on purpose. */
+static dk_rc fuzz_schema(void *txn,
+                         void (*each)(void *arg, const struct dk_schema_finding *finding),
+                         void *arg, struct dk_err *err)
+{
+    (void)txn, (void)each, (void)arg, (void)err;
+    return DK_OK;
+}
+
 static const struct dk_store_ops fuzz_store = {
     .scheme = "fuzz",
     .begin = fuzz_begin,
     .rollback = fuzz_rollback,
+    .schema = fuzz_schema,
     .registry_read = fuzz_registry_read,
     .registry_keys = fuzz_registry_keys,
     .key_list = dk_sqlite_key_list,

@@ -184,6 +184,7 @@ static void F54_one_tenants_old_rows_are_accepted_on_purpose(void **state)
     assert_int_equal(dk_place_sql(&past.place, "DROP TRIGGER encryption_keys_stay; "
                                                "DELETE FROM encryption_keys WHERE version = 1"),
                      0);
+    dk_place_mend(&past.place);
     struct dekhand *d = dk_place_open(&past.place);
     ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &value), E_ROLLBACK);
     ASSERT_CODE(dk_test_decrypt(d, "acme", &past.v2, "two"), OK);
@@ -193,6 +194,54 @@ static void F54_one_tenants_old_rows_are_accepted_on_purpose(void **state)
     ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &value), OK);
     ASSERT_CODE(dk_test_decrypt(d, "acme", &past.v1, "one"), E_UNKNOWN_VERSION);
     assert_int_equal(verify(d).findings, 0);
+    dk_place_close(d);
+    past_free(&past);
+}
+
+static void F54_an_active_version_that_was_given_up_is_followed_by_the_next(void **state)
+{
+    (void)state;
+    struct past past;
+    struct dk_test_value value;
+    struct dekhand_rotate_args args = {
+        .size = sizeof args, .which = DEKHAND_ROTATE_TENANT, .tenant = "acme"};
+    past_new(&past);
+    assert_int_equal(dk_place_sql(&past.place, "DROP TRIGGER encryption_keys_stay; "
+                                               "DELETE FROM encryption_keys WHERE version = 2"),
+                     0);
+    dk_place_mend(&past.place);
+    struct dekhand *d = dk_place_open(&past.place);
+    ASSERT_CODE(dekhand_rotate(d, &args, NULL, NULL, NULL), E_ROLLBACK); /* not on its own */
+    ASSERT_CODE(dekhand_registry_accept_restore(d, registry_id(d), NULL, NULL), OK);
+    ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &value), E_TAMPERED); /* no new key unasked */
+    ASSERT_CODE(dekhand_rotate(d, &args, NULL, NULL, NULL), OK);
+    ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &value), OK);
+    assert_int_equal(dk_test_version(&value), 3);
+    ASSERT_CODE(dk_test_decrypt(d, "acme", &value, "x"), OK);
+    ASSERT_CODE(dk_test_decrypt(d, "acme", &past.v1, "one"), OK);
+    ASSERT_CODE(dk_test_decrypt(d, "acme", &past.v2, "two"), E_UNKNOWN_VERSION);
+    ASSERT_CODE(dekhand_rotate(d, &args, NULL, NULL, NULL), OK);
+    assert_int_equal(verify(d).findings, 0);
+    dk_place_close(d);
+    past_free(&past);
+}
+
+static void I08_a_version_whose_row_was_edited_is_not_followed_by_another(void **state)
+{
+    (void)state;
+    struct past past;
+    struct dekhand_rotate_args args = {
+        .size = sizeof args, .which = DEKHAND_ROTATE_TENANT, .tenant = "acme"};
+    past_new(&past);
+    assert_int_equal(dk_place_sql(&past.place, "DROP TRIGGER encryption_keys_state; "
+                                               "UPDATE encryption_keys SET state = 'disabled' "
+                                               "WHERE version = 2"),
+                     0);
+    dk_place_mend(&past.place);
+    struct dekhand *d = dk_place_open(&past.place);
+    /* The MACs are as they were, and so is their digest: only the row itself is wrong. */
+    ASSERT_CODE(dekhand_rotate(d, &args, NULL, NULL, NULL), E_TAMPERED);
+    assert_int_equal(dk_place_number(&past.place, "SELECT count(*) FROM encryption_keys"), 2);
     dk_place_close(d);
     past_free(&past);
 }
@@ -410,6 +459,8 @@ int main(void)
         cmocka_unit_test(I04_what_another_process_accepted_goes_on_after_the_poll),
         cmocka_unit_test(without_an_anchor_the_first_sight_is_trusted),
         cmocka_unit_test(F54_one_tenants_old_rows_are_accepted_on_purpose),
+        cmocka_unit_test(F54_an_active_version_that_was_given_up_is_followed_by_the_next),
+        cmocka_unit_test(I08_a_version_whose_row_was_edited_is_not_followed_by_another),
         cmocka_unit_test(the_anchor_of_another_registry_is_refused),
         cmocka_unit_test(I26_the_chains_of_many_processes_are_whole),
         cmocka_unit_test(I26_the_chain_of_many_threads_is_whole),

@@ -137,6 +137,34 @@ static void I30_health_and_doctor_change_nothing(void **state)
     dk_place_free(&place);
 }
 
+static void the_health_of_a_registry_that_opens_again_says_so(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    char url[160];
+    struct dekhand_health health = {.size = sizeof health};
+    dk_place_new(&place, false);
+    snprintf(url, sizeof url, "sqlite:%s", place.database);
+    struct dekhand_setting settings[] = {{"KMS_STATE_DIR", place.folder}, {"DATABASE_URL", url}};
+    struct dekhand_config config = {.size = sizeof config,
+                                    .settings = settings,
+                                    .setting_count = 2,
+                                    .ignore_environment = true};
+    told.n = 0;
+    ASSERT_CODE(dekhand_health_closed(&config, take_check, &told, &health, NULL), OK);
+    assert_told("registry", DEKHAND_LEVEL_WARNING, "it opens now");
+    assert_int_equal(health.level, DEKHAND_LEVEL_WARNING);
+    assert_int_equal(health.database_level, DEKHAND_LEVEL_WARNING);
+    settings[0].value = "";
+    told.n = 0;
+    ASSERT_CODE(dekhand_health_closed(&config, take_check, &told, &health, NULL), OK);
+    assert_told("settings", DEKHAND_LEVEL_ERROR, "KMS_STATE_DIR is empty");
+    assert_int_equal(health.level, DEKHAND_LEVEL_ERROR);
+    assert_int_equal(health.database_level, DEKHAND_LEVEL_OK);
+    ASSERT_CODE(dekhand_health_closed(&config, NULL, NULL, NULL, NULL), E_USAGE);
+    dk_place_free(&place);
+}
+
 static void keys_near_their_expiry_are_a_warning_and_past_it_an_error(void **state)
 {
     (void)state;
@@ -465,6 +493,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_fresh_registry_is_well),
         cmocka_unit_test(I30_health_and_doctor_change_nothing),
+        cmocka_unit_test(the_health_of_a_registry_that_opens_again_says_so),
         cmocka_unit_test(keys_near_their_expiry_are_a_warning_and_past_it_an_error),
         cmocka_unit_test(a_provider_that_is_down_is_an_error_and_values_in_hand_open),
         cmocka_unit_test(a_failed_rotation_is_told_until_it_is_made_good),

@@ -406,6 +406,7 @@ static void a_hint_that_lies_is_put_right_by_the_next_rekey(void **state)
     dk_place_close(d);
     cut_short(&place);
     let(&place, NO_TRIGGERS "UPDATE registry SET rekeying = 0"); /* it is not over */
+    dk_place_mend(&place);
     d = dk_place_open(&place);
     ASSERT_CODE(dk_test_encrypt(d, name, "x", &value), E_TAMPERED);
     assert_int_equal(findings(d), 1);
@@ -413,7 +414,8 @@ static void a_hint_that_lies_is_put_right_by_the_next_rekey(void **state)
     assert_int_equal(result.generation, 2);
     ASSERT_CODE(dk_test_encrypt(d, name, "x", &value), OK);
     assert_int_equal(findings(d), 0);
-    let(&place, "UPDATE registry SET rekeying = 1"); /* it is over */
+    let(&place, NO_TRIGGERS "UPDATE registry SET rekeying = 1"); /* it is over */
+    dk_place_mend(&place);
     assert_int_equal(findings(d), 1);
     ASSERT_CODE(rekey(d, false, &result), OK);
     assert_int_equal(result.generation, 3);

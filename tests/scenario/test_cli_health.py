@@ -1,9 +1,11 @@
 """health and doctor from outside: what an operator, a monitor and a script at night see."""
 
 import json
+import os
 import re
 import shutil
 import sqlite3
+import subprocess
 import time
 from contextlib import closing
 
@@ -96,6 +98,76 @@ def test_a_registry_that_does_not_open_has_a_body_too(used, what, code, broken):
     assert len(body["recommendations"]) == 1
 
 
+def mode_0644(cli):
+    cli.master_key.chmod(0o644)
+
+
+def a_link(cli):
+    cli.master_key.rename(cli.folder / "elsewhere")
+    cli.master_key.symlink_to(cli.folder / "elsewhere")
+
+
+def of_another_user(cli):
+    os.chown(cli.master_key, 65534, 65534)
+
+
+def cut_short(cli):
+    cli.master_key.write_bytes(cli.master_key.read_bytes()[:20])
+
+
+def a_folder(cli):
+    cli.master_key.unlink()
+    cli.master_key.mkdir(0o700)
+
+
+@pytest.mark.parametrize("breaking", [
+    mode_0644, a_link, cut_short, a_folder,
+    pytest.param(of_another_user, marks=pytest.mark.skipif(os.geteuid() != 0, reason="root only")),
+])
+def test_a_master_key_file_that_is_refused_is_the_providers_trouble(used, breaking):
+    breaking(used)
+    body = health(used, 2)
+    assert body["checks"]["kms"]["status"] == "error"
+    assert body["checks"]["kms"]["provider"] == "local"
+    assert body["checks"]["database"]["status"] == "unknown"
+    [issue] = body["issues"]
+    assert str(used.master_key) in issue and "nothing is lost" in issue
+    [line] = used.run("health").stdout.decode().splitlines()[1:-1]
+    assert line.startswith("error    master key ") and "; fix: " in line
+
+
+def test_a_folder_of_the_master_key_that_others_can_write_is_named(used):
+    used.state.chmod(0o777)
+    body = health(used, 3)
+    assert body["checks"]["kms"]["status"] == "warning"
+    [issue], [advice] = body["issues"], body["recommendations"]
+    assert "can be written by others (mode 0777)" in issue
+    subprocess.run(advice[0].lower() + advice[1:-1], shell=True, check=True)
+    assert health(used)["status"] == "healthy"
+
+
+BAD_SETTINGS = [
+    ({"KMS_POLL_SECONDS": "abc"}, ["KMS_POLL_SECONDS: not a whole number of seconds"]),
+    ({"KMS_ROTATION_DAYS": "0"}, ["KMS_ROTATION_DAYS: 0 is below 1 days"]),
+    ({"KMS_POLL_SECONDS": "", "KMS_ROTATION_DAYS": "99999999"},
+     ["KMS_POLL_SECONDS is empty", "KMS_ROTATION_DAYS: 99999999 is above"]),
+    ({"KMS_WARNING_DAYS": "100"}, ["KMS_WARNING_DAYS: 100 is not below"]),
+    ({"KMS_REGISTRY_PIN": "none"}, ["KMS_REGISTRY_PIN is not 64 hex digits"]),
+]
+
+
+@pytest.mark.parametrize("env, texts", BAD_SETTINGS)
+def test_a_setting_that_is_none_is_told_with_a_body(used, env, texts):
+    body = health(used, 2, env=env)
+    assert body["status"] == "unhealthy"
+    assert {check["status"] for check in body["checks"].values()} == {"unknown"}
+    assert body["checks"]["keys"]["totalKeys"] is None
+    for text in texts:
+        assert any(text in issue for issue in body["issues"])
+    assert len(body["issues"]) == len(texts) and len(body["recommendations"]) == 1
+    assert used.fails(2, "keys", "list", env=env).startswith("dekhand: E_CONFIG: KMS_")
+
+
 def test_I30_looking_changes_nothing(used):
     before = used.database.read_bytes()
     used.ok("health")
@@ -175,7 +247,7 @@ def test_a_fresh_registry_has_notes_and_no_findings(cli):
     found = doctor(cli)
     assert of(found, "pin", "note") and of(found, "anchor place", "note")
     for name in ("settings", "state folder", "master key", "registry", "provider", "database",
-                 "integrity", "rows", "anchor", "keys", "budget", "rotation", "clock", "core files"):
+                 "integrity", "schema", "rows", "anchor", "keys", "budget", "rotation", "clock", "core files"):
         assert len(of(found, name, "ok")) == 1, name
     text = cli.ok("doctor").decode().splitlines()
     assert len(text) == len(found["checks"]) + 1  # one line a check
@@ -239,6 +311,29 @@ def test_a_damaged_page_is_named(used):
     assert of(found, "integrity", "error"), found
 
 
+@pytest.mark.parametrize("table", ["key_rotation_log", "seals", "encryption_keys", "tenants",
+                                   "registry", "registry_keys"])
+def test_a_damaged_table_is_named_and_health_agrees(used, table):
+    used.ok("registry", "rekey")
+    whole = used.database.read_bytes()
+    [(page,)] = used.query(f"SELECT rootpage FROM sqlite_master WHERE name = '{table}'")
+    with open(used.database, "r+b") as file:
+        file.seek(4096 * (page - 1))
+        file.write(b"\xff" * 4096)
+    found = doctor(used, 7)
+    [check] = of(found, "integrity", "error")
+    assert f"damaged in table {table}: " in check["text"]
+    assert "newest copy back" in check["fix"] and "`mv " in check["fix"]
+    done = used.run("health", "--json")
+    check_schema("health", json.loads(done.stdout))
+    opens = bool(of(found, "registry", "ok"))
+    assert opens == (json.loads(done.stdout)["checks"]["keys"]["status"] != "unknown")
+    assert done.returncode != 0
+    used.database.write_bytes(whole)  # what it recommends mends it
+    doctor(used)
+    health(used)
+
+
 def test_each_check_is_one_line(used):
     [(page,)] = used.query("SELECT rootpage FROM sqlite_master WHERE name = 'encryption_keys'")
     with open(used.database, "r+b") as file:
@@ -260,7 +355,8 @@ def test_a_database_that_was_lost_is_put_back_not_made_again(used):
     assert "is not at" in text and "dekhand init" not in text
     assert "put its newest copy back" in fix
     used.fails(2, "init")
-    assert "put the newest copy" in fix_of(used, "registry")[0]
+    assert not list(used.state.glob("dekhand.db*"))
+    assert "put its newest copy back" in fix_of(used, "registry")[0]
     assert "dekhand init" not in health(used, 2)["issues"][0]
     shutil.move(used.folder / "away", used.database)
     doctor(used)
@@ -297,9 +393,34 @@ def test_no_registry_says_init(cli):
     assert "dekhand init" in of(found, "registry", "error")[0]["text"]
 
 
-def test_a_setting_that_is_none_is_the_first_finding(cli):
+def test_a_provider_that_is_none_is_a_finding(cli):
     found = doctor(cli, 7, env={"KMS_PROVIDER": "nobody"})
     assert of(found, "settings", "error")
+
+
+@pytest.mark.parametrize("env, texts", BAD_SETTINGS)
+def test_settings_that_are_none_are_findings_and_the_rest_is_looked_at(cli, env, texts):
+    found = doctor(cli, 7, env=env)
+    told_of = of(found, "settings", "error")
+    assert len(told_of) == len(texts) == found["findings"]
+    for text in texts:
+        assert any(text in check["text"] for check in told_of)
+    assert of(found, "state folder", "ok") and of(found, "master key", "ok")
+    assert not of(found, "registry")
+    cli.master_key.chmod(0o644)
+    assert of(doctor(cli, 7, env=env), "master key", "error")
+
+
+def test_a_settings_file_is_named_with_the_line(cli):
+    (cli.folder / ".env").write_text("KMS_STATE=x\nKMS_LOG=text\nKMS_POLL_SECONDS=x\nKMS_LOG\n")
+    texts = [check["text"] for check in of(doctor(cli, 7), "settings", "error")]
+    assert [re.search(r"line \d", text)[0] for text in texts] == ["line 1", "line 3", "line 4"]
+    assert ".env, line 3: KMS_POLL_SECONDS: not a whole number" in texts[1]
+    assert ".env, line 3" in health(cli, 2)["issues"][1]
+    (cli.folder / ".env").unlink()
+    assert of(doctor(cli), "settings", "ok")
+    done = cli.run("doctor", "--env-file", "nowhere")
+    assert done.returncode == 7 and b"nowhere cannot be opened" in done.stdout
 
 
 def test_it_is_quick_on_a_thousand_tenants(cli, tmp_path):

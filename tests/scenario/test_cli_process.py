@@ -1,5 +1,6 @@
 """What another program can do to the program while it holds keys, and what it does without files."""
 
+import json
 import os
 import re
 import resource
@@ -103,6 +104,43 @@ def peep(pid):
     done = subprocess.run(["/usr/bin/env", "python3", "-c", PEEP, str(pid)], cwd="/",
                           preexec_fn=become_nobody, capture_output=True, timeout=60, check=True)
     return set(done.stdout.decode().split())
+
+
+@pytest.mark.release
+@pytest.mark.parametrize("user", ["who runs this", pytest.param("nobody", marks=AS_ROOT)])
+@pytest.mark.parametrize("limit_kib", [0, 64, 2048, 65536, None])
+def test_F06_the_doctor_tells_of_locked_memory_what_the_kernel_does(of_nobody, cli, user,
+                                                                    limit_kib):
+    """Whatever root may or may not in the container that this is."""
+    place, program = cli, cli_tool.PROGRAM
+    if user == "nobody":
+        place, program = of_nobody, of_nobody.program
+    most = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
+    limit = most if limit_kib is None else limit_kib * 1024
+    if most != resource.RLIM_INFINITY and limit > most:
+        pytest.skip("the limit cannot be raised here")
+
+    def prepare():
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit))
+        if user == "nobody":
+            become_nobody()
+
+    def run(*args, **env):
+        return subprocess.run([program, *args], env={**place.env, **env}, cwd="/", timeout=60,
+                              input=b"x", preexec_fn=prepare, capture_output=True, check=False)
+
+    found = json.loads(run("doctor", "--json").stdout)
+    [memory] = [check for check in found["checks"] if check["name"] == "memory"]
+    run("encrypt", "--tenant", "acme", KMS_ROTATION_DAYS="1", KMS_WARNING_DAYS="0")
+    hook = run("health", "--exec", "grep VmLck /proc/$PPID/status").stderr  # its key is due
+    locked = int(re.search(rb"VmLck:\s+(\d+) kB", hook)[1])
+    if memory["level"] == "ok":
+        assert locked >= int(re.match(r"(\d+) KiB", memory["text"])[1])
+    elif "has room for" in memory["text"]:
+        assert 0 < locked <= limit // 1024
+    else:
+        assert locked == 0 and memory["level"] == "note"
+        assert f"the memory lock limit is {limit_kib} KiB" in memory["text"]
 
 
 @AS_ROOT

@@ -14,7 +14,7 @@ import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime, timezone
 
 import pytest
@@ -72,17 +72,29 @@ class Place:
         return self.cli.state / "anchor"
 
     def sql(self, *statements):
-        """Run as the owner of the database: no trigger and no check in the way."""
+        """Run as the owner of the database: no trigger and no check in the way, and no trace."""
         with closing(sqlite3.connect(self.cli.database, isolation_level=None)) as db:
             db.execute("PRAGMA ignore_check_constraints = ON")
-            for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'"
-                                      ).fetchall():
-                db.execute(f"DROP TRIGGER {name}")
+            ours = db.execute("SELECT name, type, sql FROM sqlite_master WHERE type IN ('trigger', "
+                              "'index') AND sql IS NOT NULL").fetchall()
+            for name, kind, _ in ours:
+                if kind == "trigger":
+                    db.execute(f"DROP TRIGGER {name}")
             db.execute("ATTACH ? AS before", (str(self.before),))
             for statement in statements:
                 done = db.execute(*statement) if isinstance(statement, tuple) else db.execute(
                     statement)
                 assert done.rowcount != 0, f"nothing was changed by {statement}"
+            left = {name for (name,) in db.execute("SELECT name FROM main.sqlite_master")}
+            for name, kind, sql in ours:
+                if name not in left:
+                    with suppress(sqlite3.IntegrityError):  # an index that the rows forbid now
+                        db.execute(re.sub(r"(TRIGGER|INDEX) ", r"\1 main.", sql, count=1))
+
+    def script(self, sql):
+        """Run as it stands."""
+        with closing(sqlite3.connect(self.cli.database, isolation_level=None)) as db:
+            db.executescript(sql)
 
     def query(self, sql):
         return self.cli.query(sql)
@@ -411,6 +423,43 @@ def no_anchor_no_seals(place):
     place.anchor.unlink()
 
 
+# ---- what the rows are made of -------------------------------------------------------------------
+
+HOLLOW = "DROP TRIGGER {0}; CREATE TRIGGER {0} BEFORE {1} ON {2} BEGIN SELECT 1; END;"
+SCHEMA = {
+    "schema.hollow-trigger": HOLLOW.format("seals_stay", "DELETE", "seals"),
+    "schema.delete-on-insert": HOLLOW.format("key_rotation_log_stays", "DELETE", "key_rotation_log")
+    + "CREATE TRIGGER t AFTER INSERT ON key_rotation_log BEGIN DELETE FROM key_rotation_log WHERE "
+      "operation = 'rotate'; END",
+    "schema.edit-on-insert": HOLLOW.format("key_rotation_log_fixed", "UPDATE", "key_rotation_log")
+    + "CREATE TRIGGER t AFTER INSERT ON KEY_ROTATION_LOG BEGIN UPDATE key_rotation_log SET "
+      "performed_by = 'cli:mallory' WHERE id = NEW.id; END",
+    "schema.keys-on-insert": "CREATE TRIGGER t AFTER INSERT ON seals BEGIN UPDATE encryption_keys "
+                             f"SET expires_at = {LATER} WHERE state = 'active'; END",
+    "schema.index": "CREATE UNIQUE INDEX i ON key_rotation_log (operation, prev)",
+    "schema.no-index": NO_INDEX,
+    "schema.no-view": "DROP VIEW key_rotation_health",
+    "schema.other-view": "DROP VIEW key_rotation_health; CREATE VIEW key_rotation_health AS SELECT "
+                         "tenant_id, version, 'OK' AS health_status FROM encryption_keys",
+    "schema.more-columns": "ALTER TABLE tenants ADD COLUMN plan TEXT",
+    "schema.of-the-application": "CREATE TABLE contacts (id INTEGER PRIMARY KEY, tenant REFERENCES "
+                                 "tenants (tenant_id), phone TEXT); CREATE INDEX c ON contacts "
+                                 "(tenant); CREATE VIEW due AS SELECT tenant_id FROM "
+                                 "encryption_keys; CREATE TRIGGER log AFTER INSERT ON contacts "
+                                 "BEGIN UPDATE contacts SET phone = '' WHERE id = 0; END",
+}
+
+
+def no_triggers(place):
+    place.script("".join(f"DROP TRIGGER {name};" for (name,) in place.query(
+        "SELECT name FROM sqlite_master WHERE type = 'trigger'")))
+
+
+def fewer_columns(place):
+    no_triggers(place)
+    place.script("ALTER TABLE key_rotation_log DROP COLUMN detail")
+
+
 # ---- who knows the key before a rekey ------------------------------------------------------------
 
 class OldKey:
@@ -524,6 +573,9 @@ ROW_ATTACKS = {
     **{name: lambda place, sql=sql: place.sql(*sql) for name, sql in SQL_ATTACKS.items()},
     **{name: lambda place, args=args: swap(place, *args) for name, args in SWAPS.items()},
     "key.forge-known": forge_known,
+    **{name: lambda place, sql=sql: place.script(sql) for name, sql in SCHEMA.items()},
+    "schema.no-triggers": no_triggers,
+    "schema.fewer-columns": fewer_columns,
     "tenant.old-then-rotate": old_then_rotate,
     "tenant.delete-young": delete_young,
     "encryption_keys.is_active": edit_is_active,
@@ -707,6 +759,40 @@ def test_I26_F56_rows_of_log_and_seals(place, tmp_path, name):
     attack(place, tmp_path, name)
 
 
+@pytest.mark.parametrize("name", rows("schema"))
+def test_I01_I26_what_the_rows_are_made_of(place, tmp_path, name):
+    attack(place, tmp_path, name)
+
+
+@pytest.mark.parametrize("name", [name for name in rows("schema") if "column" not in name])
+def test_each_fix_of_the_schema_mends_it(place, tmp_path, name):
+    """Not the columns of a table: those are put back from a copy."""
+    attacked = place.copy(tmp_path / "attacked")
+    ROW_ATTACKS[name](attacked)
+    for check in json.loads(attacked.cli.run("doctor", "--json").stdout)["checks"]:
+        if check["level"] in ("warning", "error"):
+            assert check["name"] == "schema"
+            command = re.search("`(.*?)`", check["fix"])[1]
+            command = re.sub("^dekhand ", f"{cli_tool.PROGRAM} ", command)
+            subprocess.run(command, shell=True, check=True, env=attacked.cli.env)
+    assert doctor(attacked) and verify(attacked) == "OK"
+    assert encrypt(attacked, "acme") == "OK"
+
+
+@pytest.mark.parametrize("name", ["x'; touch hit; '", "$(touch hit)", "a\\x1b[2J\nb", '"', "-x"])
+def test_a_name_of_the_attackers_steers_neither_shell_nor_terminal(place, tmp_path, name):
+    attacked = place.copy(tmp_path / "attacked")
+    quoted = name.replace('"', '""')
+    attacked.script(f'CREATE TRIGGER "{quoted}" AFTER INSERT ON seals BEGIN SELECT 1; END')
+    done = attacked.cli.run("doctor")
+    assert done.returncode == FINDINGS and b"\x1b" not in done.stdout
+    [line] = [line for line in done.stdout.decode().splitlines() if line.startswith("error")]
+    command = re.search("then `(.*?)` and `dekhand", line)[1]
+    subprocess.run(command, shell=True, check=True, env=attacked.cli.env, cwd=tmp_path)
+    assert not (tmp_path / "hit").exists()
+    assert doctor(attacked) and verify(attacked) == "OK"
+
+
 @pytest.mark.parametrize("name", rows("file", "anchor"))
 def test_I04_F54_files(place, tmp_path, name):
     attack(place, tmp_path, name)
@@ -728,6 +814,21 @@ def test_I04_F54_old_file_that_is_accepted_names_what_it_lacks(place, tmp_path):
     assert decrypt(attacked, "acme", 1) == "OK"
     assert decrypt(attacked, "acme", 2) == "E_UNKNOWN_VERSION"
     assert verify(attacked) == "OK"
+
+
+@pytest.mark.parametrize("name", ["log.cut", "log.delete-all", "seal.delete-newest",
+                                  "seal.delete-all"])
+def test_I26_F54_what_was_cut_and_accepted_works_on_and_is_still_named(place, tmp_path, name):
+    attacked = place.copy(tmp_path / "attacked")
+    ROW_ATTACKS[name](attacked)
+    cut = verify(attacked)
+    [(uuid,)] = attacked.query("SELECT registry_uuid FROM registry")
+    attacked.cli.ok("registry", "accept-restore", "--confirm", uuid)
+    attacked.cli.ok("rotate", "--all")
+    assert encrypt(attacked, "acme") == "OK"
+    assert [decrypt(attacked, "acme", version) for version in (1, 2)] == ["OK", "OK"]
+    assert "OK" not in (cut, verify(attacked))
+    assert b"accept-restore" in attacked.cli.ok("audit", "list", "--operation", "accept-restore")
 
 
 # ---- while a process runs ------------------------------------------------------------------------

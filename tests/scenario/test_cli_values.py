@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from cli_tool import Cli
 from format import dk1
 
 ACME = ("--tenant", "acme")
@@ -89,6 +90,60 @@ def test_lost_database_gets_a_new_registry_only_without_the_anchor(cli):
     assert (after["madeMasterKey"], after["madeRegistry"]) == (False, True)
     assert after["kmsKeyId"] == before["kmsKeyId"]
     assert after["registryPin"] != before["registryPin"]
+
+
+def bad_master_key(cli):
+    cli.state.mkdir(0o700)
+    cli.master_key.write_text("none")
+    cli.master_key.chmod(0o600)
+    return {}
+
+
+def readable_master_key(cli):
+    other = Cli(cli.folder / "home")
+    other.ok("init")
+    cli.state.mkdir(0o700)
+    cli.master_key.write_bytes(other.master_key.read_bytes())
+    cli.master_key.chmod(0o644)
+    return {}
+
+
+def lone_anchor(cli):
+    cli.state.mkdir(0o700)
+    (cli.state / "anchor").write_text("any")
+    return {}
+
+
+def key_and_anchor(cli):
+    cli.ok("init")
+    for path in cli.state.glob("dekhand.db*"):
+        path.unlink()
+    return {}
+
+
+def key_and_pin(cli):
+    key_and_anchor(cli)
+    (cli.state / "anchor").unlink()
+    return {"KMS_REGISTRY_PIN": "0" * 64}
+
+
+@pytest.mark.parametrize("prepare", [
+    bad_master_key, readable_master_key, lone_anchor, key_and_anchor, key_and_pin,
+    lambda cli: {"KMS_REGISTRY_PIN": "0" * 64}, lambda cli: {"KMS_PROVIDER": "nobody"},
+])
+def test_an_init_that_is_refused_leaves_nothing_behind(fresh, prepare):
+    env = prepare(fresh)
+    before = sorted(fresh.state.iterdir()) if fresh.state.exists() else None
+    fresh.fails(2, "init", env=env)
+    assert (sorted(fresh.state.iterdir()) if fresh.state.exists() else None) == before
+
+
+def test_an_init_that_is_refused_takes_no_file_that_was_there(cli):
+    before = encrypt(cli, b"x")
+    cli.master_key.rename(cli.folder / "kept")
+    cli.fails(2, "init")
+    (cli.folder / "kept").rename(cli.master_key)
+    assert decrypt(cli, before) == b"x"
 
 
 def test_pin_of_the_registry_is_accepted(cli):

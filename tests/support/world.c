@@ -245,6 +245,19 @@ int dk_place_sql(struct dk_place *place, const char *sql)
     return code;
 }
 
+void dk_place_mend(struct dk_place *place)
+{
+    char url[160];
+    struct dk_store store;
+    struct dk_err err;
+    dk_err_clear(&err);
+    snprintf(url, sizeof url, "sqlite:%s", place->database);
+    must(dk_store_open(&place->w.world, url, &store, &err) == DK_OK &&
+             store.ops->migrate(store.self, &err) == DK_OK,
+         "mending the schema");
+    dk_store_close(&store);
+}
+
 int64_t dk_place_number(struct dk_place *place, const char *sql)
 {
     sqlite3 *db = connect(place);

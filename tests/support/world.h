@@ -67,6 +67,8 @@ bool dk_place_reads(struct dk_place *place, const char *tenant, const struct dk_
 
 /* Raw SQL as any program could send it; the answer is SQLite's code. */
 int dk_place_sql(struct dk_place *place, const char *sql);
+/* Puts back what such SQL dropped of the schema. */
+void dk_place_mend(struct dk_place *place);
 /* The one number a query gives; aborts on an error. */
 int64_t dk_place_number(struct dk_place *place, const char *sql);
 /* Every row as text; without `history` not the log, the seals, and the heads of the tenants. The
