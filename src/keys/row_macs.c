@@ -54,10 +54,10 @@ static dk_rc mac_by(const struct mac_call *call, const struct dk_registry_keys *
                     const struct dk_mac_row *row, char *mac, struct dk_err *err)
 {
     const struct dk_suite *suite = &call->core->suite;
-    const struct dk_secret *key = call->of == OF_ROW   ? &keys->row
-                                  : call->of == OF_LOG ? &keys->log
-                                                       : &keys->seal;
-    if (key->n == 0) {
+    struct dk_mac *key = call->of == OF_ROW   ? keys->row
+                         : call->of == OF_LOG ? keys->log
+                                              : keys->seal;
+    if (key == NULL) {
         return DK_FAIL(err, INTERNAL, "the registry is not open");
     }
     return call->way == MAC_SEAL ? dk_rowmac_compute(suite, key, row, mac, err)
