@@ -460,16 +460,20 @@ dk_rc dk_audit_first_digest(const struct dk_core *core, const struct dk_key_row 
     return digest_text(&digest, out);
 }
 
-dk_rc dk_audit_check_tenant(struct dk_core *core, struct dk_txn *txn,
-                            const struct dk_tenant_row *tenant, struct dk_err *err)
+static dk_rc check_epoch(struct dk_core *core, const struct dk_tenant_row *tenant,
+                         struct dk_err *err)
 {
-    char digest[DK_MAC_TEXT];
     int64_t highest = dk_epochs_see(core->audit->epochs, &tenant->tenant, tenant->epoch);
     if (highest > tenant->epoch) {
         return DK_FAIL(err, ROLLBACK, "tenant %s is at epoch %lld and was at %lld",
                        tenant->tenant.s, (long long)tenant->epoch, (long long)highest);
     }
-    DK_TRY(dk_audit_digest(core, txn, &tenant->tenant, digest, err));
+    return DK_OK;
+}
+
+static dk_rc check_digest(const struct dk_tenant_row *tenant, const char *digest,
+                          struct dk_err *err)
+{
     if (strcmp(digest, tenant->keys_digest) != 0) {
         return DK_FAIL(err, ROLLBACK,
                        "the key rows of tenant %s are not those of its last change: one was put "
@@ -477,6 +481,28 @@ dk_rc dk_audit_check_tenant(struct dk_core *core, struct dk_txn *txn,
                        tenant->tenant.s);
     }
     return DK_OK;
+}
+
+dk_rc dk_audit_check_tenant(struct dk_core *core, struct dk_txn *txn,
+                            const struct dk_tenant_row *tenant, struct dk_err *err)
+{
+    char digest[DK_MAC_TEXT];
+    DK_TRY(check_epoch(core, tenant, err));
+    DK_TRY(dk_audit_digest(core, txn, &tenant->tenant, digest, err));
+    return check_digest(tenant, digest, err);
+}
+
+dk_rc dk_audit_find_key(struct dk_core *core, struct dk_txn *txn,
+                        const struct dk_tenant_row *tenant, uint32_t version,
+                        struct dk_key_row *out, dk_rc *found, struct dk_err *err)
+{
+    char text[DK_MAC_TEXT];
+    struct digest digest = {.core = core, .err = err};
+    DK_TRY(txn->ops->key_find(txn->self, &tenant->tenant, version, digest_one, &digest, out, found,
+                              err));
+    DK_TRY(digest_text(&digest, text));
+    DK_TRY(check_epoch(core, tenant, err));
+    return check_digest(tenant, text, err);
 }
 
 /* A row of the tenant's own chain: one of unwraps may have been written before its first use was

@@ -439,6 +439,7 @@ const struct dk_store_ops dk_store_sqlite = {
     .key_counts = dk_sqlite_key_counts,
     .integrity = dk_sqlite_integrity,
     .key_macs = dk_sqlite_key_macs,
+    .key_find = dk_sqlite_key_find,
     .tenant_list = dk_sqlite_tenant_list,
     .log_append = dk_sqlite_log_append,
     .log_chain = dk_sqlite_log_chain,

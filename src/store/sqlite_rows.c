@@ -83,6 +83,8 @@ const char *const dk_sqlite_sql[DK_SQL_COUNT] = {
         "<= ?2), 0) FROM encryption_keys",
     [DK_SQL_KEY_MACS] = "SELECT version, row_mac FROM encryption_keys WHERE tenant_id = ?1 ORDER "
                         "BY version",
+    [DK_SQL_KEY_FIND] = "SELECT " KEY_COLUMNS " FROM encryption_keys WHERE tenant_id = ?1 ORDER BY "
+                        "version",
     [DK_SQL_LOG_APPEND] = "INSERT OR FAIL INTO key_rotation_log (" LOG_COLUMNS ") VALUES (?1, ?2, ?3, ?4, "
                           "?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
     [DK_SQL_LOG_CHAIN] = "UPDATE key_rotation_log SET prev = ?2, mac = ?3 WHERE id = ?1 AND mac IS "
