@@ -8,6 +8,7 @@
 #include "keys/registry.h"
 
 #define DIGEST_MARK 0x01
+#define UNWRAP_TEXT 12 /* in a list: a colon, a version, and a space or the NUL */
 
 /* ---- open, close, fork ---------------------------------------------------------------------- */
 
@@ -300,15 +301,19 @@ dk_rc dk_audit_write(struct dk_core *core, const struct dk_tenant *tenant, struc
 static char *list_unwraps(const struct dk_core *core, const struct dk_key_row *rows,
                           const dk_rc *rc, size_t count)
 {
-    size_t cap = 1, n = 0;
+    size_t cap = 1;
     for (size_t i = 0; i < count; i++) {
-        cap += rc[i] == DK_OK ? rows[i].tenant.n + 12 : 0;
+        cap += rc[i] == DK_OK ? rows[i].tenant.n + UNWRAP_TEXT : 0;
     }
     char *list = dk_mem_alloc(&core->world->mem, cap);
+    char *p = list;
     for (size_t i = 0; i < count && list != NULL; i++) {
         if (rc[i] == DK_OK) {
-            n += (size_t)snprintf(list + n, cap - n, "%s%s:%u", n > 0 ? " " : "", rows[i].tenant.s,
-                                  rows[i].version);
+            *p = ' ';
+            p += p != list;
+            memcpy(p, rows[i].tenant.s, rows[i].tenant.n);
+            p += rows[i].tenant.n;
+            p += snprintf(p, UNWRAP_TEXT, ":%u", rows[i].version);
         }
     }
     return list;

@@ -109,24 +109,32 @@ static dk_rc check_provider(const struct dk_core *core, const struct dk_wrap_col
     return DK_OK;
 }
 
+/* Columns and fields are as wide as each other. */
+static void copy_text(char *out, size_t cap, const char *text)
+{
+    size_t n = strnlen(text, cap - 1);
+    memcpy(out, text, n);
+    out[n] = '\0';
+}
+
 dk_rc dk_registry_unwrap(struct dk_core *core, struct dk_view subject, const char *purpose,
                          const struct dk_wrap_columns *wrap, struct dk_secret *out,
                          struct dk_err *err)
 {
     struct dk_wrap_context context = {subject, purpose, wrap->context_timestamp};
     struct dk_wrapped wrapped;
-    snprintf(wrapped.kms_key_id, sizeof wrapped.kms_key_id, "%s", wrap->kms_key_id);
-    snprintf(wrapped.blob, sizeof wrapped.blob, "%s", wrap->encrypted_data_key);
+    copy_text(wrapped.kms_key_id, sizeof wrapped.kms_key_id, wrap->kms_key_id);
+    copy_text(wrapped.blob, sizeof wrapped.blob, wrap->encrypted_data_key);
     return dk_provider_unwrap(core->provider, &context, &wrapped, out, err);
 }
 
 void dk_registry_wrap_columns(const struct dk_core *core, const struct dk_wrapped *wrapped,
                               const char *timestamp, struct dk_wrap_columns *out)
 {
-    snprintf(out->provider, sizeof out->provider, "%s", dk_provider_name(core->provider));
-    snprintf(out->kms_key_id, sizeof out->kms_key_id, "%s", wrapped->kms_key_id);
-    snprintf(out->encrypted_data_key, sizeof out->encrypted_data_key, "%s", wrapped->blob);
-    snprintf(out->context_timestamp, sizeof out->context_timestamp, "%s", timestamp);
+    copy_text(out->provider, sizeof out->provider, dk_provider_name(core->provider));
+    copy_text(out->kms_key_id, sizeof out->kms_key_id, wrapped->kms_key_id);
+    copy_text(out->encrypted_data_key, sizeof out->encrypted_data_key, wrapped->blob);
+    copy_text(out->context_timestamp, sizeof out->context_timestamp, timestamp);
 }
 
 dk_rc dk_registry_open_wrap(struct dk_core *core, const char *uuid,

@@ -251,7 +251,6 @@ dk_rc dk_sqlite_key_find(void *self, const struct dk_tenant *tenant, uint32_t ve
 {
     struct dk_sqlite_txn *txn = self;
     sqlite3_stmt *stmt = NULL;
-    struct dk_key_row row;
     dk_rc rc = DK_E_NOT_FOUND;
     bool more = true;
     DK_TRY(dk_sql_prepare(txn, DK_SQL_KEY_FIND, &stmt, err));
@@ -261,16 +260,13 @@ dk_rc dk_sqlite_key_find(void *self, const struct dk_tenant *tenant, uint32_t ve
             return dk_sql_finish_one(txn, stmt, false, "encryption_keys", err);
         }
         if (rc == DK_E_NOT_FOUND && is_wanted(stmt, version)) {
-            rc = read_key(stmt, &row) ? DK_OK : DK_E_TAMPERED;
+            rc = read_key(stmt, out) ? DK_OK : DK_E_TAMPERED;
         }
         if ((sqlite3_errcode(txn->db) & 0xFF) == SQLITE_NOMEM) {
             return dk_sql_finish_one(txn, stmt, false, "encryption_keys", err);
         }
     }
     DK_TRY(dk_sql_end_walk(txn, stmt, code, "reading a tenant's keys", err));
-    if (rc == DK_OK) {
-        *out = row;
-    }
     *found = rc;
     return DK_OK;
 }

@@ -223,8 +223,9 @@ struct dk_store_ops {
                       bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
                       struct dk_err *err);
     /*
-     * The same, and by the way the row of `version` (0 = the active one). *found: what it is worth
-     * by itself: DK_OK, E_NOT_FOUND or E_TAMPERED; `out` is untouched by the last two.
+     * The same, and by the way the row of `version` (0 = the active one), straight into `out`: it
+     * is a row only where *found is DK_OK. *found: what it is worth by itself; E_NOT_FOUND;
+     * E_TAMPERED: it holds what dekhand does not write.
      */
     dk_rc (*key_find)(void *txn, const struct dk_tenant *tenant, uint32_t version,
                       bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
