@@ -129,7 +129,7 @@ static enum dk_head_of read_line(struct dk_view line, bool first, bool last, str
         return last && read_generation(line, &out->generation) ? DK_HEAD_REKEYED : DK_HEAD_OTHER;
     }
     return take_word(&line, "rekey ") && first && last && read_rekey(line, out) ? DK_HEAD_REKEY
-                                                                               : DK_HEAD_OTHER;
+                                                                                : DK_HEAD_OTHER;
 }
 
 bool dk_heads_next(struct dk_heads *heads, struct dk_head *out)

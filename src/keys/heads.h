@@ -13,7 +13,7 @@ enum dk_head_of {
     DK_HEAD_OTHER, /* not what dekhand writes */
     DK_HEAD_TENANT,
     DK_HEAD_PROCESS,
-    DK_HEAD_REKEY, /* the only line: the next key */
+    DK_HEAD_REKEY,  /* the only line: the next key */
     DK_HEAD_REKEYED /* the last line: the rekey to that key is over */
 };
 

@@ -131,7 +131,8 @@ static bool take_heads(struct dk_verifier *v, const struct dk_seal_row *seal)
     char number[24];
     while (dk_heads_next(&heads, &head)) {
         if (head.of == DK_HEAD_REKEYED) {
-            v->rekeyed = v->rekeyed || (head.generation == v->ring.n && v->seal_at + 1 == v->ring.n);
+            v->rekeyed =
+                v->rekeyed || (head.generation == v->ring.n && v->seal_at + 1 == v->ring.n);
         } else if (head.of == DK_HEAD_OTHER) {
             snprintf(number, sizeof number, "%lld", (long long)seal->n);
             dk_verify_tell(v, "seals", "", number,

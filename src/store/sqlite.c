@@ -92,8 +92,10 @@ static dk_rc connect_to(const char *name, int flags, sqlite3 **out, struct dk_er
     sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
     /* FULL: a commit is on the disk before it is acknowledged. */
-    dk_rc rc =
-        exec(db, "PRAGMA synchronous = FULL; PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384", "setting up", err);
+    dk_rc rc = exec(db,
+                    "PRAGMA synchronous = FULL; PRAGMA cell_size_check = ON; PRAGMA temp_store = "
+                    "MEMORY; PRAGMA cache_size = -16384",
+                    "setting up", err);
     if (rc != DK_OK) {
         sqlite3_close(db);
         return dk_err_while(err, "opening %s", name);
