@@ -39,7 +39,6 @@ void dk_hkdf_close(struct dk_hkdf *hkdf)
     dk_mem_free(hkdf->mem, hkdf);
 }
 
-/* HMAC over the parts; without a key again under the one before. */
 static bool hmac(EVP_MAC_CTX *ctx, struct dk_view key, const struct dk_view *parts, size_t count,
                  uint8_t out[static DK_HMAC_LEN])
 {
@@ -62,7 +61,7 @@ static bool expand(EVP_MAC_CTX *ctx, struct dk_view prk, struct dk_view info, ui
         number++;
         const struct dk_view parts[] = {dk_view_of(block, done > 0 ? sizeof block : 0), info,
                                         dk_view_of(&number, 1)};
-        ok = hmac(ctx, done > 0 ? dk_view_of(NULL, 0) : prk, parts, 3, block);
+        ok = hmac(ctx, prk, parts, 3, block);
         memcpy(out + done, block, left < sizeof block ? left : sizeof block);
     }
     dk_wipe(block, sizeof block);

@@ -5,34 +5,33 @@
 struct dk_mac {
     const struct dk_mem *mem;
     EVP_MAC_CTX *keyed; /* copied from, and never changed */
-    EVP_MAC_CTX *ready;
-    atomic_flag taken; /* `ready` is a thread's */
+    EVP_MAC_CTX *ready; /* NULL where a context does not begin again */
+    atomic_flag taken;  /* `ready` is a thread's, or NULL */
 };
 
-static void mac_free(struct dk_mac *mac)
+static void clear(struct dk_mac *mac)
 {
     if (!atomic_flag_test_and_set_explicit(&mac->taken, memory_order_acquire)) {
         EVP_MAC_CTX_free(mac->ready);
     }
     EVP_MAC_CTX_free(mac->keyed);
-    dk_mem_free(mac->mem, mac);
 }
 
-static struct dk_mac *mac_new(const struct dk_suite *suite, struct dk_view key)
+static bool init(struct dk_mac *mac, const struct dk_suite *suite, struct dk_view key)
 {
-    struct dk_mac *mac = dk_mem_zalloc(&suite->world->mem, sizeof *mac);
-    if (mac == NULL) {
-        return NULL;
-    }
-    mac->mem = &suite->world->mem;
-    atomic_flag_clear(&mac->taken);
+    *mac = (struct dk_mac){.mem = &suite->world->mem, .taken = ATOMIC_FLAG_INIT};
     mac->keyed = dk_suite_hmac_ctx(suite);
-    if (mac->keyed == NULL || EVP_MAC_init(mac->keyed, key.p, key.n, NULL) != 1 ||
-        (mac->ready = EVP_MAC_CTX_dup(mac->keyed)) == NULL) {
-        mac_free(mac);
-        return NULL;
+    bool ok = mac->keyed != NULL && EVP_MAC_init(mac->keyed, key.p, key.n, NULL) == 1;
+    if (ok && suite->hmac_again) {
+        mac->ready = EVP_MAC_CTX_dup(mac->keyed);
+        ok = mac->ready != NULL;
+    } else {
+        atomic_flag_test_and_set(&mac->taken);
     }
-    return mac;
+    if (!ok) {
+        clear(mac);
+    }
+    return ok;
 }
 
 /* Without a key the context begins again under the one it has: no fetch, and half the hashing. */
@@ -60,8 +59,9 @@ static bool compute(struct dk_mac *mac, struct dk_view message, uint8_t *out)
 dk_rc dk_mac_new(const struct dk_suite *suite, const struct dk_secret *key, struct dk_mac **out,
                  struct dk_err *err)
 {
-    struct dk_mac *mac = mac_new(suite, dk_view_of(dk_secret_expose_for_crypto(key), key->n));
-    if (mac == NULL) {
+    struct dk_mac *mac = dk_mem_alloc(&suite->world->mem, sizeof *mac);
+    if (mac == NULL || !init(mac, suite, dk_view_of(dk_secret_expose_for_crypto(key), key->n))) {
+        dk_mem_free(&suite->world->mem, mac);
         return DK_FAIL(err, NOMEM, "no memory for the key of a MAC");
     }
     *out = mac;
@@ -71,7 +71,8 @@ dk_rc dk_mac_new(const struct dk_suite *suite, const struct dk_secret *key, stru
 void dk_mac_free(struct dk_mac *mac)
 {
     if (mac != NULL) {
-        mac_free(mac);
+        clear(mac);
+        dk_mem_free(mac->mem, mac);
     }
 }
 
@@ -84,8 +85,11 @@ dk_rc dk_mac_compute(struct dk_mac *mac, struct dk_view message, uint8_t out[sta
 bool dk_hmac_raw(const struct dk_suite *suite, struct dk_view key, struct dk_view message,
                  uint8_t out[static DK_HMAC_LEN])
 {
-    struct dk_mac *mac = mac_new(suite, key);
-    bool ok = mac != NULL && compute(mac, message, out);
-    dk_mac_free(mac);
+    struct dk_mac mac;
+    bool ok = init(&mac, suite, key);
+    if (ok) {
+        ok = compute(&mac, message, out);
+        clear(&mac);
+    }
     return ok;
 }

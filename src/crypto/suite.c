@@ -1,6 +1,7 @@
 #include "crypto/suite.h"
 
 #include <openssl/core_names.h>
+#include <openssl/err.h>
 #include <openssl/params.h>
 
 #include "crypto/aead.h"
@@ -19,6 +20,30 @@ EVP_MAC_CTX *dk_suite_hmac_ctx(const struct dk_suite *suite)
         return NULL;
     }
     return ctx;
+}
+
+/* OpenSSL before 3.0.3 says that a context begins again, and goes on with what is in it. */
+static bool begins_again(EVP_MAC_CTX *ctx)
+{
+    static const uint8_t message[] = {1};
+    uint8_t mac[2][DK_HMAC_LEN];
+    size_t n = 0;
+    bool ok = ctx != NULL;
+    for (size_t i = 0; i < 2 && ok; i++) {
+        ok = EVP_MAC_init(ctx, NULL, 0, NULL) == 1 &&
+             EVP_MAC_update(ctx, message, sizeof message) == 1 &&
+             EVP_MAC_final(ctx, mac[i], &n, DK_HMAC_LEN) == 1 && n == DK_HMAC_LEN;
+    }
+    return ok && memcmp(mac[0], mac[1], DK_HMAC_LEN) == 0;
+}
+
+static bool probe_hmac(const struct dk_suite *suite)
+{
+    EVP_MAC_CTX *ctx = dk_suite_hmac_ctx(suite);
+    bool again = begins_again(ctx);
+    EVP_MAC_CTX_free(ctx);
+    ERR_clear_error();
+    return again;
 }
 
 dk_rc dk_sha256(const struct dk_suite *suite, struct dk_view message,
@@ -41,6 +66,7 @@ dk_rc dk_suite_open(const struct dk_world *world, struct dk_suite *suite, struct
         dk_suite_close(suite);
         return DK_FAIL(err, SELFTEST, "OpenSSL has no AES-256-GCM, HMAC or SHA-256");
     }
+    suite->hmac_again = probe_hmac(suite);
     suite->hkdf = dk_hkdf_open(suite);
     if (suite->hkdf == NULL) {
         dk_suite_close(suite);

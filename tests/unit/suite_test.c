@@ -293,6 +293,24 @@ static void a_mac_is_the_same_each_time_and_outlives_its_secret(void **state)
     dk_mac_free(NULL);
 }
 
+/* As with OpenSSL before 3.0.3, where a context that is used again gives wrong MACs, and no error.
+ */
+static void a_mac_is_right_where_no_context_begins_again(void **state)
+{
+    (void)state;
+    uint8_t out[DK_HMAC_LEN];
+    struct dk_suite old = suite;
+    struct dk_secret key = secret(0, "0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b");
+    struct dk_mac *mac = NULL;
+    old.hmac_again = false;
+    DK_TEST_OK(err, dk_mac_new(&old, &key, &mac, &err));
+    for (int i = 0; i < 3; i++) {
+        DK_TEST_OK(err, dk_mac_compute(mac, dk_view_str("Hi There"), out, &err));
+        is_hex(out, 32, "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7");
+    }
+    dk_mac_free(mac);
+}
+
 /* One MAC through all failures: what is left of one call must not show in the next. */
 static void F01_a_mac_goes_on_after_a_failed_allocation(void **state)
 {
@@ -404,6 +422,7 @@ int main(void)
         cmocka_unit_test(hkdf_is_that_of_openssl),
         cmocka_unit_test(hmac_gives_the_rfc_values),
         cmocka_unit_test(a_mac_is_the_same_each_time_and_outlives_its_secret),
+        cmocka_unit_test(a_mac_is_right_where_no_context_begins_again),
         cmocka_unit_test(F01_a_mac_goes_on_after_a_failed_allocation),
         cmocka_unit_test(F01_each_failed_allocation_of_openssl_is_E_NOMEM),
         cmocka_unit_test(threads_share_a_suite_and_a_mac),
