@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "keys/audit.h"
-#include "keys/heads.h"
 #include "keys/audit_state.h"
+#include "keys/heads.h"
 #include "keys/keyring.h"
 #include "keys/pruned.h"
 #include "keys/registry.h"

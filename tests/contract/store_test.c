@@ -1123,8 +1123,8 @@ static void find(struct dk_txn *txn, uint32_t version, dk_rc want, struct dk_key
     struct dk_tenant acme = tenant_of("acme");
     struct walked walked = {.count = 0};
     dk_rc found = DK_E_INTERNAL;
-    DK_TEST_OK(err, txn->ops->key_find(txn->self, &acme, version, note_mac, &walked, out, &found,
-                                       &err));
+    DK_TEST_OK(err,
+               txn->ops->key_find(txn->self, &acme, version, note_mac, &walked, out, &found, &err));
     assert_int_equal(walked.count, 3);
     for (uint32_t n = 0; n < 3; n++) {
         assert_int_equal(walked.n[n], n + 1);
