@@ -1,11 +1,11 @@
 #include "crypto/hkdf.h"
 
+#include <openssl/crypto.h>
 #include <stdatomic.h>
 
 #define OUT_MAX (255 * DK_HMAC_LEN)
 
 struct dk_hkdf {
-    const struct dk_mem *mem;
     EVP_MAC_CTX *ready;
     atomic_flag taken; /* `ready` is a thread's */
 };
@@ -14,11 +14,10 @@ static const uint8_t zeros[DK_HMAC_LEN];
 
 struct dk_hkdf *dk_hkdf_open(const struct dk_suite *suite)
 {
-    struct dk_hkdf *hkdf = dk_mem_zalloc(&suite->world->mem, sizeof *hkdf);
+    struct dk_hkdf *hkdf = OPENSSL_zalloc(sizeof *hkdf); /* as the contexts of a suite are */
     if (hkdf == NULL) {
         return NULL;
     }
-    hkdf->mem = &suite->world->mem;
     atomic_flag_clear(&hkdf->taken);
     hkdf->ready = dk_suite_hmac_ctx(suite);
     if (hkdf->ready == NULL) {
@@ -36,7 +35,7 @@ void dk_hkdf_close(struct dk_hkdf *hkdf)
     if (!atomic_flag_test_and_set_explicit(&hkdf->taken, memory_order_acquire)) {
         EVP_MAC_CTX_free(hkdf->ready);
     }
-    dk_mem_free(hkdf->mem, hkdf);
+    OPENSSL_free(hkdf);
 }
 
 static bool hmac(EVP_MAC_CTX *ctx, struct dk_view key, const struct dk_view *parts, size_t count,
