@@ -1,10 +1,11 @@
 #include "base/world.h"
 
 #include <openssl/rand.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+#include "base/bytes.h"
 
 static void *mem_alloc(void *arg, size_t n)
 {
@@ -99,6 +100,17 @@ static void date_of(int64_t days, int *year, int *month, int *day)
     *year = (int)(yoe + era * 400 + (*month <= 2));
 }
 
+/* `n` decimal digits and what follows them; returns the byte after. */
+static char *put_digits(char *p, unsigned v, size_t n, char after)
+{
+    for (size_t i = n; i > 0; i--) {
+        p[i - 1] = (char)('0' + v % 10);
+        v /= 10;
+    }
+    p[n] = after;
+    return p + n + 1;
+}
+
 void dk_time_format(int64_t us, char out[static DK_TIME_TEXT])
 {
     int64_t least = days_of(1, 1, 1) * DK_DAY_US;
@@ -113,9 +125,14 @@ void dk_time_format(int64_t us, char out[static DK_TIME_TEXT])
     int year, month, day;
     date_of(days, &year, &month, &day);
     unsigned second = (unsigned)(rest / 1000000);
-    snprintf(out, DK_TIME_TEXT, "%04u-%02u-%02uT%02u:%02u:%02u.%06uZ", (unsigned)year % 10000,
-             (unsigned)month % 100, (unsigned)day % 100, second / 3600 % 24, second / 60 % 60,
-             second % 60, (unsigned)(rest % 1000000));
+    char *p = put_digits(out, (unsigned)year, 4, '-');
+    p = put_digits(p, (unsigned)month, 2, '-');
+    p = put_digits(p, (unsigned)day, 2, 'T');
+    p = put_digits(p, second / 3600, 2, ':');
+    p = put_digits(p, second / 60 % 60, 2, ':');
+    p = put_digits(p, second % 60, 2, '.');
+    p = put_digits(p, (unsigned)(rest % 1000000), 6, 'Z');
+    *p = '\0';
 }
 
 bool dk_time_parse(const char *text, size_t len, int64_t *us)
@@ -159,9 +176,14 @@ dk_rc dk_uuid_new(const struct dk_world *world, char out[static DK_UUID_TEXT], s
     DK_TRY(dk_random_fill(world, b, sizeof b, err));
     b[6] = (uint8_t)((b[6] & 0x0F) | 0x40);
     b[8] = (uint8_t)((b[8] & 0x3F) | 0x80);
-    snprintf(out, DK_UUID_TEXT,
-             "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1],
-             b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14],
-             b[15]);
+    static const size_t part[] = {4, 2, 2, 2, 6};
+    const uint8_t *from = b;
+    for (size_t i = 0; i < sizeof part / sizeof part[0]; i++) {
+        dk_hex_encode(from, part[i], out);
+        from += part[i];
+        out += 2 * part[i];
+        *out++ = '-';
+    }
+    out[-1] = '\0';
     return DK_OK;
 }

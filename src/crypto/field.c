@@ -1,5 +1,7 @@
 #include "crypto/field.h"
 
+#include "crypto/hkdf.h"
+
 #define TEXT_PREFIX "dk1."
 #define TEXT_PREFIX_LEN 4
 #define BINARY_MARK 0x01

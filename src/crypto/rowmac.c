@@ -38,7 +38,7 @@ static void encode(const struct dk_mac_row *row, uint8_t *p)
     }
 }
 
-dk_rc dk_rowmac_compute(const struct dk_suite *suite, const struct dk_secret *key,
+dk_rc dk_rowmac_compute(const struct dk_suite *suite, struct dk_mac *key,
                         const struct dk_mac_row *row, char out[static DK_ROWMAC_TEXT],
                         struct dk_err *err)
 {
@@ -55,7 +55,7 @@ dk_rc dk_rowmac_compute(const struct dk_suite *suite, const struct dk_secret *ke
         }
     }
     encode(row, message);
-    dk_rc rc = dk_hmac(suite, key, dk_view_of(message, n), mac + 1, err);
+    dk_rc rc = dk_mac_compute(key, dk_view_of(message, n), mac + 1, err);
     if (message != stack) {
         dk_mem_free(&suite->world->mem, message);
     }
@@ -65,7 +65,7 @@ dk_rc dk_rowmac_compute(const struct dk_suite *suite, const struct dk_secret *ke
     return rc;
 }
 
-dk_rc dk_rowmac_verify(const struct dk_suite *suite, const struct dk_secret *key,
+dk_rc dk_rowmac_verify(const struct dk_suite *suite, struct dk_mac *key,
                        const struct dk_mac_row *row, const char *stored, struct dk_err *err)
 {
     char right[DK_ROWMAC_TEXT];

@@ -7,7 +7,7 @@
 #ifndef DK_CRYPTO_ROWMAC_H
 #define DK_CRYPTO_ROWMAC_H
 
-#include "crypto/suite.h"
+#include "crypto/mac.h"
 
 /* base64 of 0x01 | HMAC-SHA-256, with its NUL */
 #define DK_ROWMAC_TEXT 45
@@ -25,11 +25,11 @@ struct dk_mac_row {
     size_t count;
 };
 
-DK_MUST_USE dk_rc dk_rowmac_compute(const struct dk_suite *suite, const struct dk_secret *key,
+DK_MUST_USE dk_rc dk_rowmac_compute(const struct dk_suite *suite, struct dk_mac *key,
                                     const struct dk_mac_row *row, char out[static DK_ROWMAC_TEXT],
                                     struct dk_err *err);
 /* E_TAMPERED when `stored` is not the row's MAC (constant time). */
-DK_MUST_USE dk_rc dk_rowmac_verify(const struct dk_suite *suite, const struct dk_secret *key,
+DK_MUST_USE dk_rc dk_rowmac_verify(const struct dk_suite *suite, struct dk_mac *key,
                                    const struct dk_mac_row *row, const char *stored,
                                    struct dk_err *err);
 

@@ -1,6 +1,8 @@
 #include "crypto/selftest.h"
 
 #include "crypto/aead.h"
+#include "crypto/hkdf.h"
+#include "crypto/mac.h"
 
 /* HKDF-SHA-256: RFC 5869, A.3 (no salt, no info). */
 static bool hkdf_ok(const struct dk_suite *suite)

@@ -12,13 +12,15 @@
 #include "base/secret.h"
 
 struct dk_aead_ops;
+struct dk_hkdf;
 
 struct dk_suite {
     const struct dk_world *world;
     const struct dk_aead_ops *aead;
     EVP_CIPHER *aes256gcm;
-    EVP_KDF *hkdf;
     EVP_MAC *hmac;
+    bool hmac_again; /* a context begins again under its key; not before OpenSSL 3.0.3 */
+    struct dk_hkdf *hkdf;
     EVP_MD *sha256;
 };
 
@@ -27,27 +29,12 @@ DK_MUST_USE dk_rc dk_suite_open(const struct dk_world *world, struct dk_suite *s
                                 struct dk_err *err);
 void dk_suite_close(struct dk_suite *suite);
 
-/* HKDF-SHA-256 without salt (RFC 5869). The result has out->n bytes, or n bytes. */
-DK_MUST_USE dk_rc dk_hkdf_secret(const struct dk_suite *suite, const struct dk_secret *ikm,
-                                 struct dk_view info, struct dk_secret *out, struct dk_err *err);
-/* The same for what may be shown: check values, commitments, fingerprints. */
-DK_MUST_USE dk_rc dk_hkdf_public(const struct dk_suite *suite, const struct dk_secret *ikm,
-                                 struct dk_view info, uint8_t *out, size_t n, struct dk_err *err);
-
 #define DK_HMAC_LEN 32
-/* HMAC-SHA-256 under the secret's n bytes. */
-DK_MUST_USE dk_rc dk_hmac(const struct dk_suite *suite, const struct dk_secret *key,
-                          struct dk_view message, uint8_t out[static DK_HMAC_LEN],
-                          struct dk_err *err);
+/* A context for HMAC-SHA-256 under a key of zeros: the caller's. NULL: no memory. */
+EVP_MAC_CTX *dk_suite_hmac_ctx(const struct dk_suite *suite);
 
 #define DK_SHA256_LEN 32
 DK_MUST_USE dk_rc dk_sha256(const struct dk_suite *suite, struct dk_view message,
                             uint8_t out[static DK_SHA256_LEN], struct dk_err *err);
-
-/* The raw forms, for the self-test and published vectors (keys of any length, salt). */
-bool dk_hkdf_raw(const struct dk_suite *suite, struct dk_view ikm, struct dk_view salt,
-                 struct dk_view info, uint8_t *out, size_t n);
-bool dk_hmac_raw(const struct dk_suite *suite, struct dk_view key, struct dk_view message,
-                 uint8_t out[static DK_HMAC_LEN]);
 
 #endif

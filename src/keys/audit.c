@@ -8,6 +8,7 @@
 #include "keys/registry.h"
 
 #define DIGEST_MARK 0x01
+#define UNWRAP_TEXT 12 /* in a list: a colon, a version, and a space or the NUL */
 
 /* ---- open, close, fork ---------------------------------------------------------------------- */
 
@@ -300,15 +301,19 @@ dk_rc dk_audit_write(struct dk_core *core, const struct dk_tenant *tenant, struc
 static char *list_unwraps(const struct dk_core *core, const struct dk_key_row *rows,
                           const dk_rc *rc, size_t count)
 {
-    size_t cap = 1, n = 0;
+    size_t cap = 1;
     for (size_t i = 0; i < count; i++) {
-        cap += rc[i] == DK_OK ? rows[i].tenant.n + 12 : 0;
+        cap += rc[i] == DK_OK ? rows[i].tenant.n + UNWRAP_TEXT : 0;
     }
     char *list = dk_mem_alloc(&core->world->mem, cap);
+    char *p = list;
     for (size_t i = 0; i < count && list != NULL; i++) {
         if (rc[i] == DK_OK) {
-            n += (size_t)snprintf(list + n, cap - n, "%s%s:%u", n > 0 ? " " : "", rows[i].tenant.s,
-                                  rows[i].version);
+            *p = ' ';
+            p += p != list;
+            memcpy(p, rows[i].tenant.s, rows[i].tenant.n);
+            p += rows[i].tenant.n;
+            p += snprintf(p, UNWRAP_TEXT, ":%u", rows[i].version);
         }
     }
     return list;
@@ -460,16 +465,20 @@ dk_rc dk_audit_first_digest(const struct dk_core *core, const struct dk_key_row 
     return digest_text(&digest, out);
 }
 
-dk_rc dk_audit_check_tenant(struct dk_core *core, struct dk_txn *txn,
-                            const struct dk_tenant_row *tenant, struct dk_err *err)
+static dk_rc check_epoch(struct dk_core *core, const struct dk_tenant_row *tenant,
+                         struct dk_err *err)
 {
-    char digest[DK_MAC_TEXT];
     int64_t highest = dk_epochs_see(core->audit->epochs, &tenant->tenant, tenant->epoch);
     if (highest > tenant->epoch) {
         return DK_FAIL(err, ROLLBACK, "tenant %s is at epoch %lld and was at %lld",
                        tenant->tenant.s, (long long)tenant->epoch, (long long)highest);
     }
-    DK_TRY(dk_audit_digest(core, txn, &tenant->tenant, digest, err));
+    return DK_OK;
+}
+
+static dk_rc check_digest(const struct dk_tenant_row *tenant, const char *digest,
+                          struct dk_err *err)
+{
     if (strcmp(digest, tenant->keys_digest) != 0) {
         return DK_FAIL(err, ROLLBACK,
                        "the key rows of tenant %s are not those of its last change: one was put "
@@ -477,6 +486,28 @@ dk_rc dk_audit_check_tenant(struct dk_core *core, struct dk_txn *txn,
                        tenant->tenant.s);
     }
     return DK_OK;
+}
+
+dk_rc dk_audit_check_tenant(struct dk_core *core, struct dk_txn *txn,
+                            const struct dk_tenant_row *tenant, struct dk_err *err)
+{
+    char digest[DK_MAC_TEXT];
+    DK_TRY(check_epoch(core, tenant, err));
+    DK_TRY(dk_audit_digest(core, txn, &tenant->tenant, digest, err));
+    return check_digest(tenant, digest, err);
+}
+
+dk_rc dk_audit_find_key(struct dk_core *core, struct dk_txn *txn,
+                        const struct dk_tenant_row *tenant, uint32_t version,
+                        struct dk_key_row *out, dk_rc *found, struct dk_err *err)
+{
+    char text[DK_MAC_TEXT];
+    struct digest digest = {.core = core, .err = err};
+    DK_TRY(txn->ops->key_find(txn->self, &tenant->tenant, version, digest_one, &digest, out, found,
+                              err));
+    DK_TRY(digest_text(&digest, text));
+    DK_TRY(check_epoch(core, tenant, err));
+    return check_digest(tenant, text, err);
 }
 
 /* A row of the tenant's own chain: one of unwraps may have been written before its first use was

@@ -86,6 +86,13 @@ DK_MUST_USE dk_rc dk_audit_tenant(struct dk_core *core, struct dk_txn *txn,
  */
 DK_MUST_USE dk_rc dk_audit_check_tenant(struct dk_core *core, struct dk_txn *txn,
                                         const struct dk_tenant_row *tenant, struct dk_err *err);
+/*
+ * The same, and by the way reads the row of `version` (DK_VERSION_ACTIVE: the active one), as the
+ * store has it. *found also when the answer is E_ROLLBACK: see key_find of the store.
+ */
+DK_MUST_USE dk_rc dk_audit_find_key(struct dk_core *core, struct dk_txn *txn,
+                                    const struct dk_tenant_row *tenant, uint32_t version,
+                                    struct dk_key_row *out, dk_rc *found, struct dk_err *err);
 /* Seals the tenant's row and stores it where its epoch is still `old_epoch`: else E_CONFLICT. */
 DK_MUST_USE dk_rc dk_audit_update_tenant(struct dk_core *core, struct dk_txn *txn,
                                          struct dk_tenant_row *row, int64_t old_epoch,

@@ -1,9 +1,8 @@
 #include "keys/chains.h"
 
-#include <stdio.h>
 #include <string.h>
 
-#define NAME_MAX_TEXT 320 /* a tenant or a process, a mark, and a NUL */
+#define NAME_MAX_TEXT 320 /* a tenant or a process, and a mark */
 
 dk_rc dk_chains_init(struct dk_chains *chains, const struct dk_world *world, struct dk_err *err)
 {
@@ -65,11 +64,13 @@ static bool grow(struct dk_chains *chains)
 struct dk_chain *dk_chain_of(struct dk_chains *chains, bool process, const char *name)
 {
     char text[NAME_MAX_TEXT];
-    snprintf(text, sizeof text, "%c%s", process ? 'p' : 't', name);
+    size_t n = strnlen(name, sizeof text - 1);
+    text[0] = process ? 'p' : 't';
+    memcpy(text + 1, name, n);
     if (chains->used + 1 > chains->cap / 4 * 3 && !grow(chains)) {
         return NULL;
     }
-    struct dk_hash128 id = dk_chains_hash(chains, text);
+    struct dk_hash128 id = dk_siphash128(chains->hash_key, (const uint8_t *)text, n + 1);
     struct dk_chain *chain = place(chains->chains, chains->cap, id);
     chains->used += is_zero(chain->id);
     chain->id = id;

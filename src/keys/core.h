@@ -32,11 +32,11 @@ extern const struct dk_limits dk_limits_default;
 
 /* What is derived from one registry key. */
 struct dk_registry_keys {
-    uint32_t generation;  /* 0 = none is here */
-    char pin[65];         /* fingerprint of the registry key */
-    struct dk_secret row; /* for the MACs of rows, log rows and seals */
-    struct dk_secret log;
-    struct dk_secret seal;
+    uint32_t generation; /* 0 = none is here */
+    char pin[65];        /* fingerprint of the registry key */
+    struct dk_mac *row;  /* for the MACs of rows, log rows and seals */
+    struct dk_mac *log;
+    struct dk_mac *seal;
 };
 
 struct dk_registry; /* keys/registry */

@@ -39,7 +39,7 @@ static void drop_earlier(struct dk_core *core, bool proven)
 {
     struct dk_registry *registry = core->registry;
     pthread_rwlock_wrlock(&registry->lock);
-    dk_registry_keys_free(core, &registry->earlier);
+    dk_registry_keys_free(&registry->earlier);
     if (proven) {
         registry->finished = registry->now.generation;
     }
@@ -115,12 +115,12 @@ static void adopt(struct dk_core *core, const struct dk_registry_row *row, struc
     struct dk_ring_key *before = &ring->key[ring->n - 2];
     pthread_rwlock_wrlock(&registry->lock);
     if (strcmp(last->keys.pin, registry->now.pin) != 0) {
-        dk_registry_keys_free(core, &registry->now);
+        dk_registry_keys_free(&registry->now);
         registry->now = last->keys;
         last->keys = (struct dk_registry_keys){.generation = 0};
         memcpy(registry->wrap, row->wrap.encrypted_data_key, sizeof registry->wrap);
     }
-    dk_registry_keys_free(core, &registry->earlier);
+    dk_registry_keys_free(&registry->earlier);
     if (end->finished) {
         registry->finished = registry->now.generation;
     } else if (row->rekeying) {

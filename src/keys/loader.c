@@ -43,15 +43,30 @@ static dk_rc explain_no_key(const struct dk_key_name *name, struct dk_err *err)
                    name->tenant.s, name->tenant.s);
 }
 
-/* The key's row; `of_tenant` is what the rows of its tenant are worth. */
+/* What a transaction has of a key, and of the rows of its tenant. */
+struct found {
+    struct dk_err tenant; /* E_ROLLBACK: they are older than there were */
+    bool read;            /* `key` says what reading the row gave */
+    dk_rc key;
+};
+
+static dk_rc read_alone(struct dk_txn *txn, const struct dk_key_name *name, struct dk_key_row *out,
+                        struct dk_err *err)
+{
+    return name->version == DK_VERSION_ACTIVE
+               ? txn->ops->key_read_active(txn->self, &name->tenant, out, err)
+               : txn->ops->key_read(txn->self, &name->tenant, name->version, out, err);
+}
+
 static dk_rc read_key(struct dk_core *core, struct dk_txn *txn, const struct dk_key_name *name,
-                      struct dk_key_row *out, const struct dk_err *of_tenant, struct dk_err *err)
+                      const struct found *found, struct dk_key_row *out, struct dk_err *err)
 {
     struct dk_err none;
     dk_err_clear(&none);
-    dk_rc rc = name->version == DK_VERSION_ACTIVE
-                   ? txn->ops->key_read_active(txn->self, &name->tenant, out, &none)
-                   : txn->ops->key_read(txn->self, &name->tenant, name->version, out, &none);
+    dk_rc rc = found->read ? found->key : read_alone(txn, name, out, &none);
+    if (rc == DK_E_TAMPERED && found->read) {
+        return DK_FAIL(err, TAMPERED, "a row of encryption_keys holds what dekhand does not write");
+    }
     if (rc == DK_OK) {
         DK_TRY(dk_registry_verify_key(core, NULL, out, err));
         if (!dk_tenant_equal(&out->tenant, &name->tenant)) {
@@ -63,9 +78,9 @@ static dk_rc read_key(struct dk_core *core, struct dk_txn *txn, const struct dk_
         return rc;
     }
     /* Older rows than there were: nothing is encrypted; what is there still opens (I04). */
-    if (of_tenant->rc != DK_OK && (name->version == DK_VERSION_ACTIVE || rc != DK_OK)) {
-        *err = *of_tenant;
-        return of_tenant->rc;
+    if (found->tenant.rc != DK_OK && (name->version == DK_VERSION_ACTIVE || rc != DK_OK)) {
+        *err = found->tenant;
+        return err->rc;
     }
     return rc == DK_OK ? DK_OK : explain_no_key(name, err);
 }
@@ -78,23 +93,27 @@ static dk_rc read_in(struct dk_core *core, struct dk_txn *txn, const struct dk_k
                      bool last, struct dk_key_row *out, struct dk_err *err)
 {
     struct dk_tenant_row tenant;
-    struct dk_err cause;
-    dk_err_clear(&cause);
-    dk_rc rc = dk_audit_tenant(core, txn, &name->tenant, &tenant, &cause);
+    struct found found = {.read = false};
+    struct dk_err *cause = &found.tenant;
+    dk_err_clear(cause);
+    dk_rc rc = dk_audit_tenant(core, txn, &name->tenant, &tenant, cause);
     if (rc == DK_E_NOT_FOUND) {
         return explain_no_tenant(core, txn, name, out, err);
     }
-    bool older = rc == DK_OK && dk_audit_check(core, &cause) != DK_OK; /* told already */
-    rc = rc == DK_OK && !older ? dk_audit_check_tenant(core, txn, &tenant, &cause) : rc;
+    bool older = rc == DK_OK && dk_audit_check(core, cause) != DK_OK; /* told already */
+    if (rc == DK_OK && !older) {
+        rc = dk_audit_find_key(core, txn, &tenant, name->version, out, &found.key, cause);
+        found.read = true;
+    }
     if (rc != DK_OK && (rc != DK_E_ROLLBACK || (!last && !older))) {
-        *err = cause;
+        *err = *cause;
         return rc;
     }
     if (rc == DK_E_ROLLBACK) {
         DK_LOG(&core->log, ERROR, "tenant_went_back", DK_LOG_S(TENANT, name->tenant.s),
-               DK_LOG_S(REASON, cause.text));
+               DK_LOG_S(REASON, cause->text));
     }
-    return read_key(core, txn, name, out, &cause, err);
+    return read_key(core, txn, name, &found, out, err);
 }
 
 static dk_rc read_last(struct dk_core *core, const struct dk_key_name *name, struct dk_key_row *out,

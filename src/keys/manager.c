@@ -13,7 +13,7 @@
 
 #define FLUSH_EVERY_MS (INT64_C(3600) * 1000)
 #define WARN_EVERY_MS (INT64_C(3600) * 1000)
-#define PREFETCH_MAX 1024
+#define PREFETCH_MAX 2048
 #define CHANGED_MAX 256
 #define CACHE_CLEAR "cache-clear" /* the operation, in the log */
 

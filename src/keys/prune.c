@@ -5,6 +5,7 @@
 
 #include "keys/audit.h"
 #include "keys/audit_state.h"
+#include "keys/heads.h"
 #include "keys/keyring.h"
 #include "keys/pruned.h"
 #include "keys/registry.h"
@@ -35,18 +36,16 @@ struct prune {
 /* ---- which rows ------------------------------------------------------------------------------ */
 
 /* Heads stand in the order in which their rows were written: the last one is the newest row. */
-static bool last_head(const char *heads, char out[static DK_MAC_TEXT])
+static bool last_head(const char *text, char out[static DK_MAC_TEXT])
 {
     bool found = false;
-    char mac[DK_MAC_TEXT];
-    for (const char *line = heads; *line != '\0';) {
-        if (sscanf(line, "process %*128s %44s", mac) == 1 ||
-            sscanf(line, "tenant %*128s %*d %44s", mac) == 1) {
-            memcpy(out, mac, sizeof mac);
+    struct dk_heads heads = dk_heads_of(text);
+    struct dk_head head;
+    while (dk_heads_next(&heads, &head)) {
+        if (head.mac[0] != '\0' && head.of != DK_HEAD_OTHER) {
+            memcpy(out, head.mac, sizeof head.mac);
             found = true;
         }
-        line += strcspn(line, "\n");
-        line += *line == '\n';
     }
     return found;
 }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/file.h"
+#include "crypto/hkdf.h"
 #include "keys/keyring.h"
 #include "keys/registry_state.h"
 
@@ -31,35 +32,41 @@ void dk_registry_free(struct dk_core *core)
     }
 }
 
-static dk_rc derive(const struct dk_core *core, const struct dk_secret *key, const char *label,
-                    struct dk_secret *out, uint8_t *public_out, struct dk_err *err)
+static struct dk_view label_of(const char *label, uint8_t info[static 64])
 {
-    uint8_t info[64];
-    size_t n = (size_t)(dk_put_lp(info, label, strlen(label)) - info);
-    if (public_out != NULL) {
-        return dk_hkdf_public(&core->suite, key, dk_view_of(info, n), public_out, 32, err);
-    }
-    DK_TRY(dk_secret_new(core->arena, 32, out, err));
-    return dk_hkdf_secret(&core->suite, key, dk_view_of(info, n), out, err);
+    return dk_view_of(info, (size_t)(dk_put_lp(info, label, strlen(label)) - info));
 }
 
-void dk_registry_keys_free(struct dk_core *core, struct dk_registry_keys *keys)
+static dk_rc derive_mac(const struct dk_core *core, const struct dk_secret *key, const char *label,
+                        struct dk_mac **out, struct dk_err *err)
 {
-    dk_secret_free(core->arena, &keys->row);
-    dk_secret_free(core->arena, &keys->log);
-    dk_secret_free(core->arena, &keys->seal);
-    keys->generation = 0;
+    uint8_t info[64];
+    struct dk_secret derived = {0};
+    DK_TRY(dk_secret_new(core->arena, 32, &derived, err));
+    dk_rc rc = dk_hkdf_secret(&core->suite, key, label_of(label, info), &derived, err);
+    rc = rc == DK_OK ? dk_mac_new(&core->suite, &derived, out, err) : rc;
+    dk_secret_free(core->arena, &derived);
+    return rc;
+}
+
+void dk_registry_keys_free(struct dk_registry_keys *keys)
+{
+    dk_mac_free(keys->row);
+    dk_mac_free(keys->log);
+    dk_mac_free(keys->seal);
+    *keys = (struct dk_registry_keys){.generation = 0};
 }
 
 static dk_rc derive_all(struct dk_core *core, const struct dk_secret *key,
                         struct dk_registry_keys *keys, struct dk_err *err)
 {
-    uint8_t pin[32];
-    DK_TRY(derive(core, key, "dekhand/pin/1", NULL, pin, err));
+    uint8_t pin[32], info[64];
+    struct dk_view label = label_of("dekhand/pin/1", info);
+    DK_TRY(dk_hkdf_public(&core->suite, key, label, pin, sizeof pin, err));
     dk_hex_encode(pin, sizeof pin, keys->pin);
-    DK_TRY(derive(core, key, "dekhand/row-mac/1", &keys->row, NULL, err));
-    DK_TRY(derive(core, key, "dekhand/log-mac/1", &keys->log, NULL, err));
-    return derive(core, key, "dekhand/seal-mac/1", &keys->seal, NULL, err);
+    DK_TRY(derive_mac(core, key, "dekhand/row-mac/1", &keys->row, err));
+    DK_TRY(derive_mac(core, key, "dekhand/log-mac/1", &keys->log, err));
+    return derive_mac(core, key, "dekhand/seal-mac/1", &keys->seal, err);
 }
 
 dk_rc dk_registry_derive(struct dk_core *core, const struct dk_secret *key, uint32_t generation,
@@ -68,7 +75,7 @@ dk_rc dk_registry_derive(struct dk_core *core, const struct dk_secret *key, uint
     struct dk_registry_keys keys = {.generation = generation};
     dk_rc rc = derive_all(core, key, &keys, err);
     if (rc != DK_OK) {
-        dk_registry_keys_free(core, &keys);
+        dk_registry_keys_free(&keys);
         return rc;
     }
     *out = keys;
@@ -102,24 +109,32 @@ static dk_rc check_provider(const struct dk_core *core, const struct dk_wrap_col
     return DK_OK;
 }
 
+/* Columns and fields are as wide as each other. */
+static void copy_text(char *out, size_t cap, const char *text)
+{
+    size_t n = strnlen(text, cap - 1);
+    memcpy(out, text, n);
+    out[n] = '\0';
+}
+
 dk_rc dk_registry_unwrap(struct dk_core *core, struct dk_view subject, const char *purpose,
                          const struct dk_wrap_columns *wrap, struct dk_secret *out,
                          struct dk_err *err)
 {
     struct dk_wrap_context context = {subject, purpose, wrap->context_timestamp};
     struct dk_wrapped wrapped;
-    snprintf(wrapped.kms_key_id, sizeof wrapped.kms_key_id, "%s", wrap->kms_key_id);
-    snprintf(wrapped.blob, sizeof wrapped.blob, "%s", wrap->encrypted_data_key);
+    copy_text(wrapped.kms_key_id, sizeof wrapped.kms_key_id, wrap->kms_key_id);
+    copy_text(wrapped.blob, sizeof wrapped.blob, wrap->encrypted_data_key);
     return dk_provider_unwrap(core->provider, &context, &wrapped, out, err);
 }
 
 void dk_registry_wrap_columns(const struct dk_core *core, const struct dk_wrapped *wrapped,
                               const char *timestamp, struct dk_wrap_columns *out)
 {
-    snprintf(out->provider, sizeof out->provider, "%s", dk_provider_name(core->provider));
-    snprintf(out->kms_key_id, sizeof out->kms_key_id, "%s", wrapped->kms_key_id);
-    snprintf(out->encrypted_data_key, sizeof out->encrypted_data_key, "%s", wrapped->blob);
-    snprintf(out->context_timestamp, sizeof out->context_timestamp, "%s", timestamp);
+    copy_text(out->provider, sizeof out->provider, dk_provider_name(core->provider));
+    copy_text(out->kms_key_id, sizeof out->kms_key_id, wrapped->kms_key_id);
+    copy_text(out->encrypted_data_key, sizeof out->encrypted_data_key, wrapped->blob);
+    copy_text(out->context_timestamp, sizeof out->context_timestamp, timestamp);
 }
 
 dk_rc dk_registry_open_wrap(struct dk_core *core, const char *uuid,
@@ -173,16 +188,21 @@ dk_rc dk_registry_open(struct dk_core *core, struct dk_err *err)
 void dk_registry_clear(struct dk_core *core)
 {
     pthread_rwlock_wrlock(&core->registry->lock);
-    dk_registry_keys_free(core, &core->registry->now);
-    dk_registry_keys_free(core, &core->registry->earlier);
+    dk_registry_keys_free(&core->registry->now);
+    dk_registry_keys_free(&core->registry->earlier);
     pthread_rwlock_unlock(&core->registry->lock);
 }
 
 void dk_registry_forget(struct dk_core *core)
 {
     struct dk_registry *registry = core->registry;
+    bool whole = pthread_rwlock_tryrdlock(&registry->lock) == 0;
     pthread_mutex_init(&registry->follow_lock, NULL);
     pthread_rwlock_init(&registry->lock, NULL);
+    if (whole) { /* no thread was moving them at the fork */
+        dk_registry_keys_free(&registry->now);
+        dk_registry_keys_free(&registry->earlier);
+    }
     registry->now = registry->earlier = (struct dk_registry_keys){.generation = 0};
     registry->wrap[0] = registry->refused[0] = '\0';
     registry->looked = 0;

@@ -52,7 +52,7 @@ DK_MUST_USE dk_rc dk_registry_derive(struct dk_core *core, const struct dk_secre
 DK_MUST_USE dk_rc dk_registry_open_wrap(struct dk_core *core, const char *uuid,
                                         const struct dk_wrap_columns *wrap, uint32_t generation,
                                         struct dk_registry_keys *out, struct dk_err *err);
-void dk_registry_keys_free(struct dk_core *core, struct dk_registry_keys *keys);
+void dk_registry_keys_free(struct dk_registry_keys *keys);
 
 /*
  * MACs. `keys` NULL = the registry's own, now; rows of tenants and keys are then believed under the

@@ -133,7 +133,7 @@ static dk_rc begin_new(struct rekey *rekey, uint32_t generation, struct dk_err *
     pthread_mutex_lock(&core->audit->lock);
     dk_rc rc = store_locked(rekey, &fresh, &rekey->result->begun, err);
     pthread_mutex_unlock(&core->audit->lock);
-    dk_registry_keys_free(core, &fresh.keys);
+    dk_registry_keys_free(&fresh.keys);
     return rc;
 }
 

@@ -20,7 +20,7 @@ void dk_ring_end_line(uint32_t generation, char out[static DK_HAND_OVER_TEXT])
 void dk_ring_close(struct dk_core *core, struct dk_ring *ring)
 {
     for (size_t i = 0; i < ring->n; i++) {
-        dk_registry_keys_free(core, &ring->key[i].keys);
+        dk_registry_keys_free(&ring->key[i].keys);
     }
     dk_mem_free(&core->world->mem, ring->key);
     *ring = (struct dk_ring){.n = 0};

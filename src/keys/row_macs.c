@@ -1,6 +1,4 @@
 /* The MACs of rows, log rows and seals: columns sorted by name, texts as docs/FORMAT.md says. */
-#include <stdio.h>
-
 #include "crypto/rowmac.h"
 #include "keys/registry.h"
 #include "keys/registry_state.h"
@@ -14,8 +12,16 @@ struct mac_texts {
 static struct dk_view text_of_int(struct mac_texts *texts, int64_t v)
 {
     char *text = texts->text[texts->used++];
-    snprintf(text, DK_TIME_TEXT, "%lld", (long long)v);
-    return dk_view_str(text);
+    uint64_t left = v < 0 ? -(uint64_t)v : (uint64_t)v;
+    size_t at = DK_TIME_TEXT;
+    do {
+        text[--at] = (char)('0' + left % 10);
+        left /= 10;
+    } while (left > 0);
+    if (v < 0) {
+        text[--at] = '-';
+    }
+    return dk_view_of(text + at, DK_TIME_TEXT - at);
 }
 
 static struct dk_view text_of_time(struct mac_texts *texts, int64_t us)
@@ -25,7 +31,7 @@ static struct dk_view text_of_time(struct mac_texts *texts, int64_t us)
     }
     char *text = texts->text[texts->used++];
     dk_time_format(us, text);
-    return dk_view_str(text);
+    return dk_view_of(text, DK_TIME_TEXT - 1);
 }
 
 /* What the struct has as "" or 0 is NULL in the table. */
@@ -54,10 +60,10 @@ static dk_rc mac_by(const struct mac_call *call, const struct dk_registry_keys *
                     const struct dk_mac_row *row, char *mac, struct dk_err *err)
 {
     const struct dk_suite *suite = &call->core->suite;
-    const struct dk_secret *key = call->of == OF_ROW   ? &keys->row
-                                  : call->of == OF_LOG ? &keys->log
-                                                       : &keys->seal;
-    if (key->n == 0) {
+    struct dk_mac *key = call->of == OF_ROW   ? keys->row
+                         : call->of == OF_LOG ? keys->log
+                                              : keys->seal;
+    if (key == NULL) {
         return DK_FAIL(err, INTERNAL, "the registry is not open");
     }
     return call->way == MAC_SEAL ? dk_rowmac_compute(suite, key, row, mac, err)

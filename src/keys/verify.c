@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "keys/audit.h"
+#include "keys/heads.h"
 #include "keys/keyring.h"
 #include "keys/registry.h"
 #include "keys/verify_state.h"
@@ -310,15 +311,12 @@ static bool end_of_row(void *arg, const struct dk_log_row *row)
 
 static bool end_of_seal(void *arg, const struct dk_seal_row *seal)
 {
-    char name[DK_ACTOR_MAX + DK_TENANT_MAX + 2];
-    for (const char *line = seal->heads; *line != '\0';) {
-        if (sscanf(line, "process %128s", name) == 1) {
-            look_at_end(arg, true, name, name);
-        } else if (sscanf(line, "tenant %128s", name) == 1) {
-            look_at_end(arg, false, name, name);
+    struct dk_heads heads = dk_heads_of(seal->heads);
+    struct dk_head head;
+    while (dk_heads_next(&heads, &head)) {
+        if (head.of == DK_HEAD_TENANT || head.of == DK_HEAD_PROCESS) {
+            look_at_end(arg, head.of == DK_HEAD_PROCESS, head.name, head.name);
         }
-        line += strcspn(line, "\n");
-        line += *line == '\n';
     }
     return true;
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "keys/audit.h"
+#include "keys/heads.h"
 #include "keys/registry.h"
 #include "keys/verify_state.h"
 
@@ -70,81 +71,75 @@ dk_rc dk_verify_open_pruned(struct dk_verifier *v)
 
 /* ---- seals ----------------------------------------------------------------------------------- */
 
-/* What a rekey leaves: the last seal of a key, and the seal that ends it. False: no such line. */
-static bool take_rekey(struct dk_verifier *v, const struct dk_seal_row *seal, const char *line)
-{
-    char pin[DK_HASH_TEXT] = "";
-    unsigned generation = 0;
-    int n = 0;
-    if (sscanf(line, "rekeyed %u%n", &generation, &n) == 1 && line[n] == '\n') {
-        v->rekeyed = v->rekeyed || (generation == v->ring.n && v->seal_at + 1 == v->ring.n);
-        return true;
-    }
-    return sscanf(line, "rekey %u %64[0-9a-f]%n", &generation, pin, &n) == 2 && line[n] == '\n' &&
-           line == seal->heads && line[n + 1] == '\0';
-}
-
 /* A head whose row needs not be there any more. */
 static void take_pruned(struct dk_verifier *v, struct dk_chain *chain, const char *mac)
 {
     struct dk_hash128 head = dk_chains_hash(&v->chains, mac);
-    if (!chain->rows && strcmp(mac, "-") != 0) {
+    if (!chain->rows && mac[0] != '\0') {
         chain->pruned = true;
         chain->head = head;
     }
     chain->base_known = chain->base_known || dk_hash_same(chain->base, head);
 }
 
-static bool take_head(struct dk_verifier *v, const struct dk_seal_row *seal, const char *line)
+/* What is not in the log any more may not be: unless the log was pruned up to this seal. */
+static void look_for_row(struct dk_verifier *v, const struct dk_seal_row *seal,
+                         struct dk_chain *chain, const struct dk_head *head)
 {
-    if (take_rekey(v, seal, line)) {
-        return true;
+    char number[24];
+    bool process = head->of == DK_HEAD_PROCESS;
+    if (chain->lost || v->log_cut || head->mac[0] == '\0' ||
+        dk_chains_has_mac(&v->chains, (uint32_t)v->seal_at, head->mac)) {
+        return;
     }
-    char name[DK_ACTOR_MAX + DK_TENANT_MAX + 2], mac[DK_MAC_TEXT] = "", number[24];
-    long long epoch = 0;
-    bool process = sscanf(line, "process %128s %44s", name, mac) == 2;
-    if (!process && sscanf(line, "tenant %128s %lld %44s", name, &epoch, mac) != 3) {
-        snprintf(number, sizeof number, "%lld", (long long)seal->n);
-        dk_verify_tell(v, "seals", "", number, "seal %s holds a line that dekhand does not write",
-                       number);
-        return true;
-    }
-    struct dk_chain *chain = dk_verify_chain(v, process, name);
+    chain->lost = true;
+    snprintf(number, sizeof number, "%lld", (long long)seal->n);
+    dk_verify_tell(v, "key_rotation_log", process ? "" : head->name, number,
+                   "seal %s knows a row of %s %s that the log has not: it was deleted, by somebody "
+                   "who can write to the database",
+                   number, process ? "process" : "tenant", head->name);
+}
+
+static bool take_chain(struct dk_verifier *v, const struct dk_seal_row *seal,
+                       const struct dk_head *head)
+{
+    bool process = head->of == DK_HEAD_PROCESS;
+    struct dk_chain *chain = dk_verify_chain(v, process, head->name);
     if (chain == NULL) {
         return false;
     }
-    if (!process && epoch < chain->epoch && !chain->broken) {
+    if (!process && head->epoch < chain->epoch && !chain->broken) {
         chain->broken = true;
-        dk_verify_tell(v, "tenants", name, name,
+        dk_verify_tell(v, "tenants", head->name, head->name,
                        "its epoch went from %lld back to %lld: an old row was put back, and used",
-                       (long long)chain->epoch, epoch);
+                       (long long)chain->epoch, (long long)head->epoch);
     }
     if (seal->n <= v->pruned.seal) {
-        take_pruned(v, chain, mac);
-    } else if (!chain->lost && !v->log_cut && strcmp(mac, "-") != 0 &&
-               !dk_chains_has_mac(&v->chains, (uint32_t)v->seal_at, mac)) {
-        chain->lost = true;
-        snprintf(number, sizeof number, "%lld", (long long)seal->n);
-        dk_verify_tell(
-            v, "key_rotation_log", process ? "" : name, number,
-            "seal %s knows a row of %s %s that the log has not: it was deleted, by somebody who "
-            "can write to the database",
-            number, process ? "process" : "tenant", name);
+        take_pruned(v, chain, head->mac);
+    } else {
+        look_for_row(v, seal, chain, head);
     }
-    chain->sealed = dk_chains_hash(&v->chains, strcmp(mac, "-") == 0 ? "" : mac);
-    chain->epoch = epoch;
+    chain->sealed = dk_chains_hash(&v->chains, head->mac);
+    chain->epoch = head->epoch;
     return true;
 }
 
 static bool take_heads(struct dk_verifier *v, const struct dk_seal_row *seal)
 {
-    const char *line = seal->heads;
-    while (*line != '\0') {
-        if (!take_head(v, seal, line)) {
+    struct dk_heads heads = dk_heads_of(seal->heads);
+    struct dk_head head;
+    char number[24];
+    while (dk_heads_next(&heads, &head)) {
+        if (head.of == DK_HEAD_REKEYED) {
+            v->rekeyed =
+                v->rekeyed || (head.generation == v->ring.n && v->seal_at + 1 == v->ring.n);
+        } else if (head.of == DK_HEAD_OTHER) {
+            snprintf(number, sizeof number, "%lld", (long long)seal->n);
+            dk_verify_tell(v, "seals", "", number,
+                           "seal %s holds a line that dekhand does not write", number);
+        } else if (head.of != DK_HEAD_REKEY && !take_chain(v, seal, &head)) {
             return false;
         }
-        line += strcspn(line, "\n");
-        line += *line == '\n';
     }
     return true;
 }
@@ -174,8 +169,9 @@ static void look_at_hand_over(struct dk_verifier *v, const struct dk_seal_row *s
     if (v->seal_at + 1 == v->ring.n) {
         return;
     }
-    unsigned generation = 0;
-    bool says = sscanf(seal->heads, "rekey %u ", &generation) == 1;
+    struct dk_heads heads = dk_heads_of(seal->heads);
+    struct dk_head head;
+    bool says = dk_heads_next(&heads, &head) && head.of == DK_HEAD_REKEY;
     dk_ring_hand_over(&key[1].keys, line);
     if (says && dk_verify_has_key(v, v->seal_at + 1) && strcmp(seal->heads, line) != 0) {
         snprintf(number, sizeof number, "%zu", v->seal_at + 2);

@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "crypto/aead.h"
+#include "crypto/hkdf.h"
 #include "provider/masterfile.h"
 
 /* 0x01 | u32 key number | nonce12 | ct | tag (FORMATS "Wraps"). */

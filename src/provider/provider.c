@@ -3,6 +3,7 @@
 #include <openssl/crypto.h>
 #include <pthread.h>
 
+#include "crypto/hkdf.h"
 #include "provider/local.h"
 
 /* How many of the last keys are remembered by their check values (F32). */

@@ -200,24 +200,73 @@ dk_rc dk_sqlite_key_counts(void *self, int64_t now_us, int64_t warn_until_us,
     return dk_sql_read_one(self, stmt, bound, read_counts, out, "encryption_keys", err);
 }
 
+/* Columns of the statement that walks over a tenant's keys. */
+struct mac_columns {
+    int version, row_mac;
+};
+
+static bool each_mac(sqlite3_stmt *stmt, struct mac_columns at,
+                     bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
+                     bool *more)
+{
+    uint32_t version;
+    char row_mac[DK_MAC_TEXT];
+    if (!dk_sql_read_version(stmt, at.version, &version) ||
+        !dk_sql_read_str(stmt, at.row_mac, row_mac, sizeof row_mac)) {
+        return false;
+    }
+    *more = each(arg, version, row_mac);
+    return true;
+}
+
 dk_rc dk_sqlite_key_macs(void *self, const struct dk_tenant *tenant,
                          bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
                          struct dk_err *err)
 {
     struct dk_sqlite_txn *txn = self;
     sqlite3_stmt *stmt = NULL;
+    bool more = true;
     DK_TRY(dk_sql_prepare(txn, DK_SQL_KEY_MACS, &stmt, err));
     int code = dk_sql_bind_str(stmt, 1, tenant->s) == SQLITE_OK ? SQLITE_ROW : SQLITE_NOMEM;
-    while (code == SQLITE_ROW && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
-        uint32_t version;
-        char row_mac[DK_MAC_TEXT];
-        if (!dk_sql_read_version(stmt, 0, &version) ||
-            !dk_sql_read_str(stmt, 1, row_mac, sizeof row_mac)) {
+    while (more && code == SQLITE_ROW && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
+        if (!each_mac(stmt, (struct mac_columns){0, 1}, each, arg, &more)) {
             return dk_sql_finish_one(txn, stmt, false, "encryption_keys", err);
-        }
-        if (!each(arg, version, row_mac)) {
-            break;
         }
     }
     return dk_sql_end_walk(txn, stmt, code, "reading the MACs of a tenant's keys", err);
+}
+
+static bool is_wanted(sqlite3_stmt *stmt, uint32_t version)
+{
+    if (version != 0) {
+        return sqlite3_column_int64(stmt, 2) == version;
+    }
+    const unsigned char *state = sqlite3_column_text(stmt, 3);
+    return state != NULL && strcmp((const char *)state, dk_state_name(DK_ACTIVE)) == 0;
+}
+
+dk_rc dk_sqlite_key_find(void *self, const struct dk_tenant *tenant, uint32_t version,
+                         bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
+                         struct dk_key_row *out, dk_rc *found, struct dk_err *err)
+{
+    struct dk_sqlite_txn *txn = self;
+    sqlite3_stmt *stmt = NULL;
+    dk_rc rc = DK_E_NOT_FOUND;
+    bool more = true;
+    DK_TRY(dk_sql_prepare(txn, DK_SQL_KEY_FIND, &stmt, err));
+    int code = dk_sql_bind_str(stmt, 1, tenant->s) == SQLITE_OK ? SQLITE_ROW : SQLITE_NOMEM;
+    while (more && code == SQLITE_ROW && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
+        if (!each_mac(stmt, (struct mac_columns){2, 16}, each, arg, &more)) {
+            return dk_sql_finish_one(txn, stmt, false, "encryption_keys", err);
+        }
+        if (rc == DK_E_NOT_FOUND && is_wanted(stmt, version)) {
+            rc = read_key(stmt, out) ? DK_OK : DK_E_TAMPERED;
+        }
+        if ((sqlite3_errcode(txn->db) & 0xFF) == SQLITE_NOMEM) {
+            return dk_sql_finish_one(txn, stmt, false, "encryption_keys", err);
+        }
+    }
+    DK_TRY(dk_sql_end_walk(txn, stmt, code, "reading a tenant's keys", err));
+    *found = rc;
+    return DK_OK;
 }

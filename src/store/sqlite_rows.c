@@ -40,9 +40,9 @@ const char *const dk_sqlite_sql[DK_SQL_COUNT] = {
     [DK_SQL_TENANT_READ] = "SELECT " TENANT_COLUMNS " FROM tenants WHERE tenant_id = ?1",
     [DK_SQL_TENANT_LIST] = "SELECT " TENANT_COLUMNS " FROM tenants WHERE tenant_id > ?1 ORDER BY "
                            "tenant_id LIMIT ?2",
-    [DK_SQL_TENANT_INSERT] =
-        "INSERT INTO tenants (" TENANT_COLUMNS ", changed_xid) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, "
-        "?8) ON CONFLICT DO NOTHING",
+    [DK_SQL_TENANT_INSERT] = "INSERT OR FAIL INTO tenants (" TENANT_COLUMNS
+                             ", changed_xid) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, "
+                             "?8) ON CONFLICT DO NOTHING",
     [DK_SQL_TENANT_UPDATE] =
         "UPDATE tenants SET next_version = ?2, epoch = ?3, rotation_days = "
         "?4, row_mac = ?5, log_head = ?6, keys_digest = ?7, changed_xid = ?8 WHERE "
@@ -53,9 +53,10 @@ const char *const dk_sqlite_sql[DK_SQL_COUNT] = {
                         "version = ?2",
     [DK_SQL_KEY_ACTIVE] = "SELECT " KEY_COLUMNS " FROM encryption_keys WHERE tenant_id = ?1 AND "
                           "state = 'active'",
-    [DK_SQL_KEY_INSERT] = "INSERT INTO encryption_keys (" KEY_COLUMNS ") VALUES (?1, ?2, ?3, ?4, "
-                          "?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) ON CONFLICT "
-                          "DO NOTHING",
+    [DK_SQL_KEY_INSERT] =
+        "INSERT OR FAIL INTO encryption_keys (" KEY_COLUMNS ") VALUES (?1, ?2, ?3, ?4, "
+        "?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) ON CONFLICT "
+        "DO NOTHING",
     [DK_SQL_KEY_CHECK] = "SELECT 1 FROM encryption_keys WHERE check_value = ?1",
     [DK_SQL_KEY_UPDATE] =
         "UPDATE encryption_keys SET state = ?4, provider = ?5, kms_key_id = ?6, encrypted_data_key "
@@ -82,8 +83,11 @@ const char *const dk_sqlite_sql[DK_SQL_COUNT] = {
         "<= ?2), 0) FROM encryption_keys",
     [DK_SQL_KEY_MACS] = "SELECT version, row_mac FROM encryption_keys WHERE tenant_id = ?1 ORDER "
                         "BY version",
-    [DK_SQL_LOG_APPEND] = "INSERT INTO key_rotation_log (" LOG_COLUMNS ") VALUES (?1, ?2, ?3, ?4, "
-                          "?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+    [DK_SQL_KEY_FIND] = "SELECT " KEY_COLUMNS " FROM encryption_keys WHERE tenant_id = ?1 ORDER BY "
+                        "version",
+    [DK_SQL_LOG_APPEND] =
+        "INSERT OR FAIL INTO key_rotation_log (" LOG_COLUMNS ") VALUES (?1, ?2, ?3, ?4, "
+        "?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
     [DK_SQL_LOG_CHAIN] = "UPDATE key_rotation_log SET prev = ?2, mac = ?3 WHERE id = ?1 AND mac IS "
                          "NULL",
     [DK_SQL_LOG_OLDEST] = LOG_WALK("rowid > ?1", "ORDER BY rowid"),

@@ -36,6 +36,7 @@ enum dk_sqlite_statement {
     DK_SQL_KEY_EXPIRING,
     DK_SQL_KEY_COUNTS,
     DK_SQL_KEY_MACS,
+    DK_SQL_KEY_FIND,
     DK_SQL_TENANT_LIST,
     DK_SQL_LOG_APPEND,
     DK_SQL_LOG_CHAIN,
@@ -125,6 +126,9 @@ dk_rc dk_sqlite_key_counts(void *txn, int64_t now_us, int64_t warn_until_us,
 dk_rc dk_sqlite_key_macs(void *txn, const struct dk_tenant *tenant,
                          bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
                          struct dk_err *err);
+dk_rc dk_sqlite_key_find(void *txn, const struct dk_tenant *tenant, uint32_t version,
+                         bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
+                         struct dk_key_row *out, dk_rc *found, struct dk_err *err);
 dk_rc dk_sqlite_tenant_list(void *txn, const char *after, size_t limit, struct dk_tenant_row *out,
                             size_t *count, struct dk_err *err);
 dk_rc dk_sqlite_changes(void *txn, int64_t *mark, bool *went_back,

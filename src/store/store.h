@@ -245,6 +245,14 @@ struct dk_store_ops {
     dk_rc (*key_macs)(void *txn, const struct dk_tenant *tenant,
                       bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
                       struct dk_err *err);
+    /*
+     * The same, and by the way the row of `version` (0 = the active one), straight into `out`: it
+     * is a row only where *found is DK_OK. *found: what it is worth by itself; E_NOT_FOUND;
+     * E_TAMPERED: it holds what dekhand does not write.
+     */
+    dk_rc (*key_find)(void *txn, const struct dk_tenant *tenant, uint32_t version,
+                      bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
+                      struct dk_key_row *out, dk_rc *found, struct dk_err *err);
     /* At most `limit` rows after the tenant `after` ("" = from the first), by tenant id. */
     dk_rc (*tenant_list)(void *txn, const char *after, size_t limit, struct dk_tenant_row *out,
                          size_t *count, struct dk_err *err);

@@ -1118,6 +1118,49 @@ static void tenants_and_the_macs_of_their_keys_are_listed(void **state)
     }
 }
 
+static void find(struct dk_txn *txn, uint32_t version, dk_rc want, struct dk_key_row *out)
+{
+    struct dk_tenant acme = tenant_of("acme");
+    struct walked walked = {.count = 0};
+    dk_rc found = DK_E_INTERNAL;
+    DK_TEST_OK(err,
+               txn->ops->key_find(txn->self, &acme, version, note_mac, &walked, out, &found, &err));
+    assert_int_equal(walked.count, 3);
+    for (uint32_t n = 0; n < 3; n++) {
+        assert_int_equal(walked.n[n], n + 1);
+    }
+    assert_int_equal(found, want);
+}
+
+static void I04_a_key_is_found_beside_the_macs_of_all(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        struct dk_key_row row, alone;
+        bool inserted = false;
+        shop_open(&shop, i);
+        struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
+        for (unsigned n = 1; n <= 3; n++) {
+            struct dk_key_row key = key_row(&shop, "acme", n, n == 2 ? DK_ACTIVE : DK_RETIRED);
+            DK_TEST_OK(err, txn.ops->key_insert(txn.self, &key, &inserted, &err));
+        }
+        struct dk_key_row other = key_row(&shop, "globex", 7, DK_ACTIVE);
+        DK_TEST_OK(err, txn.ops->key_insert(txn.self, &other, &inserted, &err));
+        find(&txn, 3, DK_OK, &row);
+        DK_TEST_OK(err, txn.ops->key_read(txn.self, &row.tenant, 3, &alone, &err));
+        assert_string_equal(row.id, alone.id);
+        assert_string_equal(row.wrap.encrypted_data_key, alone.wrap.encrypted_data_key);
+        assert_string_equal(row.row_mac, alone.row_mac);
+        assert_int_equal(row.expires_at, alone.expires_at);
+        find(&txn, 0, DK_OK, &row);
+        assert_int_equal(row.version, 2);
+        find(&txn, 7, DK_E_NOT_FOUND, &row);
+        commit(&txn);
+        shop_close(&shop);
+    }
+}
+
 struct seen {
     size_t count;
     char names[8][16];
@@ -1204,6 +1247,11 @@ static void rows_that_dekhand_cannot_have_written_are_tampered(void **state)
         DK_TEST_FAILS(err, TAMPERED, txn.ops->key_read(txn.self, &acme, 1, &row, &err));
         DK_TEST_FAILS(err, TAMPERED, txn.ops->key_read_active(txn.self, &acme, &row, &err));
         assert_memory_equal(&row, &untouched, sizeof row);
+        struct walked walked = {.count = 0};
+        dk_rc found = DK_OK;
+        dk_err_clear(&err);
+        dk_rc rc = txn.ops->key_find(txn.self, &acme, 1, note_mac, &walked, &row, &found, &err);
+        assert_int_equal(rc == DK_OK ? found : rc, DK_E_TAMPERED);
         DK_TEST_FAILS(
             err, TAMPERED,
             txn.ops->key_list(txn.self, NULL, DK_KEYS_ALL, &start, 1, &row, &count, &err));
@@ -1522,6 +1570,7 @@ int main(void)
         cmocka_unit_test(a_log_row_is_written_once_and_chained_once),
         cmocka_unit_test(seals_are_walked_from_any_number_on),
         cmocka_unit_test(tenants_and_the_macs_of_their_keys_are_listed),
+        cmocka_unit_test(I04_a_key_is_found_beside_the_macs_of_all),
         cmocka_unit_test(R13_changes_since_a_mark_are_told_once),
         cmocka_unit_test(rows_that_dekhand_cannot_have_written_are_tampered),
         cmocka_unit_test(F80_a_newer_schema_is_refused),

@@ -209,6 +209,7 @@ static const struct dk_store_ops fuzz_store = {
     .registry_keys = fuzz_registry_keys,
     .key_list = dk_sqlite_key_list,
     .key_macs = dk_sqlite_key_macs,
+    .key_find = dk_sqlite_key_find,
     .tenant_list = dk_sqlite_tenant_list,
     .log_walk = dk_sqlite_log_walk,
     .seal_newest = dk_sqlite_seal_newest,

@@ -15,7 +15,7 @@
 static struct dk_err err;
 static struct dk_suite suite;
 static uint8_t cell[2][DK_SECRET_CELL];
-static const struct dk_secret key = {cell[0], 32}, other_key = {cell[1], 32};
+static struct dk_mac *key, *other_key;
 
 static int open_suite(void **state)
 {
@@ -24,12 +24,19 @@ static int open_suite(void **state)
     memset(cell[1], 0x11, DK_SECRET_CELL);
     cell[1][31] ^= 1;
     dk_err_clear(&err);
-    return dk_suite_open(&dk_world_default, &suite, &err) == DK_OK ? 0 : -1;
+    struct dk_secret one = {cell[0], 32}, other = {cell[1], 32};
+    return dk_suite_open(&dk_world_default, &suite, &err) == DK_OK &&
+                   dk_mac_new(&suite, &one, &key, &err) == DK_OK &&
+                   dk_mac_new(&suite, &other, &other_key, &err) == DK_OK
+               ? 0
+               : -1;
 }
 
 static int close_suite(void **state)
 {
     (void)state;
+    dk_mac_free(key);
+    dk_mac_free(other_key);
     dk_suite_close(&suite);
     return 0;
 }
@@ -55,14 +62,14 @@ static void fill(struct sample *s)
 
 static void compute(const struct dk_mac_row *row, char out[DK_ROWMAC_TEXT])
 {
-    DK_TEST_OK(err, dk_rowmac_compute(&suite, &key, row, out, &err));
+    DK_TEST_OK(err, dk_rowmac_compute(&suite, key, row, out, &err));
     assert_int_equal(strlen(out), DK_ROWMAC_TEXT - 1);
 }
 
 static bool verifies(const struct dk_mac_row *row, const char *stored)
 {
     dk_err_clear(&err);
-    dk_rc rc = dk_rowmac_verify(&suite, &key, row, stored, &err);
+    dk_rc rc = dk_rowmac_verify(&suite, key, row, stored, &err);
     assert_true(rc == DK_OK || rc == DK_E_TAMPERED);
     return rc == DK_OK;
 }
@@ -174,7 +181,7 @@ static void I03_a_mac_under_another_key_is_refused(void **state)
     struct sample s;
     char forged[DK_ROWMAC_TEXT];
     fill(&s);
-    DK_TEST_OK(err, dk_rowmac_compute(&suite, &other_key, &s.row, forged, &err));
+    DK_TEST_OK(err, dk_rowmac_compute(&suite, other_key, &s.row, forged, &err));
     assert_false(verifies(&s.row, forged));
 }
 
@@ -224,18 +231,18 @@ static void a_row_longer_than_any_of_ours_is_refused(void **state)
     compute(&row, out);
     assert_true(verifies(&row, out));
     column.text.n++;
-    DK_TEST_FAILS(err, TAMPERED, dk_rowmac_compute(&suite, &key, &row, out, &err));
-    DK_TEST_FAILS(err, TAMPERED, dk_rowmac_verify(&suite, &key, &row, out, &err));
+    DK_TEST_FAILS(err, TAMPERED, dk_rowmac_compute(&suite, key, &row, out, &err));
+    DK_TEST_FAILS(err, TAMPERED, dk_rowmac_verify(&suite, key, &row, out, &err));
     text[sizeof text - 1] = '\0';
     row.count = 0;
     for (int part = 0; part < 3; part++) {
         struct dk_mac_row wide = row;
         *(part == 0 ? &wide.label : part == 1 ? &wide.registry_uuid : &wide.table) = text;
-        DK_TEST_FAILS(err, TAMPERED, dk_rowmac_compute(&suite, &key, &wide, out, &err));
+        DK_TEST_FAILS(err, TAMPERED, dk_rowmac_compute(&suite, key, &wide, out, &err));
     }
     column = (struct dk_mac_column){text, dk_view_str("v")};
     row.count = 1;
-    DK_TEST_FAILS(err, TAMPERED, dk_rowmac_compute(&suite, &key, &row, out, &err));
+    DK_TEST_FAILS(err, TAMPERED, dk_rowmac_compute(&suite, key, &row, out, &err));
 }
 
 static void F01_without_memory_nothing_verifies(void **state)
@@ -247,10 +254,10 @@ static void F01_without_memory_nothing_verifies(void **state)
     compute(&s.row, stored);
     dk_err_clear(&err);
     dk_test_openssl_fail_in(1);
-    dk_rc computed = dk_rowmac_compute(&suite, &key, &s.row, out, &err);
+    dk_rc computed = dk_rowmac_compute(&suite, key, &s.row, out, &err);
     dk_test_openssl_fail_in(1);
     dk_err_clear(&err);
-    dk_rc verified = dk_rowmac_verify(&suite, &key, &s.row, stored, &err);
+    dk_rc verified = dk_rowmac_verify(&suite, key, &s.row, stored, &err);
     dk_test_openssl_fail_in(0);
     assert_int_equal(computed, DK_E_NOMEM);
     assert_int_equal(verified, DK_E_NOMEM);
@@ -270,7 +277,7 @@ static int computes_unsorted(void *arg)
     struct sigaction action = {.sa_handler = dies_as_expected};
     DK_TEST_CHILD(sigaction(SIGABRT, &action, NULL) == 0);
     DK_TEST_CHILD(freopen("/dev/null", "w", stderr) != NULL);
-    (void)!dk_rowmac_compute(&suite, &key, &s->row, out, &err);
+    (void)!dk_rowmac_compute(&suite, key, &s->row, out, &err);
     return 1;
 }
 

@@ -10,6 +10,8 @@
 #include <pthread.h>
 
 #include "crypto/aead.h"
+#include "crypto/hkdf.h"
+#include "crypto/mac.h"
 #include "crypto/selftest.h"
 #include "support/expect.h"
 
@@ -77,14 +79,17 @@ static void an_openssl_without_the_algorithms_is_refused(void **state)
 static void the_self_test_names_the_primitive_that_is_wrong(void **state)
 {
     (void)state;
-    EVP_KDF *kdf = EVP_KDF_fetch(NULL, "TLS1-PRF", NULL);
+    EVP_MAC *blake = EVP_MAC_fetch(NULL, "BLAKE2SMAC", NULL); /* the right size, another MAC */
     EVP_MAC *mac = EVP_MAC_fetch(NULL, "POLY1305", NULL);
     EVP_CIPHER *aria = EVP_CIPHER_fetch(NULL, "ARIA-256-GCM", NULL);
-    assert_true(kdf != NULL && mac != NULL && aria != NULL);
-    struct dk_suite wrong = suite;
-    wrong.hkdf = kdf;
+    assert_true(blake != NULL && mac != NULL && aria != NULL);
+    struct dk_suite wrong = suite, other = suite;
+    other.hmac = blake;
+    wrong.hkdf = dk_hkdf_open(&other);
+    assert_non_null(wrong.hkdf);
     DK_TEST_FAILS(err, SELFTEST, dk_selftest(&wrong, &err));
     DK_TEST_SAYS(err, "HKDF-SHA-256 does");
+    dk_hkdf_close(wrong.hkdf);
     wrong = suite;
     wrong.hmac = mac;
     DK_TEST_FAILS(err, SELFTEST, dk_selftest(&wrong, &err));
@@ -93,7 +98,7 @@ static void the_self_test_names_the_primitive_that_is_wrong(void **state)
     wrong.aes256gcm = aria; /* the right sizes, another cipher */
     DK_TEST_FAILS(err, SELFTEST, dk_selftest(&wrong, &err));
     DK_TEST_SAYS(err, "AES-256-GCM does");
-    EVP_KDF_free(kdf);
+    EVP_MAC_free(blake);
     EVP_MAC_free(mac);
     EVP_CIPHER_free(aria);
     ERR_clear_error();
@@ -184,6 +189,35 @@ static void hkdf_gives_the_rfc_values(void **state)
     assert_memory_equal(okm.cell, out, 42);
 }
 
+/* OpenSSL's own, and ours with another thread's call between. */
+static void hkdf_is_that_of_openssl(void **state)
+{
+    (void)state;
+    EVP_KDF *kdf = EVP_KDF_fetch(NULL, "HKDF", NULL);
+    EVP_KDF_CTX *ctx = EVP_KDF_CTX_new(kdf);
+    char digest[] = "SHA256";
+    uint8_t ikm[80], salt[100], info[70], want[300], got[300];
+    assert_non_null(ctx);
+    for (size_t i = 0; i < 300; i++) {
+        size_t ikm_n = 1 + i % sizeof ikm, salt_n = i % 3 == 0 ? 0 : i % sizeof salt, n = i + 1;
+        memset(ikm, (int)i, sizeof ikm);
+        memset(salt, (int)(i * 7), sizeof salt);
+        memset(info, (int)(i * 11), sizeof info);
+        OSSL_PARAM params[] = {OSSL_PARAM_construct_utf8_string("digest", digest, 0),
+                               OSSL_PARAM_construct_octet_string("key", ikm, ikm_n),
+                               OSSL_PARAM_construct_octet_string("info", info, i % sizeof info),
+                               OSSL_PARAM_construct_octet_string("salt", salt, salt_n),
+                               OSSL_PARAM_construct_end()};
+        EVP_KDF_CTX_reset(ctx);
+        assert_int_equal(EVP_KDF_derive(ctx, want, n, params), 1);
+        assert_true(dk_hkdf_raw(&suite, dk_view_of(ikm, ikm_n), dk_view_of(salt, salt_n),
+                                dk_view_of(info, i % sizeof info), got, n));
+        assert_memory_equal(got, want, n);
+    }
+    EVP_KDF_CTX_free(ctx);
+    EVP_KDF_free(kdf);
+}
+
 static void hkdf_depends_on_key_size_and_info(void **state)
 {
     (void)state;
@@ -214,18 +248,92 @@ static void hkdf_beyond_its_length_fails_and_leaves_zeroes(void **state)
     ERR_clear_error();
 }
 
+static dk_rc hmac(const struct dk_secret *key, struct dk_view message, uint8_t out[DK_HMAC_LEN])
+{
+    struct dk_mac *mac = NULL;
+    dk_rc rc = dk_mac_new(&suite, key, &mac, &err);
+    rc = rc == DK_OK ? dk_mac_compute(mac, message, out, &err) : rc;
+    dk_mac_free(mac);
+    return rc;
+}
+
 /* RFC 4231, 4.2 and 4.4. */
 static void hmac_gives_the_rfc_values(void **state)
 {
     (void)state;
     uint8_t out[DK_HMAC_LEN], dd[50];
     struct dk_secret key = secret(0, "0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b");
-    DK_TEST_OK(err, dk_hmac(&suite, &key, dk_view_str("Hi There"), out, &err));
+    DK_TEST_OK(err, hmac(&key, dk_view_str("Hi There"), out));
     is_hex(out, 32, "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7");
     memset(dd, 0xdd, sizeof dd);
     key = secret(0, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
-    DK_TEST_OK(err, dk_hmac(&suite, &key, dk_view_of(dd, 50), out, &err));
+    DK_TEST_OK(err, hmac(&key, dk_view_of(dd, 50), out));
     is_hex(out, 32, "773ea91e36800e46854db8ebd09181a72959098b3ef8c122d9635514ced565fe");
+}
+
+static void a_mac_is_the_same_each_time_and_outlives_its_secret(void **state)
+{
+    (void)state;
+    uint8_t first[DK_HMAC_LEN], other[DK_HMAC_LEN], out[DK_HMAC_LEN];
+    struct dk_secret key = secret(0, "0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b");
+    struct dk_mac *mac = NULL;
+    DK_TEST_OK(err, dk_mac_new(&suite, &key, &mac, &err));
+    memset(cell[0], 0, sizeof cell[0]);
+    DK_TEST_OK(err, dk_mac_compute(mac, dk_view_str("Hi There"), first, &err));
+    is_hex(first, 32, "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7");
+    DK_TEST_OK(err, dk_mac_compute(mac, dk_view_str(""), other, &err));
+    assert_memory_not_equal(first, other, sizeof other);
+    for (int i = 0; i < 3; i++) {
+        DK_TEST_OK(err, dk_mac_compute(mac, dk_view_str("Hi There"), out, &err));
+        assert_memory_equal(out, first, sizeof out);
+        DK_TEST_OK(err, dk_mac_compute(mac, dk_view_str(""), out, &err));
+        assert_memory_equal(out, other, sizeof out);
+    }
+    dk_mac_free(mac);
+    dk_mac_free(NULL);
+}
+
+/* As with OpenSSL before 3.0.3, where a context that is used again gives wrong MACs, and no error.
+ */
+static void a_mac_is_right_where_no_context_begins_again(void **state)
+{
+    (void)state;
+    uint8_t out[DK_HMAC_LEN];
+    struct dk_suite old = suite;
+    struct dk_secret key = secret(0, "0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b");
+    struct dk_mac *mac = NULL;
+    old.hmac_again = false;
+    DK_TEST_OK(err, dk_mac_new(&old, &key, &mac, &err));
+    for (int i = 0; i < 3; i++) {
+        DK_TEST_OK(err, dk_mac_compute(mac, dk_view_str("Hi There"), out, &err));
+        is_hex(out, 32, "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7");
+    }
+    dk_mac_free(mac);
+}
+
+/* One MAC through all failures: what is left of one call must not show in the next. */
+static void F01_a_mac_goes_on_after_a_failed_allocation(void **state)
+{
+    (void)state;
+    struct dk_secret key = secret(0, "00112233445566778899aabbccddeeff");
+    uint8_t want[DK_HMAC_LEN], out[DK_HMAC_LEN];
+    struct dk_mac *mac = NULL;
+    unsigned n = 1, failed = 0;
+    DK_TEST_OK(err, dk_mac_new(&suite, &key, &mac, &err));
+    DK_TEST_OK(err, dk_mac_compute(mac, dk_view_str("m"), want, &err));
+    for (bool more = true; more && n < 200; n++) {
+        dk_err_clear(&err);
+        dk_test_openssl_fail_in(n);
+        dk_rc rc = dk_mac_compute(mac, dk_view_str("m"), out, &err);
+        more = dk_test_openssl_fail_in(0) >= n;
+        ERR_clear_error();
+        assert_true(rc == DK_OK || rc == DK_E_NOMEM);
+        failed += rc != DK_OK;
+        DK_TEST_OK(err, dk_mac_compute(mac, dk_view_str("m"), out, &err));
+        assert_memory_equal(out, want, sizeof out);
+    }
+    assert_true(failed > 0 && n < 200);
+    dk_mac_free(mac);
 }
 
 static void F01_each_failed_allocation_of_openssl_is_E_NOMEM(void **state)
@@ -235,7 +343,7 @@ static void F01_each_failed_allocation_of_openssl_is_E_NOMEM(void **state)
         secret(0, "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff");
     uint8_t good_kdf[32], good_mac[32];
     DK_TEST_OK(err, dk_hkdf_public(&suite, &key, dk_view_str("i"), good_kdf, 32, &err));
-    DK_TEST_OK(err, dk_hmac(&suite, &key, dk_view_str("m"), good_mac, &err));
+    DK_TEST_OK(err, hmac(&key, dk_view_str("m"), good_mac));
     for (int which = 0; which < 2; which++) {
         unsigned n = 1, failed = 0;
         for (bool more = true; more && n < 200; n++) {
@@ -244,7 +352,7 @@ static void F01_each_failed_allocation_of_openssl_is_E_NOMEM(void **state)
             dk_err_clear(&err);
             dk_test_openssl_fail_in(n);
             dk_rc rc = which == 0 ? dk_hkdf_public(&suite, &key, dk_view_str("i"), out, 32, &err)
-                                  : dk_hmac(&suite, &key, dk_view_str("m"), out, &err);
+                                  : hmac(&key, dk_view_str("m"), out);
             more = dk_test_openssl_fail_in(0) >= n;
             ERR_clear_error();
             if (rc == DK_OK) {
@@ -258,9 +366,14 @@ static void F01_each_failed_allocation_of_openssl_is_E_NOMEM(void **state)
     }
 }
 
+struct much {
+    struct dk_mac *mac;
+    uint8_t want[64];
+};
+
 static void *derive_much(void *arg)
 {
-    const uint8_t *want = arg;
+    const struct much *much = arg;
     struct dk_secret key = {cell[2], 32};
     uintptr_t bad = 0;
     for (int i = 0; i < 300; i++) {
@@ -268,29 +381,31 @@ static void *derive_much(void *arg)
         struct dk_err mine;
         dk_err_clear(&mine);
         bad += dk_hkdf_public(&suite, &key, dk_view_str("i"), out, 32, &mine) != DK_OK ||
-               dk_hmac(&suite, &key, dk_view_str("m"), mac, &mine) != DK_OK ||
-               memcmp(out, want, 32) != 0 || memcmp(mac, want + 32, 32) != 0;
+               dk_mac_compute(much->mac, dk_view_str("m"), mac, &mine) != DK_OK ||
+               memcmp(out, much->want, 32) != 0 || memcmp(mac, much->want + 32, 32) != 0;
     }
     return (void *)bad;
 }
 
-static void threads_share_a_suite(void **state)
+static void threads_share_a_suite_and_a_mac(void **state)
 {
     (void)state;
-    uint8_t want[64];
+    struct much much;
     pthread_t threads[4];
     struct dk_secret key = {cell[2], 32};
     memset(cell[2], 5, 32);
-    DK_TEST_OK(err, dk_hkdf_public(&suite, &key, dk_view_str("i"), want, 32, &err));
-    DK_TEST_OK(err, dk_hmac(&suite, &key, dk_view_str("m"), want + 32, &err));
+    DK_TEST_OK(err, dk_hkdf_public(&suite, &key, dk_view_str("i"), much.want, 32, &err));
+    DK_TEST_OK(err, dk_mac_new(&suite, &key, &much.mac, &err));
+    DK_TEST_OK(err, dk_mac_compute(much.mac, dk_view_str("m"), much.want + 32, &err));
     for (int i = 0; i < 4; i++) {
-        assert_int_equal(pthread_create(&threads[i], NULL, derive_much, want), 0);
+        assert_int_equal(pthread_create(&threads[i], NULL, derive_much, &much), 0);
     }
     for (int i = 0; i < 4; i++) {
         void *bad = NULL;
         pthread_join(threads[i], &bad);
         assert_null(bad);
     }
+    dk_mac_free(much.mac);
 }
 
 int main(void)
@@ -304,9 +419,13 @@ int main(void)
         cmocka_unit_test(hkdf_gives_the_rfc_values),
         cmocka_unit_test(hkdf_depends_on_key_size_and_info),
         cmocka_unit_test(hkdf_beyond_its_length_fails_and_leaves_zeroes),
+        cmocka_unit_test(hkdf_is_that_of_openssl),
         cmocka_unit_test(hmac_gives_the_rfc_values),
+        cmocka_unit_test(a_mac_is_the_same_each_time_and_outlives_its_secret),
+        cmocka_unit_test(a_mac_is_right_where_no_context_begins_again),
+        cmocka_unit_test(F01_a_mac_goes_on_after_a_failed_allocation),
         cmocka_unit_test(F01_each_failed_allocation_of_openssl_is_E_NOMEM),
-        cmocka_unit_test(threads_share_a_suite),
+        cmocka_unit_test(threads_share_a_suite_and_a_mac),
     };
     return cmocka_run_group_tests_name("suite", tests, open_suite, close_suite);
 }

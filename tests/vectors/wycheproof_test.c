@@ -10,6 +10,8 @@
 #include <stdlib.h>
 
 #include "crypto/aead.h"
+#include "crypto/hkdf.h"
+#include "crypto/mac.h"
 #include "support/expect.h"
 
 static struct dk_err err;
