@@ -87,8 +87,7 @@ BIN := $(OUT)/dekhand
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: need-build
-	@$(MAKE) --no-print-directory $(BIN) $(SO) $(AR_LIB) $(OUT)/dekhand.pc
+all: $(BIN) $(SO) $(AR_LIB) $(OUT)/dekhand.pc
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -114,8 +113,8 @@ need-fuzz: need-build
 	@scripts/need.sh fuzz
 
 # ---- rules -------------------------------------------------------------------------------------
-# Objects follow the flags above.
-$(OUT)/obj/%.o: %.c Makefile
+# Objects follow the flags above. What a compiler and its libraries need is there before the first.
+$(OUT)/obj/%.o: %.c Makefile | need-build
 	@mkdir -p $(@D)
 	$(CC) $(DK_CPPFLAGS) $(DK_CFLAGS) $(EXTRA_CPPFLAGS) -MMD -MP -c $< -o $@
 
@@ -133,7 +132,7 @@ $(OUT)/gen/migrations.c: $(SQL) scripts/embed_sql.sh
 	@mkdir -p $(@D)
 	scripts/embed_sql.sh $(SQL) > $@
 
-$(OUT)/obj/gen/migrations.o: $(OUT)/gen/migrations.c Makefile
+$(OUT)/obj/gen/migrations.o: $(OUT)/gen/migrations.c Makefile | need-build
 	@mkdir -p $(@D)
 	$(CC) $(DK_CPPFLAGS) $(DK_CFLAGS) -MMD -MP -c $< -o $@
 
