@@ -86,7 +86,7 @@ static dk_rc copy_context(const struct dekhand_item *item, struct dk_pair *pairs
 }
 
 static inline dk_rc run_request(struct dk_instance *d, enum way way, struct dekhand_item *item,
-                         const struct dk_request *request, struct dk_err *err)
+                                const struct dk_request *request, struct dk_err *err)
 {
     struct dk_view in = dk_view_of(item->in, item->in_size);
     if (way == ENCRYPT) {
@@ -108,7 +108,7 @@ __attribute__((noinline)) static dk_rc run_with_context(struct dk_instance *d, e
 }
 
 static inline dk_rc run_item(struct dekhand *d, enum way way, struct dekhand_item *item,
-                      struct dk_err *err)
+                             struct dk_err *err)
 {
     DK_TRY(check_item(item, err));
     struct dk_request request = {dk_view_str(item->tenant), NULL, 0};

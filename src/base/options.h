@@ -41,7 +41,8 @@ struct dk_settings {
     char *value[DK_OPT_COUNT]; /* NULL = not set */
     enum dk_option_source source[DK_OPT_COUNT];
     char *file; /* the dotenv file that was read, or NULL */
-    /* Gets each fault, and the reading goes on without that setting; NULL: the first one ends it. */
+    /* Gets each fault, and the reading goes on without that setting; NULL: the first one ends it.
+     */
     void (*fault)(void *arg, const char *text);
     void *fault_arg;
 };

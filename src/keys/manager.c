@@ -340,8 +340,10 @@ static void rotate_full(void *arg, const struct dk_tenant *tenant, uint32_t vers
 /* ---- one value ------------------------------------------------------------------------------ */
 
 /* The slow road to a context: canonical name, cache, key it. */
-__attribute__((noinline)) static dk_rc fetch_hot(struct dk_manager *manager, struct dk_thread *thread, struct dk_view tenant,
-                       uint32_t asked, int64_t now, struct dk_hot **out, struct dk_err *err)
+__attribute__((noinline)) static dk_rc fetch_hot(struct dk_manager *manager,
+                                                 struct dk_thread *thread, struct dk_view tenant,
+                                                 uint32_t asked, int64_t now, struct dk_hot **out,
+                                                 struct dk_err *err)
 {
     struct dk_key_name name = {.version = asked};
     DK_TRY(dk_tenant_parse(tenant, &name.tenant, err));
@@ -364,7 +366,7 @@ __attribute__((noinline)) static dk_rc fetch_hot(struct dk_manager *manager, str
 }
 
 static inline dk_rc get_hot(struct dk_manager *manager, struct dk_view tenant, uint32_t asked,
-                     struct dk_thread **thread, struct dk_hot **out, struct dk_err *err)
+                            struct dk_thread **thread, struct dk_hot **out, struct dk_err *err)
 {
     int64_t now = dk_mono_ms(manager->core->world);
     DK_TRY(dk_thread_get(manager->threads, thread, err));
