@@ -72,8 +72,7 @@ DEKHAND_API int dekhand_history(struct dekhand *d, const char *tenant, size_t li
                                 bool (*each)(void *arg, const struct dekhand_history *entry),
                                 void *arg, struct dekhand_error *error);
 
-/* ---- registry ---------------------------------------------------------------------------------
- */
+/* ---- registry -------------------------------------------------------------------------------- */
 
 struct dekhand_registry_info {
     size_t size; /* sizeof(struct dekhand_registry_info), set by the caller */
@@ -128,8 +127,7 @@ DEKHAND_API int dekhand_registry_rekey(struct dekhand *d, bool leave_damaged,
                                        void *arg, struct dekhand_rekey *out,
                                        struct dekhand_error *error);
 
-/* ---- audit ------------------------------------------------------------------------------------
- */
+/* ---- audit ----------------------------------------------------------------------------------- */
 
 /* Which rows of the log; zero everything and set `size`. */
 struct dekhand_audit_query {
@@ -204,8 +202,7 @@ struct dekhand_prune {
 DEKHAND_API int dekhand_audit_prune(struct dekhand *d, int64_t before, bool dry_run,
                                     struct dekhand_prune *out, struct dekhand_error *error);
 
-/* ---- health and doctor ------------------------------------------------------------------------
- */
+/* ---- health and doctor ----------------------------------------------------------------------- */
 
 enum dekhand_level {
     DEKHAND_LEVEL_OK,

@@ -44,7 +44,7 @@ int dk_door_leave(dk_rc rc, const struct dk_err *err, struct dekhand_error *erro
     return (int)rc;
 }
 
-/* ---- open, close, fork ---------------------------------------------------------------------- */
+/* ---- open, close, fork ----------------------------------------------------------------------- */
 
 dk_rc dk_door_check_initialised(struct dk_instance *d, struct dk_err *err)
 {
@@ -222,7 +222,7 @@ int dekhand_tick(struct dekhand *d, struct dekhand_error *error)
     return dk_door_leave(rc, &err, error);
 }
 
-/* ---- actors --------------------------------------------------------------------------------- */
+/* ---- actors ---------------------------------------------------------------------------------- */
 
 /* The public roles are those of access.h. */
 _Static_assert((int)DEKHAND_ROLE_HEALTH == (int)DK_ROLE_HEALTH &&

@@ -12,7 +12,7 @@
 #include "keys/rekey.h"
 #include "provider/local.h"
 
-/* ---- init ----------------------------------------------------------------------------------- */
+/* ---- init ------------------------------------------------------------------------------------ */
 
 static bool found_key(void *arg, const struct dk_key_row *row, dk_rc rc)
 {
@@ -289,8 +289,7 @@ int dekhand_registry_rekey(struct dekhand *d, bool leave_damaged,
     return dk_door_leave(rc, &err, error);
 }
 
-/* ---- cache ------------------------------------------------------------------------------------
- */
+/* ---- cache ----------------------------------------------------------------------------------- */
 
 int dekhand_cache_clear(struct dekhand *d, struct dekhand_error *error)
 {

@@ -8,7 +8,7 @@
 #include "keys/states.h"
 #include "keys/version.h"
 
-/* ---- keys ----------------------------------------------------------------------------------- */
+/* ---- keys ------------------------------------------------------------------------------------ */
 
 struct rotation_call {
     bool (*each)(void *arg, const struct dekhand_rotation *rotation);
@@ -115,7 +115,7 @@ int dekhand_keys(struct dekhand *d, const char *tenant,
     return dk_door_leave(rc, &err, error);
 }
 
-/* ---- tenants -------------------------------------------------------------------------------- */
+/* ---- tenants --------------------------------------------------------------------------------- */
 
 struct tenants_call {
     bool (*each)(void *arg, const struct dekhand_tenant *tenant);
@@ -180,7 +180,7 @@ int dekhand_tenant_set(struct dekhand *d, const char *tenant, int64_t rotation_d
     return dk_door_leave(set_tenant(d, tenant, rotation_days, expires_at, &err), &err, error);
 }
 
-/* ---- one version ---------------------------------------------------------------------------- */
+/* ---- one version ----------------------------------------------------------------------------- */
 
 static dk_rc move_version(struct dekhand *d, const char *tenant, uint32_t version, enum dk_state to,
                           bool *changed, struct dk_err *err)
@@ -218,7 +218,7 @@ int dekhand_key_enable(struct dekhand *d, const char *tenant, uint32_t version, 
     return dk_door_leave(rc, &err, error);
 }
 
-/* ---- export --------------------------------------------------------------------------------- */
+/* ---- export ---------------------------------------------------------------------------------- */
 
 static dk_rc export_key(struct dekhand *d, const char *tenant, uint32_t version, bool allow,
                         uint8_t *out, struct dk_err *err)

@@ -3,7 +3,7 @@
 
 #include "door.h"
 
-/* ---- sizes ---------------------------------------------------------------------------------- */
+/* ---- sizes ----------------------------------------------------------------------------------- */
 
 size_t dekhand_encrypted_size(enum dekhand_format format, uint32_t version, size_t n)
 {
@@ -47,7 +47,7 @@ int dekhand_value_version(const void *value, size_t size, uint32_t *out,
     return dk_door_leave(rc, &err, error);
 }
 
-/* ---- values --------------------------------------------------------------------------------- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 enum way { ENCRYPT, DECRYPT };
 
@@ -144,7 +144,7 @@ int dekhand_decrypt(struct dekhand *d, struct dekhand_item *item, struct dekhand
     return run_one(d, DECRYPT, item, error);
 }
 
-/* ---- batches -------------------------------------------------------------------------------- */
+/* ---- batches --------------------------------------------------------------------------------- */
 
 /* The key that an item will ask for; false when it has none, and its own call will say why. */
 static bool name_of(enum way way, const struct dekhand_item *item, struct dk_key_name *out)

@@ -11,7 +11,7 @@
 
 extern char **environ;
 
-/* ---- settings ------------------------------------------------------------------------------- */
+/* ---- settings -------------------------------------------------------------------------------- */
 
 static void warn_unknown(void *arg, const char *name, const char *suggestion)
 {
@@ -64,7 +64,7 @@ dk_rc dk_wire_settings(const struct dekhand_config *config, struct dk_settings *
     return DK_OK;
 }
 
-/* ---- places --------------------------------------------------------------------------------- */
+/* ---- places ---------------------------------------------------------------------------------- */
 
 static dk_rc find_state_dir(const struct dk_settings *settings, char *out, struct dk_err *err)
 {
@@ -112,7 +112,7 @@ dk_rc dk_wire_places(const struct dk_settings *settings, struct dk_places *out, 
     return DK_OK;
 }
 
-/* ---- limits and identity -------------------------------------------------------------------- */
+/* ---- limits and identity --------------------------------------------------------------------- */
 
 static dk_rc read_ttls(const struct dk_settings *settings, struct dk_limits *limits,
                        struct dk_err *err)
@@ -192,7 +192,7 @@ static void read_identity(struct dk_core *core, const char *actor)
     }
 }
 
-/* ---- the core ------------------------------------------------------------------------------- */
+/* ---- the core -------------------------------------------------------------------------------- */
 
 /*
  * OpenSSL's generator has locks that a fork may copy while another thread holds them: a child

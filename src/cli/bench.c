@@ -40,8 +40,7 @@ struct bench {
     bool failed;
 };
 
-/* ---- the yardstick: a bare EVP context with the same AAD --------------------------------------
- */
+/* ---- the yardstick: a bare EVP context with the same AAD ------------------------------------- */
 
 static void bare_seal(struct bench *b, EVP_CIPHER_CTX *ctx, size_t tenant, const uint8_t *in,
                       size_t n, uint8_t *out)
@@ -78,8 +77,7 @@ static EVP_CIPHER_CTX *keyed(struct bench *b, int encrypt)
     return ctx;
 }
 
-/* ---- what is compared: BATCH operations each --------------------------------------------------
- */
+/* ---- what is compared: BATCH operations each ------------------------------------------------- */
 
 static void yard_encrypt(struct bench *b)
 {

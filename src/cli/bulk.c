@@ -10,7 +10,7 @@
 
 #include "cli/bulk.h"
 
-/* ---- in order ------------------------------------------------------------------------------- */
+/* ---- in order -------------------------------------------------------------------------------- */
 
 static void stop(struct bulk *bulk, int code)
 {
@@ -129,7 +129,7 @@ static void *work(void *arg)
     }
 }
 
-/* ---- threads -------------------------------------------------------------------------------- */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 /* How many: --threads, or two where there are two cores. 0: it was no number, and that was said. */
 static size_t thread_count(const struct cli *cli)
@@ -178,7 +178,7 @@ static void work_together(struct bulk *bulk, size_t threads)
     }
 }
 
-/* ---- the run -------------------------------------------------------------------------------- */
+/* ---- the run --------------------------------------------------------------------------------- */
 
 static void print_summary(struct bulk *bulk, double seconds)
 {

@@ -9,7 +9,7 @@
 #define KEEP_BYTES ((size_t)512 * 1024) /* a larger buffer is given back after its batch */
 #define BUFFER_MAX ((size_t)1 << 30)
 
-/* ---- the batch ------------------------------------------------------------------------------ */
+/* ---- the batch ------------------------------------------------------------------------------- */
 
 struct bulk_batch *bulk_batch_new(const struct bulk *bulk)
 {
@@ -98,7 +98,7 @@ void bulk_bad(struct bulk_batch *batch, struct bulk_row *row, size_t name, const
     row->why_name = name;
 }
 
-/* ---- one row to items ----------------------------------------------------------------------- */
+/* ---- one row to items ------------------------------------------------------------------------ */
 
 static bool is_sound(const struct bulk_batch *batch, const struct bulk_row *row)
 {
@@ -301,7 +301,7 @@ static void read_row(const struct bulk *bulk, struct bulk_batch *batch, struct b
     }
 }
 
-/* ---- through the library -------------------------------------------------------------------- */
+/* ---- through the library --------------------------------------------------------------------- */
 
 /* Faults of a value or its row; all others end the run. */
 static bool is_row_fault(int code)
@@ -357,7 +357,7 @@ static void judge_item(const struct bulk *bulk, struct bulk_batch *batch, struct
     }
 }
 
-/* ---- what is written ------------------------------------------------------------------------ */
+/* ---- what is written ------------------------------------------------------------------------- */
 
 /* Room for n bytes at the end; NULL: there is no memory. */
 static uint8_t *reserve(struct bulk_batch *batch, struct dk_buf *buf, size_t n)

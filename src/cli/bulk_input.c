@@ -93,7 +93,7 @@ bool bulk_fill(struct bulk *bulk, struct dekhand_error *error)
     return true;
 }
 
-/* ---- batches -------------------------------------------------------------------------------- */
+/* ---- batches --------------------------------------------------------------------------------- */
 
 /* Copies the bytes that the batch is about, and is done with them. */
 static bool take_bytes(struct bulk_input *in, struct bulk_batch *batch, size_t n)

@@ -4,7 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- names ---------------------------------------------------------------------------------- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 int bulk_plan_add_name(struct bulk_plan *plan, char *name)
 {
@@ -81,7 +81,7 @@ static size_t find_name(struct bulk_plan *plan, const char *name, size_t n, cons
                                    : find_or_add(plan, name, n, option);
 }
 
-/* ---- what is chosen ------------------------------------------------------------------------- */
+/* ---- what is chosen -------------------------------------------------------------------------- */
 
 static bool is_chosen(const struct bulk_plan *plan, size_t name)
 {
@@ -159,7 +159,7 @@ static int choose_tenant(const struct cli *cli, struct bulk_plan *plan)
     return CLI_OK;
 }
 
-/* ---- contexts ------------------------------------------------------------------------------- */
+/* ---- contexts -------------------------------------------------------------------------------- */
 
 static void add_part(struct bulk_template *out, const char *text, size_t n, size_t name)
 {
@@ -219,7 +219,7 @@ static int read_context(const struct cli *cli, struct bulk_plan *plan)
     return code;
 }
 
-/* ---- rejects -------------------------------------------------------------------------------- */
+/* ---- rejects --------------------------------------------------------------------------------- */
 
 static bool same_file(const struct stat *a, const struct stat *b)
 {

@@ -114,7 +114,7 @@ static void stored(struct demo *demo, size_t i, const char *column, char out[VAL
     sqlite3_finalize(stmt);
 }
 
-/* ---- calls ---------------------------------------------------------------------------------- */
+/* ---- calls ----------------------------------------------------------------------------------- */
 
 static int encrypt(struct demo *demo, const char *tenant, const char *field, const char *plain,
                    char out[VALUE_MAX])

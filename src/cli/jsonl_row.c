@@ -38,7 +38,7 @@ static uint8_t peek(struct scan *s)
     return s->p < s->end ? *s->p : 0;
 }
 
-/* ---- strings -------------------------------------------------------------------------------- */
+/* ---- strings --------------------------------------------------------------------------------- */
 
 static bool hex4(const uint8_t *p, const uint8_t *end, uint32_t *out)
 {
@@ -169,7 +169,7 @@ uint8_t *jsonl_put_escaped(uint8_t *out, const uint8_t *p, size_t n)
     return out;
 }
 
-/* ---- names ---------------------------------------------------------------------------------- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 /* The next byte of a name's value. `held`: bytes of an escape's character that are still to come.
  */
@@ -261,7 +261,7 @@ static void take_wish(const struct wish *wish, const struct jsonl_name *name,
     }
 }
 
-/* ---- values --------------------------------------------------------------------------------- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 static size_t skip_digits(struct scan *s)
 {

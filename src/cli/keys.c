@@ -183,7 +183,7 @@ int cli_keys_show(struct cli *cli)
     return tenant == NULL ? CLI_USAGE : list_keys(cli, tenant, true);
 }
 
-/* ---- disable, enable ------------------------------------------------------------------------ */
+/* ---- disable, enable ------------------------------------------------------------------------- */
 
 static int parse_version(const char *text, uint32_t *out)
 {
@@ -255,7 +255,7 @@ int cli_keys_enable(struct cli *cli)
     return move_asked(cli, false);
 }
 
-/* ---- export --------------------------------------------------------------------------------- */
+/* ---- export ---------------------------------------------------------------------------------- */
 
 static void print_export(struct cli *cli, struct cli_out *out, const char *tenant, uint32_t version,
                          const uint8_t *key)

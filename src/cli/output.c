@@ -113,7 +113,7 @@ void cli_json_text(struct dk_json *json, const char *name, const char *text)
     dk_json_str(json, name, text[0] != '\0' ? text : NULL);
 }
 
-/* ---- progress ------------------------------------------------------------------------------- */
+/* ---- progress -------------------------------------------------------------------------------- */
 
 #define SHOW_EVERY_MS 200
 #define BAR 24

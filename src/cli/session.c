@@ -9,7 +9,7 @@
 
 extern char **environ;
 
-/* ---- saying --------------------------------------------------------------------------------- */
+/* ---- saying ---------------------------------------------------------------------------------- */
 
 /* What a user or a file gave must not steer a terminal: controls and broken UTF-8 become `?`. */
 void cli_make_printable(char *text)
@@ -84,7 +84,7 @@ int cli_fail_internal(const struct cli *cli, const struct dk_err *err)
     return cli_fail(cli, &error);
 }
 
-/* ---- settings ------------------------------------------------------------------------------- */
+/* ---- settings -------------------------------------------------------------------------------- */
 
 static void warn_unknown(void *arg, const char *name, const char *suggestion)
 {
@@ -144,7 +144,7 @@ int cli_load_settings(struct cli *cli)
     return load_all(cli, &err) == DK_OK ? CLI_OK : cli_fail_internal(cli, &err);
 }
 
-/* ---- the library ---------------------------------------------------------------------------- */
+/* ---- the library ----------------------------------------------------------------------------- */
 
 static void log_line(void *arg, enum dekhand_log_level level, const char *line, size_t length)
 {
@@ -226,7 +226,7 @@ int cli_close(struct cli *cli, int code)
     return code;
 }
 
-/* ---- contexts ------------------------------------------------------------------------------- */
+/* ---- contexts -------------------------------------------------------------------------------- */
 
 int cli_context_read(const struct cli *cli, struct cli_context *out)
 {

@@ -10,7 +10,7 @@
 #define DIGEST_MARK 0x01
 #define UNWRAP_TEXT 12 /* in a list: a colon, a version, and a space or the NUL */
 
-/* ---- open, close, fork ---------------------------------------------------------------------- */
+/* ---- open, close, fork ----------------------------------------------------------------------- */
 
 static dk_rc new_chain_locked(struct dk_core *core, struct dk_err *err)
 {

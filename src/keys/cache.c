@@ -6,7 +6,7 @@
 #define LOOK_AGAIN_MS 1000
 /* Without a tick for so many polls, calls refresh by themselves. */
 #define POLLS_WITHOUT_TICK 3
-/* ---- identities (I21) ----------------------------------------------------------------------- */
+/* ---- identities (I21) ------------------------------------------------------------------------ */
 
 /*
  * The key of all identities: of this process's randomness, and of the provider and its key that
@@ -45,7 +45,7 @@ struct dk_hash128 dk_cache_id(const struct dk_cache *cache, const struct dk_key_
     return id;
 }
 
-/* ---- time ----------------------------------------------------------------------------------- */
+/* ---- time ------------------------------------------------------------------------------------ */
 
 int64_t dk_cache_now(const struct dk_cache *cache)
 {
@@ -77,7 +77,7 @@ static bool is_ticking(const struct dk_cache *cache, int64_t now)
     return ticked != INT64_MIN && now - ticked <= POLLS_WITHOUT_TICK * cache->core->limits.poll_ms;
 }
 
-/* ---- open and close ------------------------------------------------------------------------- */
+/* ---- open and close -------------------------------------------------------------------------- */
 
 size_t dk_cache_table_bytes(size_t keys)
 {
@@ -145,7 +145,7 @@ void dk_cache_after_fork(struct dk_cache *cache)
     atomic_store(&cache->ticked_ms, INT64_MIN);
 }
 
-/* ---- what a fetch brought ------------------------------------------------------------------- */
+/* ---- what a fetch brought -------------------------------------------------------------------- */
 
 /* An outage, during which a key in hand goes on until its hard TTL. */
 static bool is_outage(dk_rc rc)
@@ -207,7 +207,7 @@ void dk_cache_tell_stale(struct dk_cache *cache, const struct dk_ask *ask, dk_rc
     }
 }
 
-/* ---- one call ------------------------------------------------------------------------------- */
+/* ---- one call -------------------------------------------------------------------------------- */
 
 /* The key is in out->okm; what stands beside it. */
 static void fill(const struct dk_cache *cache, const struct dk_slot_key *key, int64_t fresh_until,
@@ -380,7 +380,7 @@ struct dk_key_source dk_cache_source(struct dk_cache *cache)
     return (struct dk_key_source){.self = cache, .get = cache_get};
 }
 
-/* ---- beside calls --------------------------------------------------------------------------- */
+/* ---- beside calls ---------------------------------------------------------------------------- */
 
 const _Atomic uint32_t *dk_cache_generation(struct dk_cache *cache, uint32_t slot)
 {

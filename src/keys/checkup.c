@@ -374,7 +374,7 @@ void dk_checkup_guard(struct dk_core *core, struct dk_report *report, int64_t *a
     }
 }
 
-/* ---- marks, budgets, ages ------------------------------------------------------------------- */
+/* ---- marks, budgets, ages -------------------------------------------------------------------- */
 
 /* What may be wrong with one active version, beside its expiry. */
 enum trouble { COMPROMISED, OLD, EXHAUSTED, FULL, FUTURE, TROUBLES };

@@ -11,8 +11,7 @@
 
 #define PAGE 128
 
-/* ---- is the store as far as it was? -----------------------------------------------------------
- */
+/* ---- is the store as far as it was? ---------------------------------------------------------- */
 
 /* Whether the store holds that very seal. That it cannot be read for want of memory is no answer.
  */

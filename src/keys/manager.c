@@ -30,7 +30,7 @@ struct dk_manager {
     int64_t log_mark;                /* rows of the log seen so far */
 };
 
-/* ---- open, close, fork ---------------------------------------------------------------------- */
+/* ---- open, close, fork ----------------------------------------------------------------------- */
 
 /* Whether somebody asked since the last look that every process reads its keys again. */
 static dk_rc see_clears(struct dk_manager *manager, struct dk_txn *txn, bool *cleared,
@@ -155,7 +155,7 @@ void dk_manager_after_fork(struct dk_manager *manager)
     atomic_store(&manager->next_poll_ms, INT64_MIN); /* look at once */
 }
 
-/* ---- what happens beside calls -------------------------------------------------------------- */
+/* ---- what happens beside calls --------------------------------------------------------------- */
 
 struct changed {
     struct dk_manager *manager;
@@ -337,7 +337,7 @@ static void rotate_full(void *arg, const struct dk_tenant *tenant, uint32_t vers
     (void)ignored;
 }
 
-/* ---- one value ------------------------------------------------------------------------------ */
+/* ---- one value ------------------------------------------------------------------------------- */
 
 /* The slow road to a context: canonical name, cache, key it. */
 __attribute__((noinline)) static dk_rc fetch_hot(struct dk_manager *manager,
@@ -496,7 +496,7 @@ dk_rc dk_manager_decrypt(struct dk_manager *manager, const struct dk_request *re
     return open_value(manager, hot, plain_aad(hot), &parts, out, err);
 }
 
-/* ---- batches -------------------------------------------------------------------------------- */
+/* ---- batches --------------------------------------------------------------------------------- */
 
 bool dk_manager_is_hot(struct dk_manager *manager, struct dk_view tenant, uint32_t version)
 {

@@ -5,7 +5,7 @@
 /* Slots that are looked at in one go: about 0.1 ms with the lock. */
 #define AT_ONCE 4096
 
-/* ---- batches -------------------------------------------------------------------------------- */
+/* ---- batches --------------------------------------------------------------------------------- */
 
 /* What a batch needs while it is in the air. */
 struct batch {
@@ -127,7 +127,7 @@ void dk_cache_prefetch(struct dk_cache *cache, const struct dk_key_name *names, 
     free_batch(mem, &batch);
 }
 
-/* ---- beside calls --------------------------------------------------------------------------- */
+/* ---- beside calls ---------------------------------------------------------------------------- */
 
 /* Takes what is queued; the caller's to free. NULL: nothing, or no memory (the calls will do it).
  */

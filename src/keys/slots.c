@@ -39,7 +39,7 @@ _Static_assert(DK_FIELD_SECRET % 8 == 0, "a key is copied in words");
 #define GET(member) atomic_load_explicit(&(member), memory_order_acquire)
 #define SET(member, value) atomic_store_explicit(&(member), value, memory_order_release)
 
-/* ---- size and layout ------------------------------------------------------------------------ */
+/* ---- size and layout ------------------------------------------------------------------------- */
 
 /* Three cells for two keys: no two buckets of one key are ever both full but by great chance. */
 static size_t buckets_for(size_t keys)
@@ -87,7 +87,7 @@ void dk_slots_after_fork(struct dk_slots *slots)
     atomic_fetch_add(&slots->changes, 1);
 }
 
-/* ---- the index ------------------------------------------------------------------------------ */
+/* ---- the index ------------------------------------------------------------------------------- */
 
 /* A cell: 8 bits of the identity, never all 0; 24 of slot + 1. 0 = free. A cell never moves. */
 #define CELL_SLOT 0xFFFFFFu
@@ -148,7 +148,7 @@ uint32_t dk_slots_find_locked(const struct dk_slots *slots, struct dk_hash128 id
     return cell == NULL ? DK_SLOT_NONE : (GET(*cell) & CELL_SLOT) - 1;
 }
 
-/* ---- reading -------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static int64_t asked_of(uint64_t times)
 {
@@ -213,7 +213,7 @@ bool dk_slots_read(const struct dk_slots *slots, struct dk_hash128 id, struct dk
     return true;
 }
 
-/* ---- writing -------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static uint32_t *share_of(struct dk_slots *slots, uint64_t tenant)
 {
@@ -285,7 +285,7 @@ void dk_slots_drop_old_locked(struct dk_slots *slots, uint32_t from, uint32_t to
     note_changes(slots, before);
 }
 
-/* ---- who goes (F48) ------------------------------------------------------------------------- */
+/* ---- who goes (F48) -------------------------------------------------------------------------- */
 
 static uint32_t throw_dice(struct dk_slots *slots)
 {
@@ -452,7 +452,7 @@ void dk_slots_set_times(struct dk_slots *slots, uint32_t slot, int64_t asked_ms,
     SET(slots->entries[slot].times, asked_ms < 0 ? 0 : (uint64_t)(asked_ms + 1) << DUE_BITS | due);
 }
 
-/* ---- counting ------------------------------------------------------------------------------- */
+/* ---- counting -------------------------------------------------------------------------------- */
 
 void dk_slots_set_messages(struct dk_slots *slots, uint32_t slot, int64_t messages)
 {

@@ -16,7 +16,7 @@ struct dk_threads {
     _Atomic int64_t uses;
 };
 
-/* ---- counting ------------------------------------------------------------------------------- */
+/* ---- counting -------------------------------------------------------------------------------- */
 
 static struct dk_tenant tenant_of(const struct dk_hot *hot)
 {
@@ -103,7 +103,7 @@ dk_rc dk_thread_fold_one(struct dk_thread *thread, struct dk_hot *hot, struct dk
     return rc;
 }
 
-/* ---- threads -------------------------------------------------------------------------------- */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 static void free_thread(struct dk_threads *threads, struct dk_thread *thread)
 {
@@ -216,7 +216,7 @@ struct dk_secret dk_thread_scratch(struct dk_thread *thread)
     return thread->scratch;
 }
 
-/* ---- hot keys ------------------------------------------------------------------------------- */
+/* ---- hot keys -------------------------------------------------------------------------------- */
 
 static inline uint64_t load_word(const uint8_t *p)
 {

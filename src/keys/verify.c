@@ -13,8 +13,7 @@
 #define PAGE 128
 #define TEXT 400
 
-/* ---- what its files share ---------------------------------------------------------------------
- */
+/* ---- what its files share -------------------------------------------------------------------- */
 
 DK_PRINTF(5, 6)
 void dk_verify_tell(struct dk_verifier *v, const char *table, const char *tenant, const char *row,
@@ -270,8 +269,7 @@ static dk_rc see_keys(struct dk_verifier *v, struct dk_key_row *rows)
     return DK_OK;
 }
 
-/* ---- processes, and tenants of whom only the log knows ----------------------------------------
- */
+/* ---- processes, and tenants of whom only the log knows --------------------------------------- */
 
 /* The names are known to the rows and to the seals; a second walk finds the ones that are wrong. */
 static void look_at_end(struct dk_verifier *v, bool process, const char *name, const char *row)

@@ -76,7 +76,7 @@ static dk_rc read_int(sqlite3 *db, const char *sql, int64_t *out, struct dk_err 
     return rc;
 }
 
-/* ---- connections ---------------------------------------------------------------------------- */
+/* ---- connections ----------------------------------------------------------------------------- */
 
 static dk_rc connect_to(const char *name, int flags, sqlite3 **out, struct dk_err *err)
 {
@@ -171,7 +171,7 @@ static dk_rc connect(const struct dk_sqlite *store, enum dk_txn_mode mode, sqlit
                       err);
 }
 
-/* ---- migrations ----------------------------------------------------------------------------- */
+/* ---- migrations ------------------------------------------------------------------------------ */
 
 static dk_rc check_schema(const struct dk_sqlite *store, sqlite3 *db, struct dk_err *err)
 {
@@ -299,7 +299,7 @@ static dk_rc sqlite_exists(void *self, bool *out, struct dk_err *err)
     return DK_OK;
 }
 
-/* ---- transactions --------------------------------------------------------------------------- */
+/* ---- transactions ---------------------------------------------------------------------------- */
 
 static void end(struct dk_sqlite_txn *txn)
 {
@@ -375,7 +375,7 @@ static void sqlite_rollback(void *self)
     end(txn);
 }
 
-/* ---- the store ------------------------------------------------------------------------------ */
+/* ---- the store ------------------------------------------------------------------------------- */
 
 static dk_rc sqlite_open(const struct dk_world *world, const char *url, void **self,
                          struct dk_err *err)

@@ -154,7 +154,7 @@ dk_rc dk_sqlite_log_seen(void *self, const char *subject, const char *operation,
     return DK_OK;
 }
 
-/* ---- seals ---------------------------------------------------------------------------------- */
+/* ---- seals ----------------------------------------------------------------------------------- */
 
 static bool read_seal(sqlite3_stmt *stmt, void *to)
 {

@@ -154,7 +154,7 @@ static bool read_tenant_row(sqlite3_stmt *stmt, void *to)
            dk_sql_read_nullable(stmt, 6, out->keys_digest, sizeof out->keys_digest);
 }
 
-/* ---- the face ------------------------------------------------------------------------------- */
+/* ---- the face -------------------------------------------------------------------------------- */
 
 dk_rc dk_sqlite_registry_read(void *self, struct dk_registry_row *out, struct dk_err *err)
 {

@@ -20,8 +20,7 @@
 
 static struct dk_err err;
 
-/* ---- the back ends, each on a desk of its own ---------------------------------------------------
- */
+/* ---- the back ends, each on a desk of its own ------------------------------------------------ */
 
 static const struct dk_provider_ops *const backends[] = {&dk_provider_local, &dk_fake_provider};
 #define BACKENDS (sizeof backends / sizeof backends[0])
@@ -90,8 +89,7 @@ static void generate(struct desk *desk, const char *tenant, struct dk_secret *ke
                dk_provider_generate(desk->provider, &context, key, wrapped, check_value, &err));
 }
 
-/* ---- what every provider does -------------------------------------------------------------------
- */
+/* ---- what every provider does ---------------------------------------------------------------- */
 
 static void a_key_comes_back_as_it_was_wrapped(void **state)
 {

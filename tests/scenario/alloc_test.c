@@ -20,8 +20,7 @@
 #define TENANT_MAX 32
 #define SWEEP_MAX 20000
 
-/* ---- SQLite's allocator, under our control ----------------------------------------------------
- */
+/* ---- SQLite's allocator, under our control --------------------------------------------------- */
 
 static struct {
     sqlite3_mem_methods real;
@@ -61,8 +60,7 @@ static void take_sqlite_over(void)
     }
 }
 
-/* ---- scenarios --------------------------------------------------------------------------------
- */
+/* ---- scenarios ------------------------------------------------------------------------------- */
 
 struct sweep {
     struct dk_place place;
@@ -134,8 +132,7 @@ static int run_init(struct sweep *s)
     return dk_place_init(&s->place, &error);
 }
 
-/* ---- the sweep --------------------------------------------------------------------------------
- */
+/* ---- the sweep ------------------------------------------------------------------------------- */
 
 static void arm(struct sweep *s, bool and_all_after)
 {

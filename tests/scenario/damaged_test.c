@@ -61,8 +61,7 @@ static void plain_of(size_t i, char out[static 32])
     snprintf(out, 32, "of %s, the %s", tenants[i % TENANTS], i < TENANTS ? "first" : "second");
 }
 
-/* ---- files -------------------------------------------------------------------------------------
- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static struct bytes read_file(const char *folder, const char *name)
 {
@@ -136,8 +135,7 @@ static void whole_free(struct whole *whole)
     dk_place_free(&whole->place);
 }
 
-/* ---- one flip ----------------------------------------------------------------------------------
- */
+/* ---- one flip -------------------------------------------------------------------------------- */
 
 /* Nobody is told of a defect of dekhand, nor that it is the caller's fault. To open, a byte of the
  * master key's own name is another master key. */
@@ -228,8 +226,7 @@ static int flip(struct whole *whole, struct dk_place *damaged, size_t at, uint8_
     return use_damaged(whole, damaged, at);
 }
 
-/* ---- all of them, by two processes -------------------------------------------------------------
- */
+/* ---- all of them, by two processes ----------------------------------------------------------- */
 
 static int flip_many(void *arg, size_t index)
 {

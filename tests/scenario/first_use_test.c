@@ -11,8 +11,7 @@
 
 #define ASSERT_CODE(call, code) assert_string_equal(dekhand_error_name(call), #code)
 
-/* ---- many at once -----------------------------------------------------------------------------
- */
+/* ---- many at once ---------------------------------------------------------------------------- */
 
 enum { PROCESSES = 4, THREADS = 16, ALL = PROCESSES * THREADS, TENANTS = 8 };
 
@@ -85,8 +84,7 @@ static void R2_many_new_tenants_at_once_get_one_key_each(void **state)
     rush_in(TENANTS);
 }
 
-/* ---- I07: no row is not a new tenant -----------------------------------------------------------
- */
+/* ---- I07: no row is not a new tenant --------------------------------------------------------- */
 
 static const struct {
     const char *what;
@@ -176,8 +174,7 @@ static void I07_decrypting_makes_nothing(void **state)
     dk_place_free(&place);
 }
 
-/* ---- I08, R4: a provider that fails ------------------------------------------------------------
- */
+/* ---- I08, R4: a provider that fails ---------------------------------------------------------- */
 
 static const struct {
     const char *what;
@@ -325,8 +322,7 @@ static void R4_without_randomness_nothing_is_made(void **state)
     dk_place_free(&place);
 }
 
-/* ---- I06, R3: the commit that is lost ----------------------------------------------------------
- */
+/* ---- I06, R3: the commit that is lost -------------------------------------------------------- */
 
 struct thief {
     struct dk_place *place;

@@ -225,8 +225,7 @@ static void I18_forks_under_load_give_right_bytes_or_a_clear_no(void **state)
 }
 #endif
 
-/* ---- a family: children by the half dozen, what they seal, whom they wait for ------------------
- */
+/* ---- a family: children by the half dozen, what they seal, whom they wait for ---------------- */
 
 enum { CHILDREN = 4, EACH = 300, HEAD = 5 + 16, NONCE = 12 };
 

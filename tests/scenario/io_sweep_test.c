@@ -42,8 +42,7 @@ static const struct way {
 };
 #define WAYS (sizeof ways / sizeof ways[0])
 
-/* ---- scenarios --------------------------------------------------------------------------------
- */
+/* ---- scenarios ------------------------------------------------------------------------------- */
 
 static int run_init(struct sweep *s)
 {
@@ -133,8 +132,7 @@ static int run_tick(struct sweep *s)
     return rc == DEKHAND_OK ? dekhand_tick(s->d, NULL) : rc;
 }
 
-/* ---- the sweep --------------------------------------------------------------------------------
- */
+/* ---- the sweep ------------------------------------------------------------------------------- */
 
 static size_t open_files(void)
 {

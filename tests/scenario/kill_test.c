@@ -16,8 +16,7 @@
 
 #define ASSERT_CODE(call, code) assert_string_equal(dekhand_error_name(call), #code)
 
-/* ---- where a process is killed -----------------------------------------------------------------
- */
+/* ---- where a process is killed --------------------------------------------------------------- */
 
 enum step { INIT, FIRST_USE, BATCH, ROTATE, COMPROMISE, ROTATE_ALL, REKEY, WARN, PRUNE };
 
@@ -87,8 +86,7 @@ static void say(const char *what, size_t i)
     print_message("%s %s (%d)\n", what, points[i].label, points[i].hit);
 }
 
-/* ---- the process that dies ---------------------------------------------------------------------
- */
+/* ---- the process that dies ------------------------------------------------------------------- */
 
 enum { VALUES = 8 };
 
@@ -225,8 +223,7 @@ static void kill_at(struct dk_place *place, struct told *told, size_t point)
     }
 }
 
-/* ---- what is left ------------------------------------------------------------------------------
- */
+/* ---- what is left ---------------------------------------------------------------------------- */
 
 static void all_told_is_readable(struct dk_place *place, const struct told *told)
 {
@@ -405,8 +402,7 @@ static void R28_a_killed_prune_is_gone_on_with(void **state)
     }
 }
 
-/* ---- the table above is complete ----------------------------------------------------------------
- */
+/* ---- the table above is complete ------------------------------------------------------------- */
 
 static bool in_table(const char *label)
 {

@@ -35,8 +35,7 @@ static struct dekhand_stats stats_of(struct dekhand *d)
     return stats;
 }
 
-/* ---- cache clear ------------------------------------------------------------------------------
- */
+/* ---- cache clear ----------------------------------------------------------------------------- */
 
 static void R13_a_clear_reaches_every_process_at_its_next_poll_and_once(void **state)
 {
@@ -103,8 +102,7 @@ static void a_clear_that_cannot_be_written_is_an_error_and_clears_here(void **st
     ASSERT_CODE(dekhand_cache_clear(NULL, NULL), E_USAGE);
 }
 
-/* ---- keyed contexts ---------------------------------------------------------------------------
- */
+/* ---- keyed contexts -------------------------------------------------------------------------- */
 
 static struct {
     const struct dk_aead_ops *real;
@@ -238,8 +236,7 @@ static void F48_a_hot_tenant_keeps_its_key_while_another_floods_the_cache(void *
     dk_place_free(&place);
 }
 
-/* ---- statistics -------------------------------------------------------------------------------
- */
+/* ---- statistics ------------------------------------------------------------------------------ */
 
 static void hits_misses_unwraps_and_messages_add_up(void **state)
 {
@@ -303,8 +300,7 @@ static void R12_R17_the_tick_refreshes_and_calls_do_not_wait_for_the_provider(vo
     dk_place_free(&place);
 }
 
-/* ---- the memory lock limit --------------------------------------------------------------------
- */
+/* ---- the memory lock limit ------------------------------------------------------------------- */
 
 static int capacity_under(size_t limit, size_t wanted, struct dekhand_stats *stats)
 {

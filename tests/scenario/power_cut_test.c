@@ -98,8 +98,7 @@ static const char *plain_of(unsigned n, char out[static 32])
     return out;
 }
 
-/* ---- what a life is made of -------------------------------------------------------------------
- */
+/* ---- what a life is made of ------------------------------------------------------------------ */
 
 static void note_value(struct life *life, unsigned tenant, unsigned n,
                        const struct dk_test_value *value)
@@ -261,8 +260,7 @@ static void run_steps(struct life *life)
     }
 }
 
-/* ---- what has to hold after a cut --------------------------------------------------------------
- */
+/* ---- what has to hold after a cut ------------------------------------------------------------ */
 
 static void check_init(struct life *life)
 {
@@ -393,8 +391,7 @@ static void check_all(struct life *life)
     check_audit(life);
 }
 
-/* ---- lives -------------------------------------------------------------------------------------
- */
+/* ---- lives ----------------------------------------------------------------------------------- */
 
 static void cut_at(struct life *life, unsigned most)
 {

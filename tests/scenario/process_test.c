@@ -37,8 +37,7 @@ static void check_registry(struct dk_place *place)
                      0);
 }
 
-/* ---- F17, F09: values that processes tell of ---------------------------------------------------
- */
+/* ---- F17, F09: values that processes tell of ------------------------------------------------- */
 
 #define TOLD 600
 #define TENANTS 3
@@ -199,8 +198,7 @@ static void F09_R3_what_a_killed_process_told_is_there(void **state)
     }
 }
 
-/* ---- F10: stopped, then continued --------------------------------------------------------------
- */
+/* ---- F10: stopped, then continued ------------------------------------------------------------ */
 
 struct stopped {
     struct dk_place place; /* all of it is shared: the clock is moved from outside */
@@ -259,8 +257,7 @@ static void F10_a_process_stopped_for_a_moment_looks_again_too(void **state)
     stop_for(dk_limits_default.poll_ms);
 }
 
-/* ---- F07, F08: out of descriptors, out of processes --------------------------------------------
- */
+/* ---- F07, F08: out of descriptors, out of processes ------------------------------------------ */
 
 static bool descriptors(rlim_t most)
 {
@@ -361,8 +358,7 @@ static void F08_without_threads_and_processes_everything_works(void **state)
     dk_place_free(&place);
 }
 
-/* ---- F06: another user looks in ----------------------------------------------------------------
- */
+/* ---- F06: another user looks in -------------------------------------------------------------- */
 
 struct peep {
     pid_t target;

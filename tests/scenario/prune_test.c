@@ -17,8 +17,7 @@
 
 static const int64_t day_us = INT64_C(86400) * 1000000;
 
-/* ---- what a test does ---------------------------------------------------------------------------
- */
+/* ---- what a test does ------------------------------------------------------------------------ */
 
 static int prune(struct dekhand *d, int64_t before, bool dry, struct dekhand_prune *out)
 {
@@ -68,8 +67,7 @@ static void let(struct dk_place *place, const char *sql)
     assert_int_equal(dk_place_sql(place, sql), 0);
 }
 
-/* ---- tests -------------------------------------------------------------------------------------
- */
+/* ---- tests ----------------------------------------------------------------------------------- */
 
 static void R28_what_is_left_of_a_pruned_log_verifies(void **state)
 {
@@ -193,8 +191,7 @@ static void R28_rows_under_an_earlier_registry_key_go_too(void **state)
     dk_place_free(&place);
 }
 
-/* ---- cut short ---------------------------------------------------------------------------------
- */
+/* ---- cut short ------------------------------------------------------------------------------- */
 
 enum { BATCH = 150, BATCHES = 15, PAGE = 1000 };
 

@@ -17,8 +17,7 @@
 
 enum { MANY = 150 }; /* tenants: more than a page of a rekey */
 
-/* ---- what a test does ---------------------------------------------------------------------------
- */
+/* ---- what a test does ------------------------------------------------------------------------ */
 
 static int rekey(struct dekhand *d, bool leave, struct dekhand_rekey *out)
 {
@@ -112,8 +111,7 @@ static void cut_short(struct dk_place *place)
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
-/* ---- another process rekeys ---------------------------------------------------------------------
- */
+/* ---- another process rekeys ------------------------------------------------------------------ */
 
 static void a_running_instance_follows_a_rekey(void **state)
 {
@@ -172,8 +170,7 @@ static void it_follows_several_rekeys_at_once_and_its_child_too(void **state)
     dk_place_free(&place);
 }
 
-/* ---- cut short ----------------------------------------------------------------------------------
- */
+/* ---- cut short ------------------------------------------------------------------------------- */
 
 static void R3_a_rekey_that_was_cut_short_works_and_is_gone_on_with(void **state)
 {
@@ -243,8 +240,7 @@ static void F36_rekeys_at_once_make_no_second_key_while_one_is_unfinished(void *
     dk_place_free(&place);
 }
 
-/* ---- threads ------------------------------------------------------------------------------------
- */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 enum { THREADS = 3, ROUNDS = 12 };
 
@@ -302,8 +298,7 @@ static void threads_see_no_error_while_others_rekey(void **state)
     dk_place_free(&place);
 }
 
-/* ---- rows that are damaged ----------------------------------------------------------------------
- */
+/* ---- rows that are damaged ------------------------------------------------------------------- */
 
 static void damaged_rows_keep_it_unfinished_until_they_are_left(void **state)
 {
@@ -350,8 +345,7 @@ static void I04_a_rekey_makes_no_old_rows_good(void **state)
     dk_place_free(&place);
 }
 
-/* ---- who writes to the database -----------------------------------------------------------------
- */
+/* ---- who writes to the database -------------------------------------------------------------- */
 
 #define OLD_ROWS                                                                                   \
     "CREATE TABLE kept_t AS SELECT * FROM tenants; CREATE TABLE kept_k AS SELECT * FROM "          \

@@ -13,8 +13,7 @@
 
 static const int64_t day_us = DK_DAY_US;
 
-/* ---- outcomes ----------------------------------------------------------------------------------
- */
+/* ---- outcomes -------------------------------------------------------------------------------- */
 
 /* What dekhand_rotate told of each tenant. */
 struct told {
@@ -86,8 +85,7 @@ static void make_tenants(struct dekhand *d, size_t count)
     free(names);
 }
 
-/* ---- several rotators ---------------------------------------------------------------------------
- */
+/* ---- several rotators ------------------------------------------------------------------------ */
 
 enum { ROTATORS = 32 };
 
@@ -208,8 +206,7 @@ static void F36_two_processes_that_rotate_count_up_without_a_gap(void **state)
     dk_place_free(&race.place);
 }
 
-/* ---- one after the other ------------------------------------------------------------------------
- */
+/* ---- one after the other --------------------------------------------------------------------- */
 
 static void R5_values_of_every_version_open_in_a_fresh_process(void **state)
 {
@@ -358,8 +355,7 @@ static void F03_a_caller_that_has_enough_is_told_no_further_tenant(void **state)
     dk_place_free(&place);
 }
 
-/* ---- time ---------------------------------------------------------------------------------------
- */
+/* ---- time ------------------------------------------------------------------------------------ */
 
 static void due_begins_at_the_warning_days(void **state)
 {
@@ -485,8 +481,7 @@ static void K7_a_clock_that_jumps_while_a_key_is_made_stops_it(void **state)
     dk_place_free(&place);
 }
 
-/* ---- compromised --------------------------------------------------------------------------------
- */
+/* ---- compromised ----------------------------------------------------------------------------- */
 
 static void I09_a_compromised_version_opens_and_is_replaced(void **state)
 {
@@ -574,8 +569,7 @@ static void I03_I09_F51_a_compromised_version_made_active_by_hand_is_not_used(vo
     dk_place_free(&place);
 }
 
-/* ---- other instances ----------------------------------------------------------------------------
- */
+/* ---- other instances ------------------------------------------------------------------------- */
 
 static void R13_another_instance_follows_after_its_poll(void **state)
 {

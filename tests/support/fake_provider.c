@@ -135,8 +135,7 @@ static dk_rc enter(struct dk_fake *fake, enum dk_fake_call call, struct dk_err *
     return DK_OK;
 }
 
-/* ---- wrapping ---------------------------------------------------------------------------------
- */
+/* ---- wrapping -------------------------------------------------------------------------------- */
 
 /* One message under the fake's own master key. */
 static dk_rc run(const struct self *self, const struct dk_wrap_context *context,
@@ -210,8 +209,7 @@ static void shape(int kind, struct dk_secret *key)
     }
 }
 
-/* ---- the face ---------------------------------------------------------------------------------
- */
+/* ---- the face -------------------------------------------------------------------------------- */
 
 static dk_rc fake_open(const struct dk_provider_setup *setup, void **out, struct dk_err *err)
 {

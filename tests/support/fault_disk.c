@@ -74,8 +74,7 @@ static size_t below(size_t n)
     return (size_t)(dk_disk_random() % n);
 }
 
-/* ---- names ------------------------------------------------------------------------------------
- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 bool dk_disk_is_watching(void)
 {
@@ -178,8 +177,7 @@ void dk_disk_sync_folder(void)
     }
 }
 
-/* ---- bytes ------------------------------------------------------------------------------------
- */
+/* ---- bytes ----------------------------------------------------------------------------------- */
 
 static void forget_ops(struct dk_disk_file *file)
 {
@@ -263,8 +261,7 @@ void dk_disk_sync_whole(struct dk_disk_file *file, const void *p, size_t n)
     }
 }
 
-/* ---- the plan ---------------------------------------------------------------------------------
- */
+/* ---- the plan -------------------------------------------------------------------------------- */
 
 void dk_disk_trace_add(const void *p, size_t n)
 {
@@ -347,8 +344,7 @@ bool dk_disk_is_cut(void)
     return disk.cut;
 }
 
-/* ---- what a machine finds ---------------------------------------------------------------------
- */
+/* ---- what a machine finds -------------------------------------------------------------------- */
 
 static bool touches(const struct op *op, size_t sector)
 {

@@ -69,8 +69,7 @@ void dk_disk_restart(void);
 uint64_t dk_disk_trace(void);
 void dk_disk_trace_add(const void *p, size_t n);
 
-/* ---- for fault_vfs.c and fault_files.c --------------------------------------------------------
- */
+/* ---- for fault_vfs.c and fault_files.c ------------------------------------------------------- */
 
 struct dk_disk_file;
 

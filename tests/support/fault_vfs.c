@@ -28,8 +28,7 @@ static int ask(const struct file *file, enum dk_io kind, int64_t at, size_t n, i
     return error == 0 ? SQLITE_OK : error == ENOSPC ? SQLITE_FULL : otherwise;
 }
 
-/* ---- a file ------------------------------------------------------------------------------------
- */
+/* ---- a file ---------------------------------------------------------------------------------- */
 
 static int file_close(sqlite3_file *base)
 {
@@ -189,8 +188,7 @@ static const sqlite3_io_methods methods = {
     .xShmUnmap = shm_unmap,
 };
 
-/* ---- the VFS -----------------------------------------------------------------------------------
- */
+/* ---- the VFS --------------------------------------------------------------------------------- */
 
 static void read_in(struct file *file)
 {

@@ -16,8 +16,7 @@ static void must(bool ok, const char *what)
     }
 }
 
-/* ---- the place --------------------------------------------------------------------------------
- */
+/* ---- the place ------------------------------------------------------------------------------- */
 
 static int real_random(void *arg, uint8_t *p, size_t n)
 {
@@ -124,8 +123,7 @@ void dk_place_close(struct dekhand *d)
     must(dekhand_close(d, &error) == DEKHAND_OK, error.text);
 }
 
-/* ---- values -----------------------------------------------------------------------------------
- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 /* Nowhere but in memory may it be: the harness looks for it in all that a test leaves or prints. */
 #define CANARY "dekhand-canary-b2f1c7e6: "
@@ -225,8 +223,7 @@ bool dk_place_reads(struct dk_place *place, const char *tenant, const struct dk_
     return dk_test_in_child(false, read_in_child, &call);
 }
 
-/* ---- the database as others see it ------------------------------------------------------------
- */
+/* ---- the database as others see it ----------------------------------------------------------- */
 
 static sqlite3 *connect(const struct dk_place *place)
 {

@@ -97,7 +97,7 @@ static dk_rc spring_get_many(void *self, const struct dk_key_name *names, size_t
     return DK_OK;
 }
 
-/* ---- a cache over it ------------------------------------------------------------------------ */
+/* ---- a cache over it ------------------------------------------------------------------------- */
 
 struct bench {
     struct dk_test_world w;

@@ -68,8 +68,7 @@ static struct dk_hash128 crowded(uint64_t i, uint64_t tenant)
     return (struct dk_hash128){i | UINT64_C(1) << 63, tenant};
 }
 
-/* ---- finding ----------------------------------------------------------------------------------
- */
+/* ---- finding --------------------------------------------------------------------------------- */
 
 /* Same buckets, same tag, and every pair of halves: only the whole identity decides. */
 static void I21_names_that_fall_together_are_told_apart(void **state)
@@ -137,8 +136,7 @@ static void R14_a_full_table_holds_as_many_keys_as_it_says(void **state)
     table_close(&table);
 }
 
-/* ---- going ------------------------------------------------------------------------------------
- */
+/* ---- going ----------------------------------------------------------------------------------- */
 
 static bool in_memory(const struct table *table, const uint8_t *p, size_t n, size_t keys)
 {
@@ -211,8 +209,7 @@ static void a_range_is_dropped_by_tenant_by_age_or_whole(void **state)
     table_close(&table);
 }
 
-/* ---- times and counts -------------------------------------------------------------------------
- */
+/* ---- times and counts ------------------------------------------------------------------------ */
 
 static void times_come_back_and_never_later_than_they_were(void **state)
 {
