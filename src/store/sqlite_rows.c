@@ -1,5 +1,6 @@
 /* Rows of the registry to and from SQLite: one SQL text a statement, one reader a table. */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "store/sqlite_stmt.h"
 
@@ -314,20 +315,32 @@ dk_rc dk_sqlite_tenant_remac(void *self, const struct dk_tenant_row *row, const 
     return dk_sql_run(self, stmt, bound, "renewing a MAC", changed, err);
 }
 
+/* A page that was not read, for want of memory or by the disk's fault, proves no damage. */
+static int unread_page(const char *text)
+{
+    static const char words[] = "unable to get the page. error code=";
+    const char *at = strstr(text, words);
+    int code = at != NULL ? atoi(at + sizeof words - 1) : SQLITE_OK;
+    return (code & 0xFF) == SQLITE_NOMEM || (code & 0xFF) == SQLITE_IOERR ? code : SQLITE_OK;
+}
+
 dk_rc dk_sqlite_integrity(void *self, bool (*each)(void *arg, const char *text), void *arg,
                           struct dk_err *err)
 {
     struct dk_sqlite_txn *txn = self;
     sqlite3_stmt *stmt = NULL;
-    int code = SQLITE_ROW;
+    int code = SQLITE_ROW, unread = SQLITE_OK;
+    static const char what[] = "looking for damage";
     DK_TRY(dk_sql_prepare(txn, DK_SQL_INTEGRITY, &stmt, err));
     while (code == SQLITE_ROW && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
         const char *text = (const char *)sqlite3_column_text(stmt, 0);
-        if (text != NULL && strcmp(text, "ok") != 0 && !each(arg, text)) {
+        unread = text == NULL ? SQLITE_NOMEM : unread_page(text);
+        if (unread != SQLITE_OK || (strcmp(text, "ok") != 0 && !each(arg, text))) {
             break;
         }
     }
-    return dk_sql_end_walk(txn, stmt, code, "looking for damage", err);
+    dk_rc rc = dk_sql_end_walk(txn, stmt, code, what, err);
+    return rc == DK_OK && unread != SQLITE_OK ? dk_sqlite_fail(NULL, unread, what, err) : rc;
 }
 
 dk_rc dk_sqlite_tenant_list(void *self, const char *after, size_t limit, struct dk_tenant_row *out,
