@@ -89,7 +89,7 @@ static const struct dk_sweep_way of_ours = {
 };
 
 static const struct dk_sweep_way of_sqlite = {
-    .once = DK_SWEEP_PLACES,
+    .once = DK_SWEEP_OURS,
     .all = DK_SWEEP_LAST,
     .names = names,
     .arm = arm_sqlites,

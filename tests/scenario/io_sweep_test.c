@@ -44,11 +44,11 @@ static const char *const names[] = {"E_STORE", "E_IO", NULL};
 
 /* What is lost when a sync or a write fails is more than what is not read. */
 static const struct dk_sweep_way reads = {WAY(DK_IO_ANY & ~DK_IO_CHANGE, EIO),
-                                          .once = DK_SWEEP_PLACES, .all = DK_SWEEP_LAST};
+                                          .once = DK_SWEEP_OURS, .all = DK_SWEEP_LAST};
 static const struct dk_sweep_way changes = {WAY(DK_IO_CHANGE, EIO), .once = DK_SWEEP_UNLIKE,
-                                            .all = DK_SWEEP_OURS};
+                                            .all = DK_SWEEP_LAST};
 static const struct dk_sweep_way room = {WAY(DK_IO_ROOM, ENOSPC), .once = DK_SWEEP_UNLIKE,
-                                         .all = DK_SWEEP_OURS};
+                                         .all = DK_SWEEP_LAST};
 
 static void F11_F12_on_a_bad_disk(void **state)
 {

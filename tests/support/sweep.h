@@ -33,15 +33,14 @@ struct dk_sweep_scenario {
 extern const struct dk_sweep_scenario dk_sweep_table[DK_SWEEP_SCENARIOS];
 
 /*
- * Which of the calls fail in turn. DEKHAND_SWEEP=full: each, whatever the program wants. Two calls
- * are alike when both halves of their stacks are: ours, and SQLite's below it.
+ * Which of the calls fail in turn; DEKHAND_SWEEP=full: each, whatever the program wants. A call is
+ * known by its stack: our frames, and SQLite's below them.
  */
 enum dk_sweep_points {
     DK_SWEEP_EACH,
-    DK_SWEEP_UNLIKE, /* of those that are alike the first */
-    DK_SWEEP_PLACES, /* of each stack of ours the first and the last, of each of SQLite's one */
-    DK_SWEEP_OURS,   /* of each stack of ours the first */
-    DK_SWEEP_LAST,   /* of each stack of ours the last */
+    DK_SWEEP_UNLIKE, /* of each stack, ours and SQLite's, the first */
+    DK_SWEEP_OURS,   /* of each stack of ours the first; of SQLite's one in the whole program */
+    DK_SWEEP_LAST,   /* of each place of ours (the three frames next to SQLite) the last */
 };
 
 /* How calls fail. */
