@@ -46,7 +46,7 @@ static const char *const names[] = {"E_STORE", "E_IO", NULL};
 static const struct dk_sweep_way reads = {WAY(DK_IO_ANY & ~DK_IO_CHANGE, EIO),
                                           .once = DK_SWEEP_OURS, .all = DK_SWEEP_LAST};
 static const struct dk_sweep_way changes = {WAY(DK_IO_CHANGE, EIO), .once = DK_SWEEP_UNLIKE,
-                                            .all = DK_SWEEP_LAST};
+                                            .all = DK_SWEEP_UNLIKE};
 static const struct dk_sweep_way room = {WAY(DK_IO_ROOM, ENOSPC), .once = DK_SWEEP_UNLIKE,
                                          .all = DK_SWEEP_LAST};
 
