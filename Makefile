@@ -82,8 +82,8 @@ SO := $(OUT)/libdekhand.so.$(SOVERSION)
 AR_LIB := $(OUT)/libdekhand.a
 BIN := $(OUT)/dekhand
 
-.PHONY: all help demo quick check check-shared san fuzz cover bench soak format layers size docs \
-        install clean tests fuzzers need-build need-test need-fuzz
+.PHONY: all help demo quick check check-shared san fuzz valgrind cover bench soak format layers \
+        size docs install clean tests fuzzers need-build need-test need-fuzz need-valgrind
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -99,6 +99,7 @@ help:
 ## make check-shared    the tests that use data from DATA=../shared
 ## make san             the tests under ASan + UBSan, then TSan
 ## make fuzz            each fuzz target for FUZZ_SECONDS=60
+## make valgrind        unit, contract and some scenario tests under memcheck, about 10 minutes
 ## make cover           line and branch coverage, with its gates
 ## make bench           the figures, as JSON
 ## make soak            a file of 1 million rows, there and back; 20,000 lives over power cuts
@@ -111,6 +112,8 @@ need-test: need-build
 	@scripts/need.sh test
 need-fuzz: need-build
 	@scripts/need.sh fuzz
+need-valgrind: need-test
+	@scripts/need.sh valgrind
 
 # ---- rules -------------------------------------------------------------------------------------
 # Objects follow the flags above. What a compiler and its libraries need is there before the first.
@@ -199,6 +202,14 @@ cover: need-test
 fuzz: need-fuzz
 	@$(MAKE) --no-print-directory BUILD=fuzz fuzzers
 	@$(PYTHON) tests/run.py fuzz --seconds $(or $(FUZZ_SECONDS),60)
+
+# Not the sweeps, nor what kills, measures or fills memory, nor the cache's crowd of 500 threads.
+VALGRIND_SCENARIOS := audit clock first_use health prune rekey roles rotate trouble
+valgrind: need-valgrind
+	@$(MAKE) --no-print-directory -s tests
+	@scripts/valgrind.sh $(OUT)/valgrind \
+	    $(filter-out %/cache_test,$(filter $(OUT)/tests/unit/% $(OUT)/tests/contract/%,$(TEST_BIN))) \
+	    $(VALGRIND_SCENARIOS:%=$(OUT)/tests/scenario/%_test)
 
 soak: need-test all
 	@$(PYTHON) tests/run.py soak

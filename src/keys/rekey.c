@@ -96,7 +96,7 @@ static dk_rc store_next(struct rekey *rekey, struct dk_txn *txn, const struct fr
     log.detail = fresh->keys.pin;
     DK_TRY(log_it(rekey, txn, &fresh->keys, &log, NULL, head, err));
     dk_trace(core->world, "rekey.before_commit");
-    return dk_store_commit(txn, err);
+    return dk_audit_commit_here(core, txn, head, err);
 }
 
 /* Another may have been first: then its key is the one, and *stored stays false. */
@@ -118,7 +118,6 @@ static dk_rc store_locked(struct rekey *rekey, const struct fresh *fresh, bool *
     }
     dk_store_rollback(&txn);
     if (rc == DK_OK && ours) {
-        memcpy(core->audit->head, head, sizeof head);
         *stored = true;
         dk_trace(core->world, "rekey.begun");
     }
@@ -375,7 +374,7 @@ static dk_rc end_in(struct rekey *rekey, struct dk_txn *txn, bool said, char *he
     log.to_version = generation;
     DK_TRY(log_it(rekey, txn, NULL, &log, line, head, err));
     dk_trace(rekey->core->world, "rekey.before_end");
-    return dk_store_commit(txn, err);
+    return dk_audit_commit_here(rekey->core, txn, head, err);
 }
 
 static dk_rc end_locked(struct rekey *rekey, struct dk_err *err)
@@ -395,7 +394,6 @@ static dk_rc end_locked(struct rekey *rekey, struct dk_err *err)
     }
     dk_store_rollback(&txn);
     if (rc == DK_OK && !over) {
-        memcpy(core->audit->head, head, sizeof head);
         dk_trace(core->world, "rekey.ended");
     }
     return rc;

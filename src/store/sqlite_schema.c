@@ -1,6 +1,7 @@
 /* What a SQLite file should be made of, beside what it is made of: damage, and the schema. */
 #include <ctype.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "store/migrations.h"
 #include "store/sqlite_txn.h"
@@ -31,6 +32,33 @@ struct damage {
     bool enough;
 };
 
+/* A page that was not read, for want of memory or by the disk's fault, proves no damage. */
+static int unread_page(const char *text)
+{
+    static const char words[] = "unable to get the page. error code=";
+    const char *at = strstr(text, words);
+    int code = at != NULL ? atoi(at + sizeof words - 1) : SQLITE_OK;
+    return (code & 0xFF) == SQLITE_NOMEM || (code & 0xFF) == SQLITE_IOERR ? code : SQLITE_OK;
+}
+
+/* SQLITE_DONE: told all there is. */
+static int read_check(struct damage *damage, sqlite3_stmt *stmt, const char *table, bool tell)
+{
+    int code = SQLITE_ROW;
+    while (!damage->enough && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
+        const char *text = (const char *)sqlite3_column_text(stmt, 0);
+        int unread = text == NULL ? SQLITE_NOMEM : unread_page(text);
+        if (unread != SQLITE_OK) {
+            return unread;
+        }
+        if (strcmp(text, "ok") != 0) {
+            damage->count++;
+            damage->enough = tell && !damage->each(damage->arg, table, text);
+        }
+    }
+    return damage->enough ? SQLITE_DONE : code;
+}
+
 /* SQLite's check of one table with its indexes; all of the file without one. */
 static dk_rc look(struct damage *damage, const char *table, bool tell, struct dk_err *err)
 {
@@ -39,22 +67,14 @@ static dk_rc look(struct damage *damage, const char *table, bool tell, struct dk
     char *sql = table[0] == '\0' ? sqlite3_mprintf("PRAGMA main.integrity_check(20)")
                                  : sqlite3_mprintf("PRAGMA main.integrity_check(%Q)", table);
     int code = sql == NULL ? SQLITE_NOMEM : sqlite3_prepare_v2(damage->db, sql, -1, &stmt, NULL);
-    code = code == SQLITE_OK ? SQLITE_ROW : code;
-    while (code == SQLITE_ROW && !damage->enough && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
-        if (strcmp(text_at(stmt, 0), "ok") != 0) {
-            damage->count++;
-            damage->enough = tell && !damage->each(damage->arg, table, text_at(stmt, 0));
-        }
-    }
+    code = code == SQLITE_OK ? read_check(damage, stmt, table, tell) : code;
     dk_rc rc = DK_OK;
-    if ((code & 0xFF) == SQLITE_CORRUPT && damage->count > before) {
-        rc = DK_OK; /* the check gave up, and what made it was told */
-    } else if ((code & 0xFF) == SQLITE_CORRUPT) {
+    if ((code & 0xFF) == SQLITE_CORRUPT && damage->count == before) {
         damage->count++;
         damage->enough = tell && !damage->each(damage->arg, table, sqlite3_errmsg(damage->db));
-    } else if (code != SQLITE_ROW && code != SQLITE_DONE) {
-        rc = dk_sqlite_fail(damage->db, code, "looking for damage", err);
-    }
+    } else if ((code & 0xFF) != SQLITE_CORRUPT && code != SQLITE_DONE) {
+        rc = dk_sqlite_fail(NULL, code, "looking for damage", err);
+    } /* else the check ended, or gave up at what it told */
     sqlite3_finalize(stmt);
     sqlite3_free(sql);
     return rc;

@@ -206,6 +206,25 @@ static int audit_prune(struct dekhand *d, const char *tenant)
     return dekhand_audit_prune(d, 1, false, &out, NULL);
 }
 
+static int registry_rekey(struct dekhand *d, const char *tenant)
+{
+    struct dekhand_rekey out = {.size = sizeof out};
+    (void)tenant;
+    return dekhand_registry_rekey(d, false, NULL, NULL, &out, NULL);
+}
+
+static int cache_clear(struct dekhand *d, const char *tenant)
+{
+    (void)tenant;
+    return dekhand_cache_clear(d, NULL);
+}
+
+static int key_stats(struct dekhand *d, const char *tenant)
+{
+    struct dekhand_key_stats out = {.size = sizeof out};
+    return dekhand_key_stats(d, tenant, 1, &out, NULL);
+}
+
 static const struct call calls[] = {
     {"encrypt", 'u', true, encrypt},
     {"first_encrypt", 'u', true, first_encrypt},
@@ -224,12 +243,15 @@ static const struct call calls[] = {
     {"audit_verify", 'a', false, audit_verify},
     {"stats", 'h', false, stats},
     {"health", 'h', false, health},
+    {"key_stats", 'h', true, key_stats},
     {"warnings", 'r', false, warnings},
     {"export", 'd', true, export},
     {"rotate_compromised", 'd', true, rotate_compromised},
     {"registry", 'd', false, registry},
     {"audit_prune", 'd', false, audit_prune},
     {"accept_restore", 'd', false, accept_restore},
+    {"registry_rekey", 'd', false, registry_rekey},
+    {"cache_clear", 'd', false, cache_clear},
 };
 
 static struct dekhand *as(struct dekhand *d, enum dekhand_role role)
@@ -297,6 +319,35 @@ static void I31_every_call_by_every_role_is_as_in_the_table(void **state)
     dk_place_free(&place);
 }
 
+static int64_t cached_keys(struct dekhand *d)
+{
+    struct dekhand_stats out = {.size = sizeof out};
+    ASSERT_CODE(dekhand_stats(d, &out, NULL), OK);
+    return out.cached_keys;
+}
+
+/* The rows are looked at above; keys in memory are no row. */
+static void I31_a_cache_clear_that_is_denied_forgets_no_key(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    dk_place_new(&place, false);
+    struct dekhand *d = dk_place_open(&place);
+    ASSERT_CODE(dk_test_encrypt(d, OWN, "plain", &values[0]), OK);
+    for (int role = DEKHAND_ROLE_NONE; role <= DEKHAND_ROLE_HEALTH; role++) {
+        struct dekhand *actor = as(d, (enum dekhand_role)role);
+        bool may = role == DEKHAND_ROLE_SUPER_ADMIN;
+        int64_t before = cached_keys(d);
+        assert_true(before > 0);
+        assert_int_equal(cache_clear(actor, NULL), may ? DEKHAND_OK : DEKHAND_E_DENIED);
+        assert_int_equal(cached_keys(d), may ? 0 : before);
+        ASSERT_CODE(decrypt(d, OWN), OK);
+        dk_place_close(actor);
+    }
+    dk_place_close(d);
+    dk_place_free(&place);
+}
+
 static void I31_who_acts_is_written_down(void **state)
 {
     (void)state;
@@ -311,9 +362,11 @@ static void I31_who_acts_is_written_down(void **state)
     struct dekhand_registry_info info = {.size = sizeof info};
     ASSERT_CODE(dekhand_registry(admin, &info, NULL), OK);
     ASSERT_CODE(dekhand_registry_accept_restore(admin, info.id, NULL, NULL), OK);
+    ASSERT_CODE(registry_rekey(admin, NULL), OK);
+    ASSERT_CODE(cache_clear(admin, NULL), OK);
     assert_int_equal(dk_place_number(&place, "SELECT count(*) FROM key_rotation_log "
                                              "WHERE performed_by = 'test:actor'"),
-                     4);
+                     7); /* a rekey begins and ends */
     assert_int_equal(dk_place_number(&place, "SELECT count(*) FROM key_rotation_log WHERE "
                                              "operation = 'create' AND performed_by = "
                                              "'test:actor'"),
@@ -363,6 +416,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(I31_every_call_by_every_role_is_as_in_the_table),
+        cmocka_unit_test(I31_a_cache_clear_that_is_denied_forgets_no_key),
         cmocka_unit_test(I31_who_acts_is_written_down),
         cmocka_unit_test(I31_an_actor_cannot_become_another),
     };

@@ -33,7 +33,8 @@ static void *world_alloc(void *arg, size_t n)
     struct dk_test_world *w = arg;
     unsigned call = atomic_fetch_add(&w->allocs, 1) + 1;
     if ((w->fail_alloc_at != 0 && call == w->fail_alloc_at) ||
-        (w->fail_alloc_all != 0 && call >= w->fail_alloc_all)) {
+        (w->fail_alloc_all != 0 && call >= w->fail_alloc_all) ||
+        (w->alloc_fails != NULL && w->alloc_fails())) {
         return NULL;
     }
     void *p = malloc(n);

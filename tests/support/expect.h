@@ -45,10 +45,11 @@ void dk_test_random_bytes(uint64_t *state, void *p, size_t n);
 /* A world whose parts fail on demand; `world` is what the code under test gets. */
 struct dk_test_world {
     struct dk_world world;
-    atomic_uint allocs;      /* calls of alloc so far */
-    atomic_int live;         /* blocks not yet freed */
-    unsigned fail_alloc_at;  /* this call of alloc fails; 0 = none */
-    unsigned fail_alloc_all; /* that one and all after it */
+    atomic_uint allocs;        /* calls of alloc so far */
+    atomic_int live;           /* blocks not yet freed */
+    unsigned fail_alloc_at;    /* this call of alloc fails; 0 = none */
+    unsigned fail_alloc_all;   /* that one and all after it */
+    bool (*alloc_fails)(void); /* asked at each; NULL = never */
     bool random_fails;
     uint64_t random_state;
     int64_t wall_us;

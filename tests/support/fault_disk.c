@@ -293,6 +293,9 @@ static bool is_hit(enum dk_io kind)
     if (plan->clock_ms != NULL) {
         *plan->clock_ms += plan->delay_ms;
     }
+    if (plan->fails != NULL) {
+        return plan->fails();
+    }
     return plan->at != 0 &&
            (disk.calls == plan->at || (plan->and_all_after && disk.calls > plan->at));
 }

@@ -40,11 +40,12 @@ enum dk_io {
 /* What befalls calls of these kinds. Zero = nothing. */
 struct dk_disk_plan {
     unsigned kinds;
-    unsigned at;        /* this call of them, counted from 1; 0 = none */
-    bool and_all_after; /* and each after it */
-    int error;          /* EIO, ENOSPC: what it ends with. 0 with `at`: the power is cut there */
-    bool part;          /* a write that fails leaves the first half of its bytes */
-    int64_t *clock_ms;  /* slow: each call of these kinds moves this clock on */
+    unsigned at;         /* this call of them, counted from 1; 0 = none */
+    bool and_all_after;  /* and each after it */
+    bool (*fails)(void); /* asked instead, at each call of them; NULL = nobody */
+    int error;           /* EIO, ENOSPC: what it ends with. 0 with `at`: the power is cut there */
+    bool part;           /* a write that fails leaves the first half of its bytes */
+    int64_t *clock_ms;   /* slow: each call of these kinds moves this clock on */
     int64_t delay_ms;
 };
 
