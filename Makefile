@@ -99,7 +99,7 @@ help:
 ## make check-shared    the tests that use data from DATA=../shared
 ## make san             the tests under ASan + UBSan, then TSan
 ## make fuzz            each fuzz target for FUZZ_SECONDS=60
-## make valgrind        unit, contract and some scenario tests under memcheck, about 10 minutes
+## make valgrind        unit, contract and some scenario tests under memcheck, 5 to 20 minutes
 ## make cover           line and branch coverage, with its gates
 ## make bench           the figures, as JSON
 ## make soak            a file of 1 million rows, there and back; 20,000 lives over power cuts
@@ -203,12 +203,14 @@ fuzz: need-fuzz
 	@$(MAKE) --no-print-directory BUILD=fuzz fuzzers
 	@$(PYTHON) tests/run.py fuzz --seconds $(or $(FUZZ_SECONDS),60)
 
-# Not the sweeps, nor what kills, measures or fills memory, nor the cache's crowd of 500 threads.
+# Not the sweeps, nor what kills, measures or fills memory; not the cache's crowd of 500 threads, nor
+# secret_test, whose children touch guard pages on purpose.
 VALGRIND_SCENARIOS := audit clock first_use health prune rekey roles rotate trouble
 valgrind: need-valgrind
 	@$(MAKE) --no-print-directory -s tests
 	@scripts/valgrind.sh $(OUT)/valgrind \
-	    $(filter-out %/cache_test,$(filter $(OUT)/tests/unit/% $(OUT)/tests/contract/%,$(TEST_BIN))) \
+	    $(filter-out %/cache_test %/secret_test, \
+	        $(filter $(OUT)/tests/unit/% $(OUT)/tests/contract/%,$(TEST_BIN))) \
 	    $(VALGRIND_SCENARIOS:%=$(OUT)/tests/scenario/%_test)
 
 soak: need-test all
