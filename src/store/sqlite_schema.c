@@ -14,9 +14,11 @@ static dk_rc prepare(sqlite3 *db, const char *sql, sqlite3_stmt **out, struct dk
     return code == SQLITE_OK ? DK_OK : dk_sqlite_fail(db, code, "reading the schema", err);
 }
 
-static const char *text_at(sqlite3_stmt *stmt, int i)
+/* Of a column that is never NULL: without a text there was no memory for it. */
+static const char *text_at(sqlite3_stmt *stmt, int i, int *code)
 {
     const char *text = (const char *)sqlite3_column_text(stmt, i);
+    *code = text != NULL ? *code : SQLITE_NOMEM;
     return text != NULL ? text : "";
 }
 
@@ -90,10 +92,14 @@ static dk_rc look_at_tables(struct damage *damage, struct dk_err *err)
                    &stmt, err));
     dk_rc rc = DK_OK;
     while (rc == DK_OK && !damage->enough && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
-        rc = look(damage, text_at(stmt, 0), true, err);
+        const char *table = text_at(stmt, 0, &code);
+        if (code == SQLITE_NOMEM) {
+            break;
+        }
+        rc = look(damage, table, true, err);
     }
     if (rc == DK_OK && code != SQLITE_ROW && code != SQLITE_DONE) {
-        rc = dk_sqlite_fail(damage->db, code, "looking for damage", err);
+        rc = dk_sqlite_fail(NULL, code, "looking for damage", err);
     }
     sqlite3_finalize(stmt);
     return rc;
@@ -203,6 +209,7 @@ struct comparison {
     sqlite3_stmt *there; /* of the database, by name */
     tell_finding *each;
     void *arg;
+    int code; /* once it is an error, nothing is told any more */
     struct dk_err *err;
 };
 
@@ -210,11 +217,13 @@ enum { ROWID, TYPE, NAME, TABLE, SQL };
 #define OBJECTS                                                                                    \
     "SELECT rowid, type, name, tbl_name, sql FROM main.sqlite_schema WHERE sql IS NOT NULL"
 
-static bool found(sqlite3_stmt *stmt, const char *name)
+static bool found(sqlite3_stmt *stmt, const char *name, int *code)
 {
     sqlite3_reset(stmt);
-    return sqlite3_bind_text(stmt, 1, name, -1, SQLITE_TRANSIENT) == SQLITE_OK &&
-           sqlite3_step(stmt) == SQLITE_ROW;
+    int rc = sqlite3_bind_text(stmt, 1, name, -1, SQLITE_TRANSIENT);
+    rc = rc == SQLITE_OK ? sqlite3_step(stmt) : rc;
+    *code = rc == SQLITE_ROW || rc == SQLITE_DONE ? *code : rc;
+    return rc == SQLITE_ROW;
 }
 
 static bool is_plain(const char *text, const char *allowed)
@@ -225,10 +234,10 @@ static bool is_plain(const char *text, const char *allowed)
 #define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
 
 /* A name may be the attacker's: what is no plain word is not put into a command. */
-static void drop_command(const struct comparison *c, sqlite3_stmt *row, char out[static MEND_TEXT])
+static void drop_command(struct comparison *c, sqlite3_stmt *row, char out[static MEND_TEXT])
 {
     const char *quote = is_plain(c->path, LETTERS "/.-+@,:") ? "" : "'";
-    const char *name = text_at(row, NAME), *type = text_at(row, TYPE);
+    const char *name = text_at(row, NAME, &c->code), *type = text_at(row, TYPE, &c->code);
     if (strchr(c->path, '\'') != NULL) {
         snprintf(out, MEND_TEXT, "sqlite3 dekhand.db");
     } else {
@@ -254,21 +263,26 @@ static void tell(struct comparison *c, enum dk_schema_fault fault, const char *t
     if (fault == DK_SCHEMA_FOREIGN && c->path != NULL) {
         drop_command(c, row, mend);
     }
-    struct dk_schema_finding finding = {fault, type, text_at(row, NAME), text_at(row, TABLE), mend};
-    c->each(c->arg, &finding);
+    struct dk_schema_finding finding = {fault, type, text_at(row, NAME, &c->code),
+                                        text_at(row, TABLE, &c->code), mend};
+    if (c->code == SQLITE_OK) {
+        c->each(c->arg, &finding);
+    }
 }
 
 static void compare_one(struct comparison *c, sqlite3_stmt *row)
 {
-    const char *type = text_at(row, TYPE), *sql = text_at(row, SQL);
-    const char *name = text_at(row, NAME), *table = text_at(row, TABLE);
-    if (found(c->ours, name)) {
-        if (strcmp(type, text_at(c->ours, 0)) != 0 || !same(sql, text_at(c->ours, 1))) {
-            tell(c, DK_SCHEMA_CHANGED, text_at(c->ours, 0), row);
+    const char *type = text_at(row, TYPE, &c->code), *sql = text_at(row, SQL, &c->code);
+    const char *name = text_at(row, NAME, &c->code), *table = text_at(row, TABLE, &c->code);
+    if (found(c->ours, name, &c->code)) {
+        const char *our_type = text_at(c->ours, 0, &c->code);
+        const char *our_sql = text_at(c->ours, 1, &c->code);
+        if (strcmp(type, our_type) != 0 || !same(sql, our_sql)) {
+            tell(c, DK_SCHEMA_CHANGED, our_type, row);
         }
     } else if (strcmp(type, "trigger") == 0 || strcmp(type, "index") == 0) {
         /* SQLite opens no file where that column is not what the SQL says. */
-        if (found(c->works_on, table)) {
+        if (found(c->works_on, table, &c->code)) {
             tell(c, DK_SCHEMA_FOREIGN, type, row);
         }
     }
@@ -276,9 +290,9 @@ static void compare_one(struct comparison *c, sqlite3_stmt *row)
 
 static void look_for_one(struct comparison *c, sqlite3_stmt *row)
 {
-    const char *name = text_at(row, NAME);
-    if (!found(c->there, name)) {
-        tell(c, DK_SCHEMA_MISSING, text_at(row, TYPE), row);
+    const char *name = text_at(row, NAME, &c->code);
+    if (!found(c->there, name, &c->code)) {
+        tell(c, DK_SCHEMA_MISSING, text_at(row, TYPE, &c->code), row);
     }
 }
 
@@ -288,10 +302,15 @@ static dk_rc for_all(struct comparison *c, sqlite3 *db,
     sqlite3_stmt *stmt = NULL;
     int code;
     DK_TRY(prepare(db, OBJECTS, &stmt, c->err));
-    while ((code = sqlite3_step(stmt)) == SQLITE_ROW) {
+    while (c->code == SQLITE_OK && (code = sqlite3_step(stmt)) != SQLITE_DONE) {
+        if (code != SQLITE_ROW) {
+            c->code = code;
+            break;
+        }
         call(c, stmt);
     }
-    dk_rc rc = code == SQLITE_DONE ? DK_OK : dk_sqlite_fail(db, code, "reading the schema", c->err);
+    dk_rc rc =
+        c->code == SQLITE_OK ? DK_OK : dk_sqlite_fail(NULL, c->code, "reading the schema", c->err);
     sqlite3_finalize(stmt);
     return rc;
 }
@@ -368,7 +387,11 @@ static dk_rc make_again(sqlite3 *db, sqlite3 *model, const char *name, struct dk
 {
     sqlite3_stmt *stmt = NULL;
     DK_TRY(prepare(model, "SELECT sql FROM sqlite_schema WHERE name = ?1", &stmt, err));
-    dk_rc rc = found(stmt, name) ? run(db, sqlite3_mprintf("%s", text_at(stmt, 0)), name, err)
+    int code = SQLITE_OK;
+    bool ours = found(stmt, name, &code);
+    const char *sql = ours ? text_at(stmt, 0, &code) : "";
+    dk_rc rc = code != SQLITE_OK ? dk_sqlite_fail(NULL, code, "mending the schema", err)
+               : ours            ? run(db, sqlite3_mprintf("%s", sql), name, err)
                                  : DK_FAIL(err, INTERNAL, "%s is none of ours", name);
     sqlite3_finalize(stmt);
     return rc;
