@@ -197,10 +197,10 @@ static void choose_first(bool *chosen, enum dk_sweep_points which)
     set_free(&both);
 }
 
-/* A sanitised build takes the first few, then one in four. */
+/* A sanitised or measured build takes the first few, then one in four. */
 static void thin_out(bool *chosen)
 {
-#ifdef DK_SANITIZED
+#if defined(DK_SANITIZED) || defined(DK_COVER)
     for (size_t i = 0, n = 0; i < calls.seen_n; i++) {
         n += chosen[i];
         chosen[i] = chosen[i] && (n <= 16 || n % 4 == 0);

@@ -87,6 +87,43 @@ static int export(struct dk_sweep *s)
     return dekhand_key_export(s->d, "kept", 1, true, key, NULL);
 }
 
+static void rotate_before(struct dk_sweep *s)
+{
+    s->d = dk_place_open(&s->place);
+    assert_int_equal(rotate(s), DEKHAND_OK);
+    dk_place_close(s->d);
+}
+
+/* And back, so that what was sealed under it opens. */
+static int disable_and_enable(struct dk_sweep *s)
+{
+    int rc = dekhand_key_disable(s->d, "kept", 1, NULL, NULL);
+    return rc == DEKHAND_OK ? dekhand_key_enable(s->d, "kept", 1, NULL, NULL) : rc;
+}
+
+static void it_opens_again(struct dk_sweep *s)
+{
+    assert_int_equal(dekhand_key_enable(s->d, "kept", 1, NULL, NULL), DEKHAND_OK);
+}
+
+static int tenant_set(struct dk_sweep *s)
+{
+    return dekhand_tenant_set(s->d, "kept", 30, NULL, NULL);
+}
+
+static bool each_tenant(void *arg, const struct dekhand_tenant *tenant)
+{
+    *(int *)arg += tenant->code == DEKHAND_OK;
+    return true;
+}
+
+static int list_of_tenants(struct dk_sweep *s)
+{
+    int tenants = 0;
+    int rc = dekhand_tenants(s->d, NULL, each_tenant, &tenants, NULL);
+    return rc == DEKHAND_OK && tenants == 0 ? DEKHAND_E_INTERNAL : rc;
+}
+
 static int cache_clear(struct dk_sweep *s)
 {
     return dekhand_cache_clear(s->d, NULL);
@@ -119,7 +156,7 @@ static struct dekhand_registry_info info_of(struct dk_sweep *s, int *rc)
 }
 
 /* One rekey, however many tries it takes: what was begun is gone on with. */
-static int rekey(struct dk_sweep *s)
+static int rekey_with(struct dk_sweep *s, bool leave_damaged)
 {
     int rc = DEKHAND_OK;
     struct dekhand_rekey result = {.size = sizeof result};
@@ -127,8 +164,20 @@ static int rekey(struct dk_sweep *s)
     if (rc != DEKHAND_OK || (info.generation == 2 && !info.rekeying)) {
         return rc;
     }
-    rc = dekhand_registry_rekey(s->d, false, NULL, NULL, &result, NULL);
-    return rc == DEKHAND_OK && result.begun == info.rekeying ? DEKHAND_E_INTERNAL : rc;
+    rc = dekhand_registry_rekey(s->d, leave_damaged, NULL, NULL, &result, NULL);
+    bool as_told = result.begun != info.rekeying && result.damaged == 0;
+    return rc == DEKHAND_OK && !as_told ? DEKHAND_E_INTERNAL : rc;
+}
+
+static int rekey(struct dk_sweep *s)
+{
+    return rekey_with(s, false);
+}
+
+/* Nothing is damaged: so nothing may be left, whatever memory or disk had to say meanwhile. */
+static int rekey_that_leaves_the_damaged(struct dk_sweep *s)
+{
+    return rekey_with(s, true);
 }
 
 static void there_was_one_rekey(struct dk_sweep *s)
@@ -307,10 +356,14 @@ const struct dk_sweep_scenario dk_sweep_table[DK_SWEEP_SCENARIOS] = {
     {RUN(rotate)},
     {RUN(list_of_keys)},
     {RUN(export)},
+    {RUN(disable_and_enable), .prepare = rotate_before, .after = it_opens_again},
+    {RUN(tenant_set)},
+    {RUN(list_of_tenants)},
     {RUN(cache_clear)},
     {RUN(tick), .days = 85, .after = warned_once},
     {RUN(rekey), .after = there_was_one_rekey},
     {.name = "resumed_rekey", .run = rekey, .prepare = begin_a_rekey, .after = there_was_one_rekey},
+    {RUN(rekey_that_leaves_the_damaged), .after = there_was_one_rekey},
     {RUN(audit_list)},
     {RUN(audit_verify)},
     {RUN(audit_prune), .days = 1, .prepare = rows_to_prune, .after = old_rows_are_gone},
