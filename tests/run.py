@@ -95,8 +95,7 @@ def code_format():
 
 
 def interrupt(_number, _frame):
-    command.stop_all()
-    raise KeyboardInterrupt
+    command.stop_all()  # the commands under way end, and say so where they were begun
 
 
 MODES = {mode.__name__: mode for mode in (check, quick, shared, san, cover, fuzz, soak)}
@@ -115,6 +114,8 @@ def main():
     try:
         MODES[options.mode](report, options)
     except KeyboardInterrupt:
+        pass
+    if command.is_stopping():
         print("interrupted", file=sys.stderr)
         return 130
     return report.close()

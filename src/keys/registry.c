@@ -197,6 +197,9 @@ void dk_registry_forget(struct dk_core *core)
 {
     struct dk_registry *registry = core->registry;
     bool whole = pthread_rwlock_tryrdlock(&registry->lock) == 0;
+    if (whole) {
+        pthread_rwlock_unlock(&registry->lock);
+    }
     pthread_mutex_init(&registry->follow_lock, NULL);
     pthread_rwlock_init(&registry->lock, NULL);
     if (whole) { /* no thread was moving them at the fork */

@@ -37,13 +37,18 @@ class Outcome:
 
 
 def run(argv, env=None, timeout=600, merge=True):
-    """Runs `argv` in the repository's root. `merge`: standard error goes where stdout goes."""
+    """Runs `argv` in the repository's root. `merge`: standard error goes where stdout goes.
+
+    KeyboardInterrupt once stop_all() was called: here, and not wherever a signal happens to come.
+    """
     began = time.monotonic()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = subprocess.Popen(
             [str(arg) for arg in argv], cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=out,
             stderr=subprocess.STDOUT if merge else err, start_new_session=True)
         code = _wait(process, timeout)
+        if is_stopping():
+            raise KeyboardInterrupt
         return Outcome(code, _text(out), _text(err), time.monotonic() - began)
 
 
@@ -54,6 +59,10 @@ def stop_all():
         _stopping = True
         for process in _running:
             _kill_session(process)
+
+
+def is_stopping():
+    return _stopping
 
 
 def _wait(process, timeout):

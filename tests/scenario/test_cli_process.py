@@ -108,7 +108,7 @@ def peep(pid):
 
 @pytest.mark.release
 @pytest.mark.parametrize("user", ["who runs this", pytest.param("nobody", marks=AS_ROOT)])
-@pytest.mark.parametrize("limit_kib", [0, 64, 2048, 65536, None])
+@pytest.mark.parametrize("limit_kib", [0, 64, 2048, None])
 def test_F06_the_doctor_tells_of_locked_memory_what_the_kernel_does(of_nobody, cli, user,
                                                                     limit_kib):
     """Whatever root may or may not in the container that this is."""
@@ -117,8 +117,8 @@ def test_F06_the_doctor_tells_of_locked_memory_what_the_kernel_does(of_nobody, c
         place, program = of_nobody, of_nobody.program
     most = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
     limit = most if limit_kib is None else limit_kib * 1024
-    if most != resource.RLIM_INFINITY and limit > most:
-        pytest.skip("the limit cannot be raised here")
+    if most != resource.RLIM_INFINITY:
+        limit = min(limit, most)  # it cannot be raised here
 
     def prepare():
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit))
