@@ -427,7 +427,7 @@ static void F01_I04_a_poll_without_memory_is_no_rollback(void **state)
 }
 
 /* No key serves whose unwrap could not be written down. */
-static void I26_an_unwrap_that_cannot_be_written_serves_nobody(void **state)
+static void I26_F77_an_unwrap_that_cannot_be_written_serves_nobody(void **state)
 {
     (void)state;
     struct dk_place place;
@@ -467,7 +467,7 @@ int main(void)
         cmocka_unit_test(I26_children_of_a_fork_have_chains_of_their_own),
         cmocka_unit_test(I26_a_batch_of_unwraps_is_one_row),
         cmocka_unit_test(F01_I04_a_poll_without_memory_is_no_rollback),
-        cmocka_unit_test(I26_an_unwrap_that_cannot_be_written_serves_nobody),
+        cmocka_unit_test(I26_F77_an_unwrap_that_cannot_be_written_serves_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
