@@ -174,13 +174,24 @@ static dk_rc read_log(const struct dk_settings *settings, struct dk_log *log, st
     return DK_OK;
 }
 
+/* The kernel takes any bytes as a name; lines of seals end names at a blank (docs/FORMAT.md 13). */
+static void read_host(struct dk_core *core)
+{
+    if (gethostname(core->host, sizeof core->host - 1) != 0 || core->host[0] == '\0') {
+        snprintf(core->host, sizeof core->host, "unknown");
+    }
+    for (char *p = core->host; *p != '\0'; p++) {
+        bool plain = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') ||
+                     (*p >= '0' && *p <= '9') || *p == '-' || *p == '.' || *p == '_';
+        *p = plain ? *p : '_';
+    }
+}
+
 static void read_identity(struct dk_core *core, const char *actor)
 {
     char buffer[1024];
     struct passwd entry, *found = NULL;
-    if (gethostname(core->host, sizeof core->host - 1) != 0) {
-        snprintf(core->host, sizeof core->host, "unknown");
-    }
+    read_host(core);
     if (actor != NULL) {
         snprintf(core->actor, sizeof core->actor, "%s", actor);
         return;
