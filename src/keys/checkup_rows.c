@@ -13,6 +13,13 @@ struct told {
     int64_t count;
 };
 
+/* Findings that audit verify has a line for, and this has not. */
+static void tell_rest(const struct told *told, const char *name)
+{
+    dk_report_tell(told->report, name, DK_LEVEL_ERROR, "run `dekhand audit verify`",
+                   "%lld more findings like these", (long long)told->count - TOLD_MAX);
+}
+
 /* ---- damage ---------------------------------------------------------------------------------- */
 
 /* What it means for the data that a table cannot be read whole. */
@@ -139,8 +146,7 @@ void dk_checkup_schema(struct dk_core *core, struct dk_report *report)
         dk_report_error(report, "schema", &err,
                         "Whether tables and triggers were changed is not known");
     } else if (told.count > TOLD_MAX) {
-        dk_report_tell(report, "schema", DK_LEVEL_ERROR, "run `dekhand audit verify`",
-                       "%lld more findings like these", (long long)told.count - TOLD_MAX);
+        tell_rest(&told, "schema");
     } else if (told.count == 0) {
         dk_report_tell(report, "schema", DK_LEVEL_OK, "",
                        "tables, triggers, indexes and the view are as dekhand made them");
@@ -176,8 +182,7 @@ void dk_checkup_rows(struct dk_core *core, struct dk_report *report)
     if (dk_verify(core, tell_finding, &told, &result, &err) != DK_OK) {
         dk_report_error(report, "rows", &err, "Whether rows were changed is not known");
     } else if (told.count > TOLD_MAX) {
-        dk_report_tell(report, "rows", DK_LEVEL_ERROR, "run `dekhand audit verify`",
-                       "%lld more findings like these", (long long)told.count - TOLD_MAX);
+        tell_rest(&told, "rows");
     } else if (told.count == 0) {
         dk_report_tell(report, "rows", DK_LEVEL_OK, "",
                        "key versions: %lld, tenants: %lld, log rows: %lld, seals: %lld: all are as "

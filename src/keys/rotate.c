@@ -21,29 +21,12 @@ struct work {
     struct dk_key_row fresh;
 };
 
-static dk_rc read_tenant(struct dk_core *core, struct dk_txn *txn, const struct dk_tenant *tenant,
-                         struct dk_tenant_row *out, struct dk_err *err)
-{
-    struct dk_err none;
-    dk_err_clear(&none);
-    dk_rc rc = dk_audit_tenant(core, txn, tenant, out, &none);
-    if (rc == DK_E_NOT_FOUND) {
-        return DK_FAIL(err, NOT_FOUND, "tenant %s has no key yet: its first encryption makes one",
-                       tenant->s);
-    }
-    if (rc != DK_OK) {
-        *err = none;
-        return rc;
-    }
-    return DK_OK;
-}
-
 static dk_rc look_at_tenant(struct dk_core *core, const struct dk_tenant *tenant,
                             struct dk_tenant_row *out, struct dk_err *err)
 {
     struct dk_txn txn;
     DK_TRY(dk_registry_begin(core, DK_TXN_READ, &txn, err));
-    dk_rc rc = read_tenant(core, &txn, tenant, out, err);
+    dk_rc rc = dk_tenant_change_look(core, &txn, tenant, out, err);
     dk_store_rollback(&txn);
     return rc;
 }

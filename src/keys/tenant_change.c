@@ -3,21 +3,21 @@
 #include "keys/keyring.h"
 #include "keys/registry.h"
 
-static dk_rc read_tenant(struct dk_tenant_change *change, const struct dk_tenant *tenant,
-                         struct dk_err *err)
+dk_rc dk_tenant_change_look(struct dk_core *core, struct dk_txn *txn,
+                            const struct dk_tenant *tenant, struct dk_tenant_row *out,
+                            struct dk_err *err)
 {
     struct dk_err cause;
     dk_err_clear(&cause);
-    dk_rc rc = dk_audit_tenant(change->core, &change->txn, tenant, &change->row, &cause);
+    dk_rc rc = dk_audit_tenant(core, txn, tenant, out, &cause);
     if (rc == DK_E_NOT_FOUND) {
         return DK_FAIL(err, NOT_FOUND, "tenant %s has no key yet: its first encryption makes one",
                        tenant->s);
     }
     if (rc != DK_OK) {
         *err = cause;
-        return rc;
     }
-    return dk_audit_check_tenant(change->core, &change->txn, &change->row, err);
+    return rc;
 }
 
 dk_rc dk_tenant_change_begin(struct dk_core *core, const struct dk_tenant *tenant, const char *by,
@@ -27,7 +27,8 @@ dk_rc dk_tenant_change_begin(struct dk_core *core, const struct dk_tenant *tenan
     DK_TRY(dk_registry_begin(core, DK_TXN_WRITE, &out->txn, err));
     dk_change_init(&out->seal, core, &out->txn);
     out->seal.by = by;
-    dk_rc rc = read_tenant(out, tenant, err);
+    dk_rc rc = dk_tenant_change_look(core, &out->txn, tenant, &out->row, err);
+    rc = rc == DK_OK ? dk_audit_check_tenant(core, &out->txn, &out->row, err) : rc;
     if (rc != DK_OK) {
         dk_tenant_change_end(out);
     }

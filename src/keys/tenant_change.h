@@ -17,6 +17,10 @@ struct dk_tenant_change {
     struct dk_change seal;
 };
 
+/* The tenant's row before a change, believed: E_NOT_FOUND, E_TAMPERED, E_SCHEMA. */
+DK_MUST_USE dk_rc dk_tenant_change_look(struct dk_core *core, struct dk_txn *txn,
+                                        const struct dk_tenant *tenant, struct dk_tenant_row *out,
+                                        struct dk_err *err);
 /*
  * Begins the write transaction. `by` may be NULL = who opened the library. E_NOT_FOUND: no such
  * tenant; E_TAMPERED, E_ROLLBACK: its rows are not as they were left. Nothing is open on an error.

@@ -1,6 +1,5 @@
 /* Rows of the registry to and from SQLite: one SQL text a statement, one reader a table. */
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "store/sqlite_stmt.h"
 
