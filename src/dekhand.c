@@ -211,6 +211,16 @@ dk_rc dk_door_enter(struct dekhand *d, enum dk_action action, const char *tenant
     return dk_access_check(&d->actor, action, view, err);
 }
 
+dk_rc dk_door_name_key(const char *tenant, uint32_t version, struct dk_key_name *out,
+                       struct dk_err *err)
+{
+    if (tenant == NULL || version == 0 || version > DK_FIELD_VERSION_MAX) {
+        return DK_FAIL(err, USAGE, "a tenant and a version from 1 on are needed");
+    }
+    out->version = version;
+    return dk_tenant_parse(dk_view_str(tenant), &out->tenant, err);
+}
+
 int dekhand_tick(struct dekhand *d, struct dekhand_error *error)
 {
     struct dk_err err;

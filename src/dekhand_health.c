@@ -186,14 +186,11 @@ int dekhand_stats(struct dekhand *d, struct dekhand_stats *out, struct dekhand_e
 static dk_rc read_key_stats(struct dk_instance *d, const char *tenant, uint32_t version,
                             struct dekhand_key_stats *out, struct dk_err *err)
 {
-    struct dk_key_name name = {.version = version};
+    struct dk_key_name name;
     if (out == NULL || out->size != sizeof *out) {
         return DK_FAIL(err, USAGE, "dekhand_key_stats.size is not %zu", sizeof *out);
     }
-    if (tenant == NULL || version == 0 || version > DK_FIELD_VERSION_MAX) {
-        return DK_FAIL(err, USAGE, "a tenant and a version from 1 on are needed");
-    }
-    DK_TRY(dk_tenant_parse(dk_view_str(tenant), &name.tenant, err));
+    DK_TRY(dk_door_name_key(tenant, version, &name, err));
     struct dk_key_uses uses = dk_manager_key_uses(d->manager, &name);
     *out = (struct dekhand_key_stats){.size = sizeof *out,
                                       .hits = uses.hits,

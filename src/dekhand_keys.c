@@ -185,13 +185,10 @@ int dekhand_tenant_set(struct dekhand *d, const char *tenant, int64_t rotation_d
 static dk_rc move_version(struct dekhand *d, const char *tenant, uint32_t version, enum dk_state to,
                           bool *changed, struct dk_err *err)
 {
-    struct dk_key_name name = {.version = version};
+    struct dk_key_name name;
     bool moved = false;
     DK_TRY(dk_door_enter(d, DK_MAY_ADMINISTER, tenant, err));
-    if (tenant == NULL || version == 0 || version > DK_FIELD_VERSION_MAX) {
-        return DK_FAIL(err, USAGE, "a tenant and a version from 1 on are needed");
-    }
-    DK_TRY(dk_tenant_parse(dk_view_str(tenant), &name.tenant, err));
+    DK_TRY(dk_door_name_key(tenant, version, &name, err));
     DK_TRY(dk_version_move(&d->in->core, dk_manager_cache(d->in->manager), &name, to, d->actor.name,
                            &moved, err));
     if (changed != NULL) {
@@ -223,17 +220,17 @@ int dekhand_key_enable(struct dekhand *d, const char *tenant, uint32_t version, 
 static dk_rc export_key(struct dekhand *d, const char *tenant, uint32_t version, bool allow,
                         uint8_t *out, struct dk_err *err)
 {
-    struct dk_key_name name = {.version = version};
+    struct dk_key_name name;
     struct dk_secret key = {0};
     if (!allow) {
         return DK_FAIL(err, USAGE,
                        "a key leaves only when it is asked for by name: "
                        "--allow-key-export, or allow = true");
     }
-    if (out == NULL || tenant == NULL || version == 0 || version > DK_FIELD_VERSION_MAX) {
-        return DK_FAIL(err, USAGE, "a tenant and a version from 1 on are needed");
+    if (out == NULL) {
+        return DK_FAIL(err, USAGE, "no place for the result");
     }
-    DK_TRY(dk_tenant_parse(dk_view_str(tenant), &name.tenant, err));
+    DK_TRY(dk_door_name_key(tenant, version, &name, err));
     DK_TRY(dk_inspect_export(&d->in->core, &name, d->actor.name, &key, err));
     memcpy(out, dk_secret_expose_for_crypto(&key), DEKHAND_DATA_KEY);
     dk_secret_free(d->in->core.arena, &key);

@@ -88,6 +88,9 @@ DK_MUST_USE dk_rc dk_door_begin(struct dekhand *d, struct dk_err *err);
 /* The same, and E_DENIED when the actor's role does not reach so far; `tenant` NULL = all. */
 DK_MUST_USE dk_rc dk_door_enter(struct dekhand *d, enum dk_action action, const char *tenant,
                                 struct dk_err *err);
+/* E_USAGE: no tenant, or no version from 1 on. */
+DK_MUST_USE dk_rc dk_door_name_key(const char *tenant, uint32_t version, struct dk_key_name *out,
+                                   struct dk_err *err);
 /* Hands a check on to the caller's function; `arg` is a struct dk_check_call. */
 struct dk_check_call {
     void (*each)(void *arg, const struct dekhand_check *check);
