@@ -1,4 +1,6 @@
 /* Options of a command from its table: --name value, --name=value, -x value. */
+#include <stdlib.h>
+
 #include "cli/cli.h"
 
 static const struct cli_option *find_in(const struct cli_option *options, const char *name,
@@ -147,6 +149,13 @@ const char *cli_need(const struct cli *cli, const char *name)
         cli_usage("--%s is required; `dekhand %s --help` tells more", name, cli->command->name);
     }
     return value;
+}
+
+bool cli_read_count(const char *text, unsigned long max, unsigned long *out)
+{
+    char *end = NULL;
+    *out = strtoul(text, &end, 10);
+    return text[0] >= '1' && text[0] <= '9' && *end == '\0' && *out <= max;
 }
 
 static void print_option(FILE *to, const char *name, char letter, const char *arg, const char *help)

@@ -70,6 +70,8 @@ bool cli_has(const struct cli *cli, const char *name);
 const char *cli_nth(const struct cli *cli, const char *name, size_t i);
 /* A required option: prints and returns NULL when it is missing. */
 const char *cli_need(const struct cli *cli, const char *name);
+/* A decimal number of 1 to `max`, plain: no sign, no blank, no leading zero. */
+bool cli_read_count(const char *text, unsigned long max, unsigned long *out);
 void cli_help(FILE *to, const struct cli_command *command);
 
 /* ---- session.c ------------------------------------------------------------------------------- */
@@ -91,6 +93,8 @@ int cli_fail_internal(const struct cli *cli, const struct dk_err *err);
 int cli_usage(const char *format, ...) DK_PRINTF(1, 2);
 /* A line on standard error, control characters made visible. */
 void cli_say(const char *format, ...) DK_PRINTF(1, 2);
+/* After a listing: 0 = all was believed; else says so. The exit code. */
+int cli_tell_tampered(size_t rows);
 /* The same done to a text, in place; lines stay lines. */
 void cli_make_printable(char *text);
 int cli_exit_code(int code);

@@ -1,6 +1,5 @@
 /* dekhand keys list, show, disable, enable and export. */
 #include <openssl/crypto.h>
-#include <stdlib.h>
 
 #include "cli/cli.h"
 
@@ -164,11 +163,7 @@ static int list_keys(struct cli *cli, const char *tenant, bool show)
     code = cli_out_open(&out, NULL);
     code = code == CLI_OK ? print_keys(&list, tenant, show) : code;
     code = code == CLI_OK ? cli_out_finish(&out) : code;
-    if (code == CLI_OK && list.tampered > 0) {
-        cli_say("dekhand: %zu rows do not carry their MAC: they are not used (E_TAMPERED)",
-                list.tampered);
-        code = CLI_ATTENTION;
-    }
+    code = code == CLI_OK ? cli_tell_tampered(list.tampered) : code;
     return cli_close(cli, code);
 }
 
@@ -187,9 +182,8 @@ int cli_keys_show(struct cli *cli)
 
 static int parse_version(const char *text, uint32_t *out)
 {
-    char *end = NULL;
-    unsigned long v = strtoul(text, &end, 10);
-    if (text[0] < '1' || text[0] > '9' || *end != '\0' || v > INT32_MAX) {
+    unsigned long v;
+    if (!cli_read_count(text, INT32_MAX, &v)) {
         return cli_usage("--version wants a key version from 1 on, not `%s`", text);
     }
     *out = (uint32_t)v;

@@ -69,6 +69,15 @@ const char *cli_error_text(const struct dekhand_error *error)
     return uniform ? dk_error_info((dk_rc)error->code)->text : error->text;
 }
 
+int cli_tell_tampered(size_t rows)
+{
+    if (rows == 0) {
+        return CLI_OK;
+    }
+    cli_say("dekhand: %zu rows do not carry their MAC: they are not used (E_TAMPERED)", rows);
+    return CLI_ATTENTION;
+}
+
 int cli_fail(const struct cli *cli, const struct dekhand_error *error)
 {
     const struct dk_error_info *info = dk_error_info((dk_rc)error->code);

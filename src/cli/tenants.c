@@ -1,9 +1,5 @@
 /* dekhand tenants list and set. */
-#include <stdlib.h>
-
 #include "cli/cli.h"
-
-#define DAYS_MAX 730 /* as KMS_ROTATION_DAYS */
 
 struct listing {
     struct cli *cli;
@@ -77,11 +73,7 @@ static int list_tenants(struct cli *cli)
     int code = cli_out_open(&out, NULL);
     code = code == CLI_OK ? print_all(&list) : code;
     code = code == CLI_OK ? cli_out_finish(&out) : code;
-    if (code == CLI_OK && list.tampered > 0) {
-        cli_say("dekhand: %zu rows do not carry their MAC: they are not used (E_TAMPERED)",
-                list.tampered);
-        code = CLI_ATTENTION;
-    }
+    code = code == CLI_OK ? cli_tell_tampered(list.tampered) : code;
     return code;
 }
 
@@ -93,14 +85,13 @@ int cli_tenants_list(struct cli *cli)
 
 static int parse_days(const char *text, int64_t *out)
 {
-    char *end = NULL;
-    unsigned long days = strtoul(text, &end, 10);
+    unsigned long days, most = (unsigned long)dk_options[DK_OPT_ROTATION_DAYS].max;
     if (strcmp(text, "default") == 0) {
         *out = 0;
         return CLI_OK;
     }
-    if (text[0] < '1' || text[0] > '9' || *end != '\0' || days > DAYS_MAX) {
-        return cli_usage("--rotation-days wants 1 to %d, or `default`, not `%s`", DAYS_MAX, text);
+    if (!cli_read_count(text, most, &days)) {
+        return cli_usage("--rotation-days wants 1 to %lu, or `default`, not `%s`", most, text);
     }
     *out = (int64_t)days;
     return CLI_OK;

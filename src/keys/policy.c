@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "base/options.h"
 #include "keys/registry.h"
 #include "keys/tenant_change.h"
 
@@ -45,9 +46,10 @@ dk_rc dk_policy_set(struct dk_core *core, struct dk_cache *cache, const struct d
                     int64_t days, const char *by, int64_t *expires_at, struct dk_err *err)
 {
     struct dk_tenant_change change;
-    if (days < 0 || days > DK_POLICY_DAYS_MAX) {
-        return DK_FAIL(err, USAGE, "a rotation period is 1 to %d days, or 0 for the default",
-                       DK_POLICY_DAYS_MAX);
+    int64_t most = dk_options[DK_OPT_ROTATION_DAYS].max;
+    if (days < 0 || days > most) {
+        return DK_FAIL(err, USAGE, "a rotation period is 1 to %lld days, or 0 for the default",
+                       (long long)most);
     }
     DK_TRY(dk_audit_check(core, err));
     DK_TRY(dk_tenant_change_begin(core, tenant, by, &change, err));

@@ -9,12 +9,9 @@
 
 #include "keys/cache.h"
 
-/* As KMS_ROTATION_DAYS has it. */
-#define DK_POLICY_DAYS_MAX 730
-
 /*
- * `days`: 1 to DK_POLICY_DAYS_MAX, or 0 = the default again. *expires_at: of the active version
- * now. E_NOT_FOUND, E_TAMPERED, E_REFUSED: there is no active version.
+ * `days`: 1 to the most of KMS_ROTATION_DAYS, or 0 = the default again. *expires_at: of the active
+ * version now. E_NOT_FOUND, E_TAMPERED, E_REFUSED: there is no active version.
  */
 DK_MUST_USE dk_rc dk_policy_set(struct dk_core *core, struct dk_cache *cache,
                                 const struct dk_tenant *tenant, int64_t days, const char *by,
