@@ -13,7 +13,7 @@ ifeq ($(origin CC),default)
 CC := gcc
 endif
 PYTHON ?= $(if $(wildcard /usr/bin/python3),/usr/bin/python3,python3)
-PKGS := libcrypto sqlite3
+PKGS := libcrypto sqlite3 libpq
 
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib

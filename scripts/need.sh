@@ -3,9 +3,9 @@
 # memory (valgrind), and says so first.
 # Debian 12 and Ubuntu 24.04. With nothing lacking it prints nothing and asks for nothing.
 set -eu
-build="gcc libc6-dev binutils pkg-config libssl-dev libsqlite3-dev"
+build="gcc libc6-dev binutils pkg-config libssl-dev libsqlite3-dev libpq-dev"
 test="clang libcmocka-dev zlib1g-dev python3 python3-pytest python3-cryptography python3-jsonschema gcovr
-      clang-format libjansson-dev mandoc sqlite3 zsh fish"
+      clang-format libjansson-dev mandoc sqlite3 zsh fish postgresql pgbouncer"
 valgrind="valgrind"
 fuzz="clang libclang-rt-dev libjansson-dev"
 case "${1:-}" in
@@ -29,8 +29,27 @@ if [ "$(id -u)" -ne 0 ]; then
     command -v sudo >/dev/null 2>&1 || { echo "dekhand: not root and no sudo: install them by hand" >&2; exit 1; }
     run=sudo
 fi
+# Of the servers only the programs are wanted: no cluster "main" on port 5432, nothing started, no
+# PgBouncer at the next boot. What the machine had before stays: its own createcluster.conf and
+# policy-rc.d, and a PgBouncer that was there. createcluster.conf is left, policy-rc.d is not.
+cluster=/etc/postgresql-common/createcluster.conf
+policy=/usr/sbin/policy-rc.d
+servers_stay_down() {
+    if [ ! -e "$cluster" ]; then
+        $run mkdir -p "${cluster%/*}"
+        echo 'create_main_cluster = false' | $run tee "$cluster" >/dev/null
+    fi
+    [ ! -e "$policy" ] || return 0
+    trap 'exit 1' INT TERM HUP
+    trap '$run rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' | $run tee "$policy" >/dev/null
+    $run chmod 755 "$policy"
+}
+case "$lack " in
+*" postgresql "* | *" pgbouncer "*) servers_stay_down ;;
+esac
 log=$(mktemp)
-if ! { $run apt-get update -qq && $run env DEBIAN_FRONTEND=noninteractive \
+if ! { $run apt-get update -qq && $run env DEBIAN_FRONTEND=noninteractive UCF_FORCE_CONFFOLD=1 \
     apt-get install -y -qq --no-install-recommends $lack; } >"$log" 2>&1; then
     cat "$log" >&2
     rm -f "$log"
@@ -38,3 +57,6 @@ if ! { $run apt-get update -qq && $run env DEBIAN_FRONTEND=noninteractive \
     exit 1
 fi
 rm -f "$log"
+case "$lack " in
+*" pgbouncer "*) $run update-rc.d pgbouncer disable >/dev/null 2>&1 || true ;; # no init system here
+esac

@@ -1,0 +1,247 @@
+#include "support/pg.h"
+
+#include <libpq-fe.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+_Noreturn static void give_up(const char *what, const char *why)
+{
+    fprintf(stderr, "PostgreSQL for the tests: %s: %s\n", what, why);
+    abort();
+}
+
+/* ---- the server --------------------------------------------------------------------------- */
+
+static char server[DK_PG_URL];
+static pid_t keeper; /* runs tests/servers.py, which stops the server when `hold` closes */
+static pid_t owner;
+static int hold = -1;
+
+/* A child of a fork must not keep the server alive. */
+static void let_go(void)
+{
+    if (hold >= 0) {
+        close(hold);
+        hold = -1;
+    }
+}
+
+static void stop_server(void)
+{
+    if (getpid() == owner) {
+        let_go();
+        waitpid(keeper, NULL, 0);
+    }
+}
+
+static void become_keeper(const int in[2], const int out[2])
+{
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    dup2(in[0], STDIN_FILENO);
+    dup2(out[1], STDOUT_FILENO);
+    for (int fd = STDERR_FILENO + 1; fd < 1024; fd++) {
+        close(fd); /* who reads a pipe of ours to its end would wait for the keeper */
+    }
+    execlp("python3", "python3", "tests/servers.py", (char *)NULL);
+    perror("python3");
+    _exit(127);
+}
+
+static void start_server(void)
+{
+    int in[2];
+    int out[2];
+    if (pipe(in) != 0 || pipe(out) != 0) {
+        give_up("start", "no pipe");
+    }
+    keeper = fork();
+    if (keeper == 0) {
+        become_keeper(in, out);
+    }
+    close(in[0]);
+    close(out[1]);
+    hold = in[1];
+    owner = getpid();
+    FILE *told = fdopen(out[0], "r");
+    if (keeper < 0 || told == NULL || fgets(server, sizeof server, told) == NULL) {
+        give_up("start", "tests/servers.py says why (or was not found)");
+    }
+    fclose(told);
+    server[strcspn(server, "\n")] = '\0';
+    if (atexit(stop_server) != 0 || pthread_atfork(NULL, NULL, let_go) != 0) {
+        give_up("start", "no exit handler");
+    }
+}
+
+static void find_server(void)
+{
+    const char *given = getenv("DEKHAND_TEST_PG");
+    if (given == NULL || given[0] == '\0') {
+        start_server();
+    } else if ((size_t)snprintf(server, sizeof server, "%s", given) >= sizeof server) {
+        give_up("DEKHAND_TEST_PG", "too long");
+    }
+}
+
+const char *dk_pg_server(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, find_server);
+    return server;
+}
+
+/* ---- SQL ---------------------------------------------------------------------------------- */
+
+static PGconn *connect_to(const char *url)
+{
+    const char *const names[] = {"dbname", "connect_timeout", "gssencmode", NULL};
+    const char *const values[] = {url, "20", "disable", NULL};
+    PGconn *conn = PQconnectdbParams(names, values, 1);
+    if (conn == NULL) {
+        give_up(url, "no memory");
+    }
+    return conn;
+}
+
+static bool is_good(const PGresult *result)
+{
+    ExecStatusType status = PQresultStatus(result);
+    return status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK || status == PGRES_EMPTY_QUERY;
+}
+
+/* PQexec() would tell the last error: of a connection that is cut, not why. */
+bool dk_pg_sql(const char *url, const char *sql, char state[static 6])
+{
+    PGconn *conn = connect_to(url);
+    bool good = PQsendQuery(conn, sql) == 1;
+    snprintf(state, 6, good ? "00000" : "08006");
+    for (PGresult *result = NULL; (result = PQgetResult(conn)) != NULL; PQclear(result)) {
+        if (good && !is_good(result)) {
+            const char *found = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+            snprintf(state, 6, "%.5s", found != NULL ? found : "08006");
+            good = false;
+        }
+    }
+    PQfinish(conn);
+    return good;
+}
+
+char *dk_pg_text(const char *url, const char *sql)
+{
+    PGconn *conn = connect_to(url);
+    PGresult *result = PQexec(conn, sql);
+    if (!is_good(result)) {
+        give_up(sql, PQerrorMessage(conn));
+    }
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    if (out == NULL) {
+        give_up(sql, "no memory");
+    }
+    int columns = PQnfields(result);
+    for (int row = 0; row < PQntuples(result); row++) {
+        for (int column = 0; column < columns; column++) {
+            fprintf(out, "%s%s", column > 0 ? "|" : "", PQgetvalue(result, row, column));
+        }
+        fputc('\n', out);
+    }
+    if (fclose(out) != 0) {
+        give_up(sql, "no memory");
+    }
+    PQclear(result);
+    PQfinish(conn);
+    return text;
+}
+
+int64_t dk_pg_number(const char *url, const char *sql)
+{
+    char *text = dk_pg_text(url, sql);
+    char *end = NULL;
+    int64_t number = strtoll(text, &end, 10);
+    if (end == text || strchr("|\n", *end) == NULL) {
+        give_up(sql, "not a number");
+    }
+    free(text);
+    return number;
+}
+
+/* ---- databases ---------------------------------------------------------------------------- */
+
+/* The database's name stands between these two in a URL: postgresql://user@host:port/name?.. */
+static const char *name_begins(const char *url)
+{
+    const char *host = strstr(url, "://");
+    const char *slash = host != NULL ? strchr(host + 3, '/') : NULL;
+    if (slash == NULL) {
+        give_up(url, "names no database");
+    }
+    return slash + 1;
+}
+
+static const char *name_ends(const char *url)
+{
+    const char *begins = name_begins(url);
+    return begins + strcspn(begins, "?");
+}
+
+static int name_length(const char *url)
+{
+    return (int)(name_ends(url) - name_begins(url));
+}
+
+static void must(const char *sql)
+{
+    char state[6];
+    if (!dk_pg_sql(dk_pg_server(), sql, state)) {
+        give_up(sql, state);
+    }
+}
+
+/* No two processes have the same number at the same time, and no number twice within a second. */
+static void url_of_new(char url[static DK_PG_URL])
+{
+    static atomic_uint made;
+    const char *all = dk_pg_server();
+    int n =
+        snprintf(url, DK_PG_URL, "%.*sc_%d_%lld_%u%s", (int)(name_begins(all) - all), all,
+                 (int)getpid(), (long long)time(NULL), atomic_fetch_add(&made, 1), name_ends(all));
+    if (n >= DK_PG_URL) {
+        give_up(all, "too long");
+    }
+}
+
+void dk_pg_database_new(char url[static DK_PG_URL])
+{
+    char sql[128];
+    url_of_new(url); /* nobody can be connected to template0 */
+    snprintf(sql, sizeof sql, "CREATE DATABASE %.*s TEMPLATE template0", name_length(url),
+             name_begins(url));
+    must(sql);
+}
+
+void dk_pg_database_copy(const char *url, char out[static DK_PG_URL])
+{
+    char sql[256];
+    url_of_new(out);
+    snprintf(sql, sizeof sql, "CREATE DATABASE %.*s TEMPLATE %.*s", name_length(out),
+             name_begins(out), name_length(url), name_begins(url));
+    must(sql);
+}
+
+void dk_pg_database_drop(const char *url)
+{
+    char sql[128];
+    snprintf(sql, sizeof sql, "DROP DATABASE IF EXISTS %.*s WITH (FORCE)", name_length(url),
+             name_begins(url));
+    must(sql);
+}
