@@ -1,9 +1,11 @@
 """Fixtures of the tests that run the program."""
 
+import os
 import shutil
 
 import pytest
 
+import servers
 from cli_tool import Cli
 
 
@@ -34,3 +36,21 @@ def large(tmp_path):
     folder.mkdir()
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """The superuser's URL of the server that all suites share, or of one of our own."""
+    shared = os.environ.get("DEKHAND_TEST_PG")
+    if shared:
+        yield shared
+    else:
+        with servers.Postgres.started() as own:
+            yield own.url()
+
+
+@pytest.fixture
+def database(postgres):
+    """The superuser's URL of a new database there; dropped afterwards."""
+    with servers.new_database(postgres) as url:
+        yield url

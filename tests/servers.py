@@ -87,6 +87,7 @@ class _Server:
         self.folder = Path(tempfile.mkdtemp(prefix=f"dekhand-{what}."))
         self.log = self.folder / "log"
         self.process = None
+        self._before = 0
         if os.geteuid() == 0:
             os.chown(self.folder, ORDINARY_USER, ORDINARY_USER)
 
@@ -111,6 +112,7 @@ class _Server:
     def _spawn(self, argv):
         """Out of reach of the terminal's Ctrl-C; ends when this process does."""
         with open(self.log, "ab") as log:
+            self._before = log.tell()  # what earlier runs wrote
             self.process = subprocess.Popen(
                 _as_ordinary_user(argv, "--pdeathsig=QUIT"), cwd=self.folder, env=_environment(),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
@@ -137,10 +139,9 @@ class Postgres(_Server):
 
     def __init__(self, settings=""):
         super().__init__("pg")
-        self.settings = SETTINGS + settings
+        self.extra = settings
         self.data = self.folder / "data"
         self.port = None
-        self.primary = None  # of a standby
 
     @classmethod
     def started(cls, settings=""):
@@ -191,6 +192,50 @@ class Postgres(_Server):
         finally:
             super().close()
 
+    def kill(self):
+        """The machine is gone: SIGKILL to all its processes at once."""
+        postmaster = self.process.pid
+        os.kill(postmaster, signal.SIGSTOP)  # it starts none while we look
+        pids = _children(postmaster)
+        super().kill()
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        _until(lambda: not any(map(_is_alive, pids)), f"{self.folder.name}: kill")
+
+    def restart(self, mode="fast"):
+        """After a kill or a stop it only starts."""
+        if self.running:
+            self.stop(mode)
+        self.start()
+
+    # ---- a standby ----
+
+    def standby(self, name):
+        """A new one that runs and follows this one, with a slot of that name."""
+        other = Postgres(self.extra + f"cluster_name = '{name}'\n")
+        try:
+            other._run([binaries() / "pg_basebackup", "-D", other.data, "-h", ADDRESS,
+                        "-p", self.port, "-U", USER, "-R", "-X", "stream", "-C", "-S", name,
+                        "--no-sync", "-c", "fast"])
+            other._configure()
+            other.start()
+        except BaseException:
+            other.close()
+            raise
+        return other
+
+    def await_standby(self, name):
+        """Until it has replayed all that is committed here by now."""
+        now = self.psql("SELECT pg_current_wal_lsn()")
+        _until(lambda: self.psql(f"SELECT replay_lsn >= '{now}' FROM pg_stat_replication "
+                                 f"WHERE application_name = '{name}'") == "t",
+               f"{self.folder.name}: standby {name}")
+
+    def promote(self):
+        """Makes a standby take writes; it follows nobody any more."""
+        self.psql("SELECT pg_promote(wait_seconds => 60)")
+
     # ---- clients ----
 
     def url(self, database="postgres", user=USER):
@@ -212,14 +257,105 @@ class Postgres(_Server):
     def _initdb(self):
         self._run([binaries() / "initdb", "-D", self.data, "-U", USER, "-A", "trust", "--no-sync",
                    "-E", "UTF8", "--locale=C"])
-        with open(self.data / "postgresql.conf", "a", encoding="ascii") as conf:
-            conf.write(self.settings)
+        self._configure()
+
+    def _configure(self):
+        (self.data / "postgresql.conf").write_text(SETTINGS + self.extra)
+
+
+class PgBouncer(_Server):
+    """A pool in transaction mode before a server; any database and any role of that one."""
+
+    def __init__(self, server, default_pool_size=2, settings=""):
+        super().__init__("pgbouncer")
+        self.port = None
+        self.settings = f"""
+[databases]
+* = host={ADDRESS} port={server.port}
+[pgbouncer]
+listen_addr = {ADDRESS}
+unix_socket_dir =
+auth_type = trust
+auth_file = {self.folder}/users
+auth_user = {USER}
+admin_users = {USER}
+pool_mode = transaction
+default_pool_size = {default_pool_size}
+max_client_conn = 500
+query_wait_timeout = 3
+server_login_retry = 1
+pidfile = {self.folder}/pid
+{settings}
+"""
+
+    @classmethod
+    def started(cls, server, default_pool_size=2, settings=""):
+        """A new one that runs. `settings`: more lines of its file."""
+        pool = cls(server, default_pool_size, settings)
+        try:
+            pool.start()
+        except BaseException:
+            pool.close()
+            raise
+        return pool
+
+    def start(self):
+        """Starts it, on the port it had before."""
+        (self.folder / "users").write_text(f'"{USER}" ""\n')
+        for _ in range(1 if self.port else TRIES):
+            port = self.port or free_port()
+            (self.folder / "ini").write_text(f"{self.settings}listen_port = {port}\n")
+            (self.folder / "pid").unlink(missing_ok=True)
+            self._spawn([_pgbouncer(), self.folder / "ini"])
+            _until(lambda: not self.running or self._is_ready(port), f"{self.folder.name}: start")
+            if self.running:
+                self.port = port
+                return
+        raise self._error("did not start")
+
+    def _is_ready(self, port):
+        told = self.log.read_bytes()[self._before:].decode(errors="replace")
+        return f"listening on {ADDRESS}:{port}" in told and "process up" in told
+
+    def stop(self):
+        """At once: who is connected is cut off."""
+        self._signal(signal.SIGQUIT)
+
+    def url(self, database="postgres", user=USER):
+        """Database `pgbouncer` is its console."""
+        return f"postgresql://{user}@{ADDRESS}:{self.port}/{database}"
+
+
+def _pgbouncer():
+    found = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:" + os.environ.get("PATH", ""))
+    if found is None:
+        raise ServerError("PgBouncer is not installed: scripts/need.sh test")
+    return found
+
+
+# ---- processes ----------------------------------------------------------------------------------
+
+def _stat(pid):
+    """The fields after the name in /proc/PID/stat: state, parent, ..; none when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):  # before the open, or after it
+        return []
+
+
+def _children(pid):
+    return [int(path.name) for path in Path("/proc").iterdir()
+            if path.name.isdigit() and _stat(path.name)[1:2] == [str(pid)]]
+
+
+def _is_alive(pid):
+    return _stat(pid)[:1] not in ([], ["Z"])
 
 
 # ---- SQL ----------------------------------------------------------------------------------------
 
 def psql(url, sql, timeout=SECONDS):
-    """Runs SQL with psql; its rows as text, columns between `|`. CalledProcessError says why not."""
+    """Runs SQL with psql; its rows as text, columns between `|`. CalledProcessError: see its stderr."""
     done = subprocess.run([binaries() / "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", url],
                           input=sql, env={**_environment(), "PGCONNECT_TIMEOUT": "20"},
                           capture_output=True, text=True, timeout=timeout, check=True)
