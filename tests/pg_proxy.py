@@ -6,7 +6,7 @@
         assert lost.hit
 
 It forwards message by message. At the n-th of a direction (who sent it: "client", "server") and a
-kind it cuts the connection, delays the message, or stops forwarding. A kind is the message's letter;
+kind it cuts the connection, delays the message, or stops forwarding. A kind is a message's letter;
 of those without one, "startup", "cancel", "ssl" and "gss", and "answer" of the server to the last
 two. None is any of them. After an answer "S" (TLS) nothing can be read any more, only forwarded.
 """

@@ -9,9 +9,10 @@ import argparse
 import shutil
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
-from harness import canary, command, coverage, fuzzers, jobs, scratch, suites
+from harness import canary, command, coverage, fuzzers, jobs, postgres, scratch, suites
 from harness.report import Report, Result
 from harness.tree import ROOT
 
@@ -99,6 +100,7 @@ def interrupt(_number, _frame):
 
 
 MODES = {mode.__name__: mode for mode in (check, quick, shared, san, cover, fuzz, soak)}
+NO_SERVER = {"fuzz", "soak"}
 
 
 def main():
@@ -112,7 +114,8 @@ def main():
         signal.signal(number, interrupt)
     report = Report()
     try:
-        MODES[options.mode](report, options)
+        with nullcontext() if options.mode in NO_SERVER else postgres.shared(report):
+            MODES[options.mode](report, options)
     except KeyboardInterrupt:
         pass
     if command.is_stopping():

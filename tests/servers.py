@@ -355,7 +355,7 @@ def _is_alive(pid):
 # ---- SQL ----------------------------------------------------------------------------------------
 
 def psql(url, sql, timeout=SECONDS):
-    """Runs SQL with psql; its rows as text, columns between `|`. CalledProcessError: see its stderr."""
+    """Runs SQL with psql; its rows as text, columns between `|`. CalledProcessError has stderr."""
     done = subprocess.run([binaries() / "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", url],
                           input=sql, env={**_environment(), "PGCONNECT_TIMEOUT": "20"},
                           capture_output=True, text=True, timeout=timeout, check=True)

@@ -9,8 +9,11 @@ ROOMS_OF_TESTS = ("unit", "contract", "vectors", "scenario")
 
 # The caller's settings stay outside: a test that wants one sets it. MAKE*: `make check -j4` must
 # not reach into the builds made here.
-NOT_FOR_TESTS = ("KMS_", "DEKHAND_", "AWS_", "AZURE_", "MAKE", "MFLAGS", "CMOCKA_", "PYTEST_")
+NOT_FOR_TESTS = ("KMS_", "DEKHAND_", "AWS_", "AZURE_", "MAKE", "MFLAGS", "CMOCKA_", "PYTEST_",
+                 "PG")
 NOT_FOR_TESTS_EXACT = ("BUILD", "DATA", "DATABASE_URL", "DEBUG", "DESTDIR", "PREFIX", "LIBDIR")
+
+FOR_TESTS = {}  # what every test sees besides: where the servers are that all share
 
 
 def out_dir(build):
@@ -45,5 +48,6 @@ def test_environment(build, scratch):
         TMPDIR=str(scratch),
         XDG_STATE_HOME=str(scratch / "state"),
         PYTHONDONTWRITEBYTECODE="1",
+        **FOR_TESTS,
     )
     return env

@@ -15,6 +15,8 @@ from pg_proxy import FIN, HOLE, RST, Delay, Proxy
 from servers import (PgBouncer, Postgres, ServerError, binaries, new_database, other_database,
                      psql)
 
+pytestmark = pytest.mark.release  # once: nothing in it comes from a build
+
 
 @pytest.fixture(scope="module")
 def server():
@@ -127,6 +129,7 @@ INSERT = "INSERT INTO p VALUES (1)"
 def test_messages_go_through_and_are_named(server, proxy):
     big = "x" * 300_000
     assert psql(proxy.url(), f"SELECT '{big}'") == big
+    await_no_clients(server)
     kinds = [kind for direction, kind in proxy.trace if direction == "client"]
     assert kinds == ["ssl", "startup", "Q", "X"]
     kinds = [kind for direction, kind in proxy.trace if direction == "server"]
