@@ -65,7 +65,7 @@ UNIT_SRC := $(sort $(wildcard tests/unit/*_test.c tests/contract/*_test.c tests/
                               tests/vectors/*_test.c))
 SUPPORT_SRC := $(sort $(wildcard tests/support/*.c))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz/*_fuzz.c))
-SQL := $(sort $(wildcard sql/sqlite/*.sql))
+SQL := $(sort $(wildcard sql/*/*.sql))
 
 obj = $(patsubst %.c,$(OUT)/obj/%.o,$(1))
 LIB_OBJ := $(call obj,$(LIB_SRC)) $(OUT)/obj/gen/migrations.o
@@ -133,7 +133,7 @@ $(OUT)/obj/tests/unit/corpus_test.o: FUZZ_NAMES = \
 
 $(OUT)/gen/migrations.c: $(SQL) scripts/embed_sql.sh
 	@mkdir -p $(@D)
-	scripts/embed_sql.sh $(SQL) > $@
+	scripts/embed_sql.sh sql/sqlite sql/postgres > $@
 
 $(OUT)/obj/gen/migrations.o: $(OUT)/gen/migrations.c Makefile | need-build
 	@mkdir -p $(@D)

@@ -98,7 +98,7 @@ dk_rc dk_audit_adopt(struct dk_core *core, struct dk_err *err)
         struct dk_txn txn;
         struct dk_change change;
         count = 0;
-        if (rc == DK_OK && (rc = dk_registry_begin(core, DK_TXN_WRITE, &txn, err)) == DK_OK) {
+        if (rc == DK_OK && (rc = dk_registry_begin(core, DK_TXN_ALONE, &txn, err)) == DK_OK) {
             dk_change_init(&change, core, &txn);
             rc = adopt_page(core, &change, rows, after, &count, err);
             dk_change_clear(&change);

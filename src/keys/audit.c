@@ -106,14 +106,27 @@ static dk_rc add_head(struct dk_change *change, const char *line, size_t n, stru
     return DK_OK;
 }
 
+dk_rc dk_audit_add_tenant(struct dk_change *change, const char *tenant, int64_t epoch,
+                          const char *head, struct dk_err *err)
+{
+    char line[DK_TENANT_MAX + DK_MAC_TEXT + 40];
+    int n = snprintf(line, sizeof line, "tenant %s %lld %s\n", tenant, (long long)epoch,
+                     head[0] != '\0' ? head : "-");
+    return add_head(change, line, (size_t)n, err);
+}
+
+dk_rc dk_audit_add_process(struct dk_change *change, const char *node, const char *head,
+                           struct dk_err *err)
+{
+    char line[2 * DK_ACTOR_MAX];
+    int n = snprintf(line, sizeof line, "process %s %s\n", node, head);
+    return add_head(change, line, (size_t)n, err);
+}
+
 dk_rc dk_audit_add_head(struct dk_change *change, const struct dk_tenant_row *tenant,
                         struct dk_err *err)
 {
-    char line[DK_TENANT_MAX + DK_MAC_TEXT + 40];
-    int n =
-        snprintf(line, sizeof line, "tenant %s %lld %s\n", tenant->tenant.s,
-                 (long long)tenant->epoch, tenant->log_head[0] != '\0' ? tenant->log_head : "-");
-    return add_head(change, line, (size_t)n, err);
+    return dk_audit_add_tenant(change, tenant->tenant.s, tenant->epoch, tenant->log_head, err);
 }
 
 dk_rc dk_change_add(struct dk_change *change, const char *line, struct dk_err *err)
@@ -191,6 +204,10 @@ dk_rc dk_change_seal(struct dk_core *core, struct dk_change *change, struct dk_e
 {
     struct dk_seal newest;
     struct dk_seal_row seal = {.at = dk_wall_us(core->world)};
+    if (core->store.ops->seals_apart && change->txn->mode == DK_TXN_WRITE) {
+        atomic_store(&core->audit->unsealed, true);
+        return DK_OK;
+    }
     DK_TRY(dk_seal_newest(core, change->txn, &newest, err));
     memcpy(seal.prev, newest.hash, sizeof seal.prev);
     seal.n = newest.n + 1;
@@ -201,10 +218,16 @@ dk_rc dk_change_seal(struct dk_core *core, struct dk_change *change, struct dk_e
     return DK_OK;
 }
 
+bool dk_audit_has_unsealed(struct dk_core *core)
+{
+    return atomic_exchange(&core->audit->unsealed, false);
+}
+
 /* ---- rows ------------------------------------------------------------------------------------ */
 
-static void copy_node(struct dk_audit *audit, char out[static DK_ACTOR_MAX + 1])
+void dk_audit_node(const struct dk_core *core, char out[static DK_ACTOR_MAX + 1])
 {
+    struct dk_audit *audit = core->audit;
     pthread_mutex_lock(&audit->node_lock);
     memcpy(out, audit->node, DK_ACTOR_MAX + 1);
     pthread_mutex_unlock(&audit->node_lock);
@@ -217,7 +240,7 @@ dk_rc dk_audit_row(const struct dk_core *core, const char *by, const char *tenan
     snprintf(out->tenant, sizeof out->tenant, "%s", tenant);
     snprintf(out->operation, sizeof out->operation, "%s", operation);
     snprintf(out->performed_by, sizeof out->performed_by, "%s", by != NULL ? by : core->actor);
-    copy_node(core->audit, out->node);
+    dk_audit_node(core, out->node);
     out->performed_at = dk_wall_us(core->world);
     return dk_uuid_new(core->world, out->id, err);
 }
@@ -322,16 +345,14 @@ static char *list_unwraps(const struct dk_core *core, const struct dk_key_row *r
 dk_rc dk_audit_store_here(struct dk_core *core, struct dk_change *change, struct dk_log_row *row,
                           char head[static DK_MAC_TEXT], struct dk_err *err)
 {
-    char line[2 * DK_ACTOR_MAX];
     if (core->audit->in_doubt) {
         DK_TRY(new_chain_locked(core, err));
     }
-    copy_node(core->audit, row->node); /* it may have a new name since the row was begun */
+    dk_audit_node(core, row->node); /* it may have a new name since the row was begun */
     memcpy(head, core->audit->head, DK_MAC_TEXT);
     DK_TRY(chain(core, change->keys, head, row, err));
-    int n = snprintf(line, sizeof line, "process %s %s\n", row->node, head);
     DK_TRY(change->txn->ops->log_append(change->txn->self, row, err));
-    return add_head(change, line, (size_t)n, err);
+    return dk_audit_add_process(change, row->node, head, err);
 }
 
 /*

@@ -2,8 +2,9 @@
  * audit: the log as a chain, the seals over the chains' heads, and what a tenant's rows add up to.
  *
  * Called by whatever changes a row or unwraps a key. Rows of changes are chained per tenant (the
- * head stands in the tenant's row), rows of unwraps per process (the head is kept here). Every
- * transaction that adds a log row ends with one seal (I26). A dk_audit may be shared by threads; a
+ * head stands in the tenant's row), rows of unwraps per process (the head is kept here). On a store
+ * with one writer at a time every transaction that adds a log row ends with one seal (I26); on
+ * others the sealer does it. A dk_audit may be shared by threads; a
  * dk_change belongs to one transaction.
  */
 #ifndef DK_KEYS_AUDIT_H
@@ -34,6 +35,8 @@ DK_MUST_USE dk_rc dk_audit_look(struct dk_core *core, struct dk_txn *txn, bool *
                                 struct dk_err *err);
 /* Moves the anchor to the newest seal seen; at most once a poll, and at close. */
 void dk_audit_anchor(struct dk_core *core);
+/* Whether this process wrote what no seal may have yet; asked once, it is a no. */
+bool dk_audit_has_unsealed(struct dk_core *core);
 /* E_ROLLBACK while the registry is older than the anchor, or than this process saw it. */
 DK_MUST_USE dk_rc dk_audit_check(const struct dk_core *core, struct dk_err *err);
 /*
@@ -57,10 +60,15 @@ void dk_change_init(struct dk_change *change, const struct dk_core *core, struct
 void dk_change_clear(struct dk_change *change);
 /* A line that is no head: what a rekey says. */
 DK_MUST_USE dk_rc dk_change_add(struct dk_change *change, const char *line, struct dk_err *err);
-/* Seals what moved, in the change's transaction; the caller commits. */
+/*
+ * Seals what moved, in the change's transaction; the caller commits. Where seals stand apart, a
+ * change that goes on beside others leaves it to the sealer.
+ */
 DK_MUST_USE dk_rc dk_change_seal(struct dk_core *core, struct dk_change *change,
                                  struct dk_err *err);
 
+/* The name of this process's chain. */
+void dk_audit_node(const struct dk_core *core, char out[static DK_ACTOR_MAX + 1]);
 /*
  * A log row of this instance; `by` who did it (NULL = who opened it), `tenant` an id or "*",
  * `operation` as in the guide.

@@ -24,6 +24,7 @@ struct dk_audit {
     struct dk_seal known; /* the newest seal seen */
     int64_t anchored;     /* as far as the anchor file is known to be */
     atomic_bool back;     /* the registry is older than it was */
+    atomic_bool unsealed; /* this process wrote what no seal of its own has */
 };
 
 /* A new name and an empty head: the old chain ends where the registry that had it went. */
@@ -40,6 +41,11 @@ DK_MUST_USE dk_rc dk_audit_store_here(struct dk_core *core, struct dk_change *ch
 DK_MUST_USE dk_rc dk_audit_commit_here(struct dk_core *core, struct dk_txn *txn,
                                        const char head[static DK_MAC_TEXT], struct dk_err *err);
 
+/* Lines of a seal. */
+DK_MUST_USE dk_rc dk_audit_add_tenant(struct dk_change *change, const char *tenant, int64_t epoch,
+                                      const char *head, struct dk_err *err);
+DK_MUST_USE dk_rc dk_audit_add_process(struct dk_change *change, const char *node, const char *head,
+                                       struct dk_err *err);
 /* Notes the tenant's head for the seal of the change. */
 DK_MUST_USE dk_rc dk_audit_add_head(struct dk_change *change, const struct dk_tenant_row *tenant,
                                     struct dk_err *err);

@@ -22,6 +22,7 @@ struct dk_chain {
     bool lost;   /* so was the first row that a seal knows and the log has not */
     bool row_of_tenant;
     bool pruned;     /* all of its rows that seals know so far may be gone, and are */
+    bool moved;      /* since the newest seal: its end stands in none yet */
     bool base_known; /* a seal up to which the log was pruned has `base` */
 };
 

@@ -107,7 +107,6 @@ static dk_rc insert_all(struct dk_core *core, struct dk_key_row *rows, size_t co
     struct dk_change change;
     DK_TRY(dk_registry_begin(core, DK_TXN_WRITE, &txn, err));
     dk_change_init(&change, core, &txn);
-    txn.ops->makes_nothing_old(txn.self);
     dk_rc all = insert_in(core, &change, rows, count, rc, err);
     dk_change_clear(&change);
     dk_store_rollback(&txn);

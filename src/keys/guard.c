@@ -243,7 +243,7 @@ static dk_rc accept_locked(struct dk_core *core, const char *by, struct dk_tenan
 {
     struct dk_txn txn;
     char head[DK_MAC_TEXT];
-    DK_TRY(dk_registry_begin(core, DK_TXN_WRITE, &txn, err));
+    DK_TRY(dk_registry_begin(core, DK_TXN_ALONE, &txn, err));
     dk_rc rc = accept_pages(core, &txn, by, rows, accepted, err);
     rc = rc == DK_OK ? log_accepted(core, &txn, by, head, err) : rc;
     rc = rc == DK_OK ? dk_audit_commit_here(core, &txn, head, err) : rc;

@@ -6,6 +6,7 @@
 #include "keys/registry.h"
 #include "keys/registry_state.h"
 #include "keys/ring.h"
+#include "keys/sealer.h"
 
 #define TRIES 3
 
@@ -257,7 +258,16 @@ dk_rc dk_registry_begin(struct dk_core *core, enum dk_txn_mode mode, struct dk_t
         }
     }
     /* Somebody rekeys over and over, or the row is another at each look. */
-    return again ? DK_FAIL(err, BUSY, "the registry's key is changing") : DK_OK;
+    if (again) {
+        return DK_FAIL(err, BUSY, "the registry's key is changing");
+    }
+    /* What others left unsealed is sealed first: then a change alone seals for itself. */
+    dk_rc rc = mode == DK_TXN_ALONE && core->store.ops->seals_apart ? dk_sealer_seal(core, txn, err)
+                                                                    : DK_OK;
+    if (rc != DK_OK) {
+        dk_store_rollback(txn);
+    }
+    return rc;
 }
 
 /* ---- at open --------------------------------------------------------------------------------- */

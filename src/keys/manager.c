@@ -9,6 +9,7 @@
 #include "keys/loader.h"
 #include "keys/registry.h"
 #include "keys/rotate.h"
+#include "keys/sealer.h"
 #include "keys/warning.h"
 
 #define FLUSH_EVERY_MS (INT64_C(3600) * 1000)
@@ -26,8 +27,8 @@ struct dk_manager {
     _Atomic int64_t next_flush_ms;
     _Atomic int64_t next_warning_ms; /* 0: at the first tick */
     pthread_mutex_t poll_lock;       /* guards the marks */
-    int64_t mark;                    /* changes of tenants seen so far */
-    int64_t log_mark;                /* rows of the log seen so far */
+    struct dk_mark mark;             /* changes of tenants seen so far */
+    struct dk_mark log_mark;         /* rows of the log seen so far */
 };
 
 /* ---- open, close, fork ----------------------------------------------------------------------- */
@@ -110,6 +111,22 @@ static dk_rc flush(struct dk_manager *manager, struct dk_err *err)
     return rc;
 }
 
+/* Who has the lease seals at each poll; longer, so that it stays with who is there. */
+static int64_t lease_ms(const struct dk_manager *manager)
+{
+    return 3 * manager->core->limits.poll_ms;
+}
+
+static void seal_now(struct dk_manager *manager, int64_t ms)
+{
+    struct dk_err err;
+    dk_err_clear(&err);
+    if (dk_sealer_turn(manager->core, ms, &err) != DK_OK) {
+        DK_LOG(&manager->core->log, WARN, "not_sealed", DK_LOG_S(CODE, dk_error_info(err.rc)->name),
+               DK_LOG_S(REASON, err.text));
+    }
+}
+
 /* The anchor is left at what this process, and the others so far, have sealed. */
 static void look_last(struct dk_manager *manager)
 {
@@ -119,6 +136,9 @@ static void look_last(struct dk_manager *manager)
     dk_err_clear(&err);
     if (!dk_registry_is_open(manager->core)) {
         return; /* a child that only closes: it has not opened the registry again */
+    }
+    if (dk_audit_has_unsealed(manager->core)) {
+        seal_now(manager, 0);
     }
     if (dk_registry_begin(manager->core, DK_TXN_READ, &txn, &err) == DK_OK) {
         dk_rc rc = dk_audit_look(manager->core, &txn, &back, &err);
@@ -159,6 +179,7 @@ void dk_manager_after_fork(struct dk_manager *manager)
 
 struct changed {
     struct dk_manager *manager;
+    bool may_seal;
     size_t count;
     struct dk_tenant tenants[CHANGED_MAX];
 };
@@ -191,6 +212,7 @@ static dk_rc look_for_changes(struct dk_manager *manager, struct dk_txn *txn,
     DK_TRY(txn->ops->changes(txn->self, &manager->mark, &went_back, note_changed, changed, err));
     DK_TRY(see_clears(manager, txn, &cleared, err));
     DK_TRY(dk_audit_look(manager->core, txn, &back, err));
+    DK_TRY(dk_sealer_is_free(manager->core, txn, &changed->may_seal, err));
     if (went_back || back || cleared) {
         dk_cache_forget_all(manager->cache);
     }
@@ -206,6 +228,7 @@ static dk_rc poll_changes(struct dk_manager *manager, struct dk_err *err)
     }
     changed->manager = manager;
     changed->count = 0;
+    changed->may_seal = false;
     pthread_mutex_lock(&manager->poll_lock);
     dk_rc rc = dk_registry_begin(manager->core, DK_TXN_READ, &txn, err);
     if (rc == DK_OK) {
@@ -215,6 +238,9 @@ static dk_rc poll_changes(struct dk_manager *manager, struct dk_err *err)
     forget_changed(changed);
     if (rc == DK_OK) {
         dk_audit_anchor(manager->core);
+    }
+    if (rc == DK_OK && changed->may_seal) {
+        seal_now(manager, lease_ms(manager));
     }
     pthread_mutex_unlock(&manager->poll_lock);
     dk_mem_free(&manager->core->world->mem, changed);

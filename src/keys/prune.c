@@ -153,7 +153,7 @@ static dk_rc begin_locked(struct prune *prune, struct dk_err *err)
     struct dk_change change;
     char head[DK_MAC_TEXT];
     int64_t deleted = 0;
-    DK_TRY(dk_registry_begin(prune->core, DK_TXN_WRITE, &txn, err));
+    DK_TRY(dk_registry_begin(prune->core, DK_TXN_ALONE, &txn, err));
     dk_change_init(&change, prune->core, &txn);
     dk_rc rc = plan(prune, &txn, err);
     bool begins = rc == DK_OK && prune->next.seal != 0;

@@ -107,7 +107,7 @@ static dk_rc store_locked(struct rekey *rekey, const struct fresh *fresh, bool *
     struct dk_registry_row row;
     struct dk_txn txn;
     char head[DK_MAC_TEXT];
-    DK_TRY(dk_registry_begin(core, DK_TXN_WRITE, &txn, err));
+    DK_TRY(dk_registry_begin(core, DK_TXN_ALONE, &txn, err));
     dk_rc rc = txn.ops->registry_read(txn.self, &row, err);
     bool ours = rc == DK_OK && row.generation + 1 == fresh->keys.generation;
     if (ours && row.rekeying) { /* the seals said that it is over */
@@ -252,7 +252,7 @@ static dk_rc move_tenant(struct rekey *rekey, struct dk_txn *txn, struct dk_tena
 static dk_rc move_page(struct rekey *rekey, char *after, size_t *count, struct dk_err *err)
 {
     struct dk_txn txn;
-    DK_TRY(dk_registry_begin(rekey->core, DK_TXN_WRITE, &txn, err));
+    DK_TRY(dk_registry_begin(rekey->core, DK_TXN_ALONE, &txn, err));
     dk_rc rc = txn.ops->tenant_list(txn.self, after, PAGE, rekey->tenants, count, err);
     for (size_t i = 0; i < *count && rc == DK_OK; i++) {
         memcpy(after, rekey->tenants[i].tenant.s, rekey->tenants[i].tenant.n + 1);
@@ -383,7 +383,7 @@ static dk_rc end_locked(struct rekey *rekey, struct dk_err *err)
     struct dk_registry_row row;
     struct dk_txn txn;
     char head[DK_MAC_TEXT];
-    DK_TRY(dk_registry_begin(core, DK_TXN_WRITE, &txn, err));
+    DK_TRY(dk_registry_begin(core, DK_TXN_ALONE, &txn, err));
     dk_rc rc = txn.ops->registry_read(txn.self, &row, err);
     bool over = rc == DK_OK && row.generation != rekey->result->generation;
     if (rc == DK_OK && !over) {

@@ -154,7 +154,7 @@ static void look_at_head(struct dk_verifier *v, struct dk_chain *chain,
             v, "tenants", name, name,
             "its newest log row is not the last of its chain: rows at the end were deleted, or "
             "an old row of the tenant was put back");
-    } else if (!sealed && !v->seals_cut) {
+    } else if (!sealed && !v->seals_cut && !chain->moved) {
         dk_verify_tell(
             v, "tenants", name, name,
             "its last change stands in no seal: seals were deleted, or rows of an older copy were "
@@ -289,7 +289,7 @@ static void look_at_end(struct dk_verifier *v, bool process, const char *name, c
                        "the first row of %s %s follows a row that was not pruned, and is gone: it "
                        "was deleted, by somebody who can write to the database",
                        process ? "process" : "tenant", name);
-    } else if (process && !v->log_cut && !v->seals_cut &&
+    } else if (process && !v->log_cut && !v->seals_cut && !chain->moved &&
                !dk_hash_same(chain->head, chain->sealed)) {
         chain->broken = true;
         dk_verify_tell(
@@ -340,6 +340,15 @@ static dk_rc or_finding(struct dk_verifier *v, const char *table, int64_t before
     return DK_OK;
 }
 
+static bool note_moved(void *arg, const struct dk_moved *moved)
+{
+    struct dk_chain *chain = dk_verify_chain(arg, moved->process, moved->name);
+    if (chain != NULL) {
+        chain->moved = true;
+    }
+    return chain != NULL;
+}
+
 static dk_rc verify_in(struct dk_verifier *v, union page *page)
 {
     struct dk_log_query all = {.since = DK_TIME_NONE, .until = DK_TIME_NONE};
@@ -348,6 +357,8 @@ static dk_rc verify_in(struct dk_verifier *v, union page *page)
     struct dk_verify_result *n = v->result;
     DK_TRY(dk_verify_open_keys(v));
     DK_TRY(dk_verify_open_pruned(v));
+    DK_TRY(ops->moved != NULL ? ops->moved(txn, note_moved, v, v->err) : DK_OK);
+    DK_TRY(v->rc);
     dk_rc rc = ops->log_walk(txn, &all, see_row, v, v->err);
     v->log_cut = rc == DK_E_TAMPERED;
     DK_TRY(or_finding(v, "key_rotation_log", n->log_rows, rc));

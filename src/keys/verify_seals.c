@@ -82,6 +82,17 @@ static void take_pruned(struct dk_verifier *v, struct dk_chain *chain, const cha
     chain->base_known = chain->base_known || dk_hash_same(chain->base, head);
 }
 
+/* Under the key of the seal, or one before: a head may be sealed again, after a rekey. */
+static bool has_row(const struct dk_verifier *v, const char *mac)
+{
+    for (size_t at = v->seal_at + 1; at-- > 0;) {
+        if (dk_chains_has_mac(&v->chains, (uint32_t)at, mac)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* What is not in the log any more may not be: unless the log was pruned up to this seal. */
 static void look_for_row(struct dk_verifier *v, const struct dk_seal_row *seal,
                          struct dk_chain *chain, const struct dk_head *head)
@@ -89,7 +100,7 @@ static void look_for_row(struct dk_verifier *v, const struct dk_seal_row *seal,
     char number[24];
     bool process = head->of == DK_HEAD_PROCESS;
     if (chain->lost || v->log_cut || head->mac[0] == '\0' ||
-        dk_chains_has_mac(&v->chains, (uint32_t)v->seal_at, head->mac)) {
+        has_row(v, head->mac)) {
         return;
     }
     chain->lost = true;

@@ -15,4 +15,8 @@ struct dk_migration {
 extern const struct dk_migration dk_sqlite_migrations[];
 extern const unsigned dk_sqlite_migration_count;
 
+extern const struct dk_migration dk_postgres_migrations[];
+extern const unsigned dk_postgres_migration_count;
+extern const char dk_postgres_roles[]; /* before the first of them */
+
 #endif

@@ -161,7 +161,7 @@ static dk_rc connect(const struct dk_sqlite *store, enum dk_txn_mode mode, sqlit
                                strerror(errno));
     }
     bool writable = access(store->path, W_OK) == 0 && folder_is_writable(store);
-    if (!writable && mode == DK_TXN_WRITE) {
+    if (!writable && mode != DK_TXN_READ) {
         return DK_FAIL(err, READ_ONLY, "%s or its folder is read-only for this user", store->path);
     }
     if (!writable && !wal_exists(store)) {
@@ -314,7 +314,7 @@ static void end(struct dk_sqlite_txn *txn)
 static dk_rc start(struct dk_sqlite *store, struct dk_sqlite_txn *txn, struct dk_err *err)
 {
     DK_TRY(connect(store, txn->mode, &txn->db, err));
-    DK_TRY(exec(txn->db, txn->mode == DK_TXN_WRITE ? "BEGIN IMMEDIATE" : "BEGIN",
+    DK_TRY(exec(txn->db, txn->mode == DK_TXN_READ ? "BEGIN" : "BEGIN IMMEDIATE",
                 "starting a transaction", err));
     return check_schema(store, txn->db, err);
 }
@@ -352,17 +352,9 @@ static dk_rc sqlite_commit(void *self, struct dk_err *err)
     dk_rc rc = exec(txn->db, "COMMIT", "committing", err);
     if (rc != DK_OK) {
         sqlite3_exec(txn->db, "ROLLBACK", NULL, NULL, NULL);
-    } else if (txn->makes_nothing_old && txn->change_mark != 0) {
-        unsigned at = atomic_fetch_add(&txn->store->own_count, 1) % DK_SQLITE_OWN_MARKS;
-        atomic_store(&txn->store->own_marks[at], txn->change_mark);
     }
     end(txn);
     return rc;
-}
-
-static void sqlite_makes_nothing_old(void *self)
-{
-    ((struct dk_sqlite_txn *)self)->makes_nothing_old = true;
 }
 
 static void sqlite_rollback(void *self)
@@ -454,6 +446,5 @@ const struct dk_store_ops dk_store_sqlite = {
     .seal_append = dk_sqlite_seal_append,
     .seal_newest = dk_sqlite_seal_newest,
     .seal_walk = dk_sqlite_seal_walk,
-    .makes_nothing_old = sqlite_makes_nothing_old,
     .changes = dk_sqlite_changes,
 };

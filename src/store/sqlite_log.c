@@ -132,8 +132,8 @@ static bool read_mark(sqlite3_stmt *stmt, void *to)
 }
 
 /* Only rows since the last look are read: a poll costs what was written meanwhile. */
-dk_rc dk_sqlite_log_seen(void *self, const char *subject, const char *operation, int64_t *mark,
-                         bool *seen, struct dk_err *err)
+dk_rc dk_sqlite_log_seen(void *self, const char *subject, const char *operation,
+                         struct dk_mark *mark, bool *seen, struct dk_err *err)
 {
     sqlite3_stmt *stmt = NULL;
     int64_t newest = 0, one = 0;
@@ -143,14 +143,14 @@ dk_rc dk_sqlite_log_seen(void *self, const char *subject, const char *operation,
     DK_TRY(dk_sql_read_one(self, stmt, SQLITE_OK, read_mark, &newest, "key_rotation_log", err));
     DK_TRY(dk_sql_prepare(self, DK_SQL_LOG_SEEN, &stmt, err));
     int bound = dk_sql_bind_str(stmt, 1, subject) | dk_sql_bind_str(stmt, 2, operation) |
-                sqlite3_bind_int64(stmt, 3, *mark) | sqlite3_bind_int64(stmt, 4, newest);
+                sqlite3_bind_int64(stmt, 3, mark->n) | sqlite3_bind_int64(stmt, 4, newest);
     dk_rc rc = dk_sql_read_one(self, stmt, bound, read_mark, &one, "key_rotation_log", &none);
     if (rc != DK_OK && rc != DK_E_NOT_FOUND) {
         *err = none;
         return rc;
     }
     *seen = rc == DK_OK;
-    *mark = newest;
+    mark->n = newest;
     return DK_OK;
 }
 

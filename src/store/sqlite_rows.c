@@ -107,7 +107,7 @@ const char *const dk_sqlite_sql[DK_SQL_COUNT] = {
     [DK_SQL_SEAL_NEWEST] = "SELECT n, at, NULL, prev, mac FROM seals ORDER BY n DESC LIMIT 1",
     [DK_SQL_SEAL_WALK] = "SELECT n, at, heads, prev, mac FROM seals WHERE n >= ?1 ORDER BY n",
     [DK_SQL_CHANGES] =
-        "SELECT tenant_id, changed_xid FROM tenants WHERE changed_xid > ?1 AND changed_xid <= ?2",
+        "SELECT tenant_id FROM tenants WHERE changed_xid > ?1 AND changed_xid <= ?2 AND epoch > 1",
     [DK_SQL_CHANGES_MARK] = "SELECT coalesce(max(changed_xid), 0) FROM tenants",
 };
 
@@ -336,17 +336,7 @@ dk_rc dk_sqlite_tenant_list(void *self, const char *after, size_t limit, struct 
     return rc;
 }
 
-static bool is_own(struct dk_sqlite *store, int64_t mark)
-{
-    for (size_t i = 0; i < DK_SQLITE_OWN_MARKS; i++) {
-        if (atomic_load_explicit(&store->own_marks[i], memory_order_relaxed) == mark) {
-            return true;
-        }
-    }
-    return false;
-}
-
-dk_rc dk_sqlite_changes(void *self, int64_t *mark, bool *went_back,
+dk_rc dk_sqlite_changes(void *self, struct dk_mark *mark, bool *went_back,
                         void (*each)(void *arg, const struct dk_tenant *tenant), void *arg,
                         struct dk_err *err)
 {
@@ -356,25 +346,23 @@ dk_rc dk_sqlite_changes(void *self, int64_t *mark, bool *went_back,
     DK_TRY(dk_sql_step_one(txn, stmt, SQLITE_OK, "tenants", err));
     int64_t newest = sqlite3_column_int64(stmt, 0);
     sqlite3_reset(stmt);
-    *went_back = newest < *mark;
-    if (each != NULL && newest > *mark) {
+    *went_back = newest < mark->n;
+    if (each != NULL && newest > mark->n) {
         DK_TRY(dk_sql_prepare(txn, DK_SQL_CHANGES, &stmt, err));
-        int bound = sqlite3_bind_int64(stmt, 1, *mark) | sqlite3_bind_int64(stmt, 2, newest);
+        int bound = sqlite3_bind_int64(stmt, 1, mark->n) | sqlite3_bind_int64(stmt, 2, newest);
         int code = bound == SQLITE_OK ? SQLITE_ROW : SQLITE_NOMEM;
         while (code == SQLITE_ROW && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
             struct dk_tenant tenant;
             if (!dk_sql_read_tenant(stmt, 0, &tenant)) {
                 return dk_sql_finish_one(txn, stmt, false, "tenants", err);
             }
-            if (!is_own(txn->store, sqlite3_column_int64(stmt, 1))) {
-                each(arg, &tenant);
-            }
+            each(arg, &tenant);
         }
         if (code != SQLITE_DONE) {
             return dk_sqlite_fail(txn->db, code, "reading the changes", err);
         }
         sqlite3_reset(stmt);
     }
-    *mark = newest;
+    mark->n = newest;
     return DK_OK;
 }

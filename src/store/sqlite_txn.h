@@ -56,17 +56,12 @@ enum dk_sqlite_statement {
     DK_SQL_COUNT
 };
 
-/* The newest marks of transactions that made nothing old; a ring. */
-#define DK_SQLITE_OWN_MARKS 256
-
 struct dk_sqlite {
     const struct dk_world *world;
     char path[DK_PATH_MAX];
     atomic_int open_txns; /* of this process; seen by the child of a fork */
     atomic_bool seen;     /* a transaction has begun: the file was there */
     atomic_bool broken;   /* forked inside a transaction: SQLite's state here cannot be trusted */
-    atomic_uint own_count;
-    _Atomic int64_t own_marks[DK_SQLITE_OWN_MARKS];
 };
 
 struct dk_sqlite_txn {
@@ -74,7 +69,6 @@ struct dk_sqlite_txn {
     sqlite3 *db;
     enum dk_txn_mode mode;
     int64_t change_mark; /* changed_xid of this transaction; 0 = not known yet */
-    bool makes_nothing_old;
     sqlite3_stmt *prepared[DK_SQL_COUNT];
 };
 
@@ -131,7 +125,7 @@ dk_rc dk_sqlite_key_find(void *txn, const struct dk_tenant *tenant, uint32_t ver
                          struct dk_key_row *out, dk_rc *found, struct dk_err *err);
 dk_rc dk_sqlite_tenant_list(void *txn, const char *after, size_t limit, struct dk_tenant_row *out,
                             size_t *count, struct dk_err *err);
-dk_rc dk_sqlite_changes(void *txn, int64_t *mark, bool *went_back,
+dk_rc dk_sqlite_changes(void *txn, struct dk_mark *mark, bool *went_back,
                         void (*each)(void *arg, const struct dk_tenant *tenant), void *arg,
                         struct dk_err *err);
 
@@ -149,8 +143,8 @@ dk_rc dk_sqlite_log_chain(void *txn, const struct dk_log_row *row, struct dk_err
 dk_rc dk_sqlite_log_walk(void *txn, const struct dk_log_query *query,
                          bool (*each)(void *arg, const struct dk_log_row *row), void *arg,
                          struct dk_err *err);
-dk_rc dk_sqlite_log_seen(void *txn, const char *subject, const char *operation, int64_t *mark,
-                         bool *seen, struct dk_err *err);
+dk_rc dk_sqlite_log_seen(void *txn, const char *subject, const char *operation,
+                         struct dk_mark *mark, bool *seen, struct dk_err *err);
 dk_rc dk_sqlite_log_prune(void *txn, int64_t seq, int64_t limit, int64_t *deleted,
                           struct dk_err *err);
 dk_rc dk_sqlite_seal_append(void *txn, const struct dk_seal_row *row, struct dk_err *err);

@@ -2,9 +2,10 @@
 
 #include <stdio.h>
 
+#include "store/postgres.h"
 #include "store/sqlite.h"
 
-const struct dk_store_ops *const dk_store_backends[] = {&dk_store_sqlite, NULL};
+const struct dk_store_ops *const dk_store_backends[] = {&dk_store_sqlite, &dk_store_postgres, NULL};
 
 static const char *const state_names[DK_STATE_COUNT] = {"active", "retired", "disabled", "purged"};
 
@@ -24,16 +25,24 @@ bool dk_state_from_name(const char *name, enum dk_state *out)
     return false;
 }
 
+/* How long `scheme:` is where the URL begins with it; 0 = it does not. */
+static size_t is_scheme(const char *url, const char *scheme)
+{
+    size_t n = strlen(scheme);
+    return strncmp(url, scheme, n) == 0 && url[n] == ':' ? n + 1 : 0;
+}
+
 dk_rc dk_store_open(const struct dk_world *world, const char *url, struct dk_store *out,
                     struct dk_err *err)
 {
     char known[80] = "";
     for (size_t i = 0; dk_store_backends[i] != NULL; i++) {
         const struct dk_store_ops *ops = dk_store_backends[i];
-        size_t n = strlen(ops->scheme);
-        if (strncmp(url, ops->scheme, n) == 0 && url[n] == ':') {
+        size_t n = is_scheme(url, ops->scheme);
+        n = n == 0 && ops->alias != NULL ? is_scheme(url, ops->alias) : n;
+        if (n > 0) {
             *out = (struct dk_store){.ops = ops, .world = world};
-            return ops->open(world, url + n + 1, &out->self, err);
+            return ops->open(world, url + n, &out->self, err);
         }
         size_t used = strlen(known);
         snprintf(known + used, sizeof known - used, " %s:", ops->scheme);
@@ -52,7 +61,7 @@ void dk_store_close(struct dk_store *store)
 dk_rc dk_store_begin(struct dk_store *store, enum dk_txn_mode mode, struct dk_txn *txn,
                      struct dk_err *err)
 {
-    *txn = (struct dk_txn){.ops = store->ops};
+    *txn = (struct dk_txn){.ops = store->ops, .mode = mode};
     return store->ops->begin(store->self, mode, &txn->self, err);
 }
 

@@ -141,7 +141,32 @@ struct dk_schema_finding {
 struct dk_store;
 struct dk_txn;
 
-enum dk_txn_mode { DK_TXN_READ, DK_TXN_WRITE };
+/*
+ * READ sees one moment of the store. WRITE changes some tenants, beside others that do so where the
+ * store can: what it reads of a tenant stays as it is until its end. SEAL sees one moment and adds
+ * seals. ALONE sees one moment, and nobody else writes. SQLite knows one writer at a time: the last
+ * three are one there.
+ */
+enum dk_txn_mode { DK_TXN_READ, DK_TXN_WRITE, DK_TXN_SEAL, DK_TXN_ALONE };
+
+/*
+ * How far somebody has seen the store; what it says is the back end's. Zeroed: nothing yet. Only
+ * what was not visible then is told later, each thing once.
+ */
+#define DK_MARK_TEXT 1024
+struct dk_mark {
+    int64_t n;
+    char text[DK_MARK_TEXT];
+    char place[80];
+};
+
+/* A chain whose newest row stands in no seal. */
+struct dk_moved {
+    bool process;
+    char name[128 + 1]; /* of the tenant, or the process */
+    int64_t epoch;      /* of the tenant */
+    char head[DK_MAC_TEXT];
+};
 
 /*
  * What a back end gives. Any call may end with E_BUSY (locked, retry), E_STORE, E_READ_ONLY,
@@ -150,6 +175,9 @@ enum dk_txn_mode { DK_TXN_READ, DK_TXN_WRITE };
  */
 struct dk_store_ops {
     const char *scheme; /* "sqlite" */
+    const char *alias;  /* another name for it, or NULL */
+    /* Others write at the same time: heads go into seals in a transaction of their own. */
+    bool seals_apart;
     /* `url` without the scheme. Opens nothing that stays open. */
     dk_rc (*open)(const struct dk_world *world, const char *url, void **self, struct dk_err *err);
     void (*close)(void *self);
@@ -176,7 +204,7 @@ struct dk_store_ops {
     dk_rc (*schema)(void *txn, void (*each)(void *arg, const struct dk_schema_finding *finding),
                     void *arg, struct dk_err *err);
 
-    /* A write transaction holds the store's write lock from its start. E_SCHEMA: not this one. */
+    /* E_SCHEMA: not this program's. */
     dk_rc (*begin)(void *self, enum dk_txn_mode mode, void **txn, struct dk_err *err);
     /* On any error nothing was stored, and the transaction is over. */
     dk_rc (*commit)(void *txn, struct dk_err *err);
@@ -266,11 +294,8 @@ struct dk_store_ops {
                       struct dk_err *err);
     /* Deletes the oldest rows up to `seq`, at most `limit`. */
     dk_rc (*log_prune)(void *txn, int64_t seq, int64_t limit, int64_t *deleted, struct dk_err *err);
-    /*
-     * Whether a row of this subject and operation was written after *mark; *mark moves on to the
-     * newest row of all.
-     */
-    dk_rc (*log_seen)(void *txn, const char *subject, const char *operation, int64_t *mark,
+    /* Whether a row of this subject and operation was written since *mark, which moves on. */
+    dk_rc (*log_seen)(void *txn, const char *subject, const char *operation, struct dk_mark *mark,
                       bool *seen, struct dk_err *err);
 
     dk_rc (*seal_append)(void *txn, const struct dk_seal_row *row, struct dk_err *err);
@@ -282,18 +307,25 @@ struct dk_store_ops {
                        struct dk_err *err);
 
     /*
-     * Nothing is in memory that this transaction makes old (it makes new tenants): changes() of
-     * this store leaves it out. A hint: it may be told all the same.
+     * Chains that moved since the newest seal, tenants first, until `each` says false. NULL: every
+     * transaction seals for itself.
      */
-    void (*makes_nothing_old)(void *txn);
+    dk_rc (*moved)(void *txn, bool (*each)(void *arg, const struct dk_moved *moved), void *arg,
+                   struct dk_err *err);
     /*
-     * Tenants whose keys changed after *mark, given to `each`; *mark moves on. *went_back: the
-     * store is older than it was (an old copy was put back), and nothing known of it counts any
-     * more.
+     * Tenants whose keys changed after *mark, given to `each` (NULL: not wanted); *mark moves on.
+     * First versions are no such change: they make nothing old. *went_back: the store is older than
+     * it was, or another server's, and nothing known of it counts any more.
      */
-    dk_rc (*changes)(void *txn, int64_t *mark, bool *went_back,
+    dk_rc (*changes)(void *txn, struct dk_mark *mark, bool *went_back,
                      void (*each)(void *arg, const struct dk_tenant *tenant), void *arg,
                      struct dk_err *err);
+    /*
+     * Takes or keeps a lease for that long; *held false: another has it. It counts from the commit.
+     * A transaction that reads only looks whether it could. NULL: nobody needs one.
+     */
+    dk_rc (*lease)(void *txn, const char *name, const char *holder, int64_t ms, bool *held,
+                   struct dk_err *err);
 };
 
 /* Ends with NULL. */
@@ -308,6 +340,7 @@ struct dk_store {
 struct dk_txn {
     const struct dk_store_ops *ops;
     void *self; /* NULL: over */
+    enum dk_txn_mode mode;
 };
 
 /* By its URL `scheme:place`. E_CONFIG names the schemes there are. */

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "keys/states.h"
+#include "support/pg.h"
 #include "support/world.h"
 
 static struct dk_err err;
@@ -18,9 +19,8 @@ static struct dk_err err;
 /* ---- the stores, each in a folder of its own
  * ----------------------------------------------------- */
 
-/* Every store there is runs the suite; raw SQL and rights are those of the first. */
-static const char *const schemes[] = {"sqlite"};
-#define STORES (sizeof schemes / sizeof schemes[0])
+/* Every store there is runs the suite; files and rights are those of the first. */
+enum { SQLITE, POSTGRES, STORES };
 
 struct shop {
     struct dk_place place;
@@ -33,7 +33,12 @@ static void shop_new(struct shop *shop, size_t which)
 {
     memset(shop, 0, sizeof *shop);
     dk_place_bare(&shop->place, false);
-    snprintf(shop->url, sizeof shop->url, "%s:%s", schemes[which], shop->place.database);
+    if (which == POSTGRES) {
+        dk_pg_database_new(shop->place.url);
+        snprintf(shop->url, sizeof shop->url, "%s", shop->place.url);
+    } else {
+        snprintf(shop->url, sizeof shop->url, "sqlite:%s", shop->place.database);
+    }
     DK_TEST_OK(err, dk_store_open(&shop->place.w.world, shop->url, &shop->store, &err));
 }
 
@@ -527,26 +532,29 @@ static void I09_only_changes_of_the_state_table_are_stored(void **state)
 static void I09_raw_sql_passes_the_same_table(void **state)
 {
     (void)state;
-    struct shop shop;
-    uint32_t version = 0;
-    shop_open(&shop, 0);
-    for (int from = 0; from < DK_STATE_COUNT; from++) {
-        for (int to = 0; to < DK_STATE_COUNT; to++) {
-            char name[32], sql[320];
-            snprintf(name, sizeof name, "tenant-%d-%d", from, to);
-            put_key(&shop, name, ++version, (enum dk_state)from);
-            snprintf(sql, sizeof sql,
-                     "UPDATE encryption_keys SET state = '%s', purged_at = %s, encrypted_data_key "
-                     "= '%s' WHERE tenant_id = '%s'",
-                     dk_state_name((enum dk_state)to),
-                     to == DK_PURGED ? "'2026-01-01T00:00:00.000000Z'" : "NULL",
-                     to == DK_PURGED ? "" : "d3JhcA==", name);
-            bool allowed =
-                from == to || dk_state_may_become((enum dk_state)from, (enum dk_state)to);
-            assert_int_equal(dk_place_sql(&shop.place, sql) == SQLITE_OK, allowed);
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        uint32_t version = 0;
+        shop_open(&shop, i);
+        for (int from = 0; from < DK_STATE_COUNT; from++) {
+            for (int to = 0; to < DK_STATE_COUNT; to++) {
+                char name[32], sql[320];
+                snprintf(name, sizeof name, "tenant-%d-%d", from, to);
+                put_key(&shop, name, ++version, (enum dk_state)from);
+                snprintf(
+                    sql, sizeof sql,
+                    "UPDATE encryption_keys SET state = '%s', purged_at = %s, encrypted_data_key "
+                    "= '%s' WHERE tenant_id = '%s'",
+                    dk_state_name((enum dk_state)to),
+                    to == DK_PURGED ? "'2026-01-01T00:00:00.000000Z'" : "NULL",
+                    to == DK_PURGED ? "" : "d3JhcA==", name);
+                bool allowed =
+                    from == to || dk_state_may_become((enum dk_state)from, (enum dk_state)to);
+                assert_int_equal(dk_place_sql(&shop.place, sql) == 0, allowed);
+            }
         }
+        shop_close(&shop);
     }
-    shop_close(&shop);
 }
 
 static void a_key_changes_only_from_the_state_that_was_read(void **state)
@@ -694,7 +702,7 @@ static void I09_what_may_not_change_is_refused_to_raw_sql(void **state)
                                   "NULL, NULL); "
                                   "INSERT INTO key_rotation_log (id, tenant_id, operation, "
                                   "performed_at) VALUES ('1', 'acme', 'create', 't')"),
-                     SQLITE_OK);
+                     0);
     struct dk_key_row row = key_row(&shop, "acme", 1, DK_RETIRED);
     row.compromised_at = row.rotated_at = row.created_at;
     row.messages = 5;
@@ -706,14 +714,14 @@ static void I09_what_may_not_change_is_refused_to_raw_sql(void **state)
     commit(&txn);
     for (size_t i = 0; i < sizeof forbidden / sizeof forbidden[0]; i++) {
         char *before = dk_place_dump(&shop.place, true);
-        if (dk_place_sql(&shop.place, forbidden[i]) == SQLITE_OK) {
+        if (dk_place_sql(&shop.place, forbidden[i]) == 0) {
             fail_msg("not refused: %s", forbidden[i]);
         }
         assert_true(dk_place_unchanged(&shop.place, true, before));
     }
     for (size_t i = 0; i < sizeof passed_over / sizeof passed_over[0]; i++) {
         char *before = dk_place_dump(&shop.place, true);
-        assert_int_equal(dk_place_sql(&shop.place, passed_over[i]), SQLITE_OK);
+        assert_int_equal(dk_place_sql(&shop.place, passed_over[i]), 0);
         if (!dk_place_unchanged(&shop.place, true, before)) {
             fail_msg("not passed over: %s", passed_over[i]);
         }
@@ -960,7 +968,8 @@ static void the_log_is_walked_both_ways_and_in_parts(void **state)
     }
 }
 
-static bool sees(struct shop *shop, const char *subject, const char *operation, int64_t *mark)
+static bool sees(struct shop *shop, const char *subject, const char *operation,
+                 struct dk_mark *mark)
 {
     bool seen = false;
     struct dk_txn txn = begin(shop, DK_TXN_READ);
@@ -974,7 +983,7 @@ static void R13_a_log_row_since_a_mark_is_seen_once(void **state)
     (void)state;
     for (size_t i = 0; i < STORES; i++) {
         struct shop shop;
-        int64_t mark = 0, late = 0;
+        struct dk_mark mark = {.n = 0}, late = {.n = 0};
         shop_open(&shop, i);
         const char *operation = log_row("acme", 1, 0).operation;
         char name[32];
@@ -991,7 +1000,6 @@ static void R13_a_log_row_since_a_mark_is_seen_once(void **state)
         put_log(&shop, "acme", 4, 4000);
         put_log(&shop, "acme", 5, 5000);
         assert_true(sees(&shop, "acme", name, &mark));
-        assert_int_equal(mark, 5);
         shop_close(&shop);
     }
 }
@@ -1175,16 +1183,26 @@ static void see(void *arg, const struct dk_tenant *tenant)
     seen->count++;
 }
 
-static size_t changes(struct shop *shop, int64_t *mark, struct seen *seen)
+static size_t changes(struct shop *shop, struct dk_mark *mark, struct seen *seen)
 {
     struct dk_txn txn = begin(shop, DK_TXN_READ);
     bool went_back = true;
-    int64_t before = *mark;
     seen->count = 0;
     DK_TEST_OK(err, txn.ops->changes(txn.self, mark, &went_back, see, seen, &err));
     dk_store_rollback(&txn);
-    assert_int_equal(went_back, *mark < before);
+    assert_false(went_back);
     return seen->count;
+}
+
+static void raise_epoch(struct shop *shop, const char *name, int64_t from)
+{
+    struct dk_tenant_row row = tenant_row(name);
+    bool changed = false;
+    row.epoch = from + 1;
+    struct dk_txn txn = begin(shop, DK_TXN_WRITE);
+    DK_TEST_OK(err, txn.ops->tenant_update(txn.self, &row, from, &changed, &err));
+    assert_true(changed);
+    commit(&txn);
 }
 
 static void R13_changes_since_a_mark_are_told_once(void **state)
@@ -1193,26 +1211,46 @@ static void R13_changes_since_a_mark_are_told_once(void **state)
     for (size_t i = 0; i < STORES; i++) {
         struct shop shop;
         struct seen seen;
-        int64_t mark = 0, late = 0;
+        struct dk_mark mark = {.n = 0}, late = {.n = 0};
         shop_open(&shop, i);
         assert_int_equal(changes(&shop, &mark, &seen), 0);
         put_tenant(&shop, "acme");
         put_tenant(&shop, "globex");
+        put_tenant(&shop, "initech");
+        assert_int_equal(changes(&shop, &mark, &seen), 0); /* new tenants make nothing old */
+        raise_epoch(&shop, "acme", 1);
+        raise_epoch(&shop, "globex", 1);
         assert_int_equal(changes(&shop, &mark, &seen), 2);
         assert_int_equal(changes(&shop, &mark, &seen), 0);
-        struct dk_tenant_row row = tenant_row("acme");
-        bool changed = false;
-        row.epoch = 2;
-        struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
-        DK_TEST_OK(err, txn.ops->tenant_update(txn.self, &row, 1, &changed, &err));
-        commit(&txn);
+        raise_epoch(&shop, "acme", 2);
+        late = mark;
         assert_int_equal(changes(&shop, &mark, &seen), 1);
         assert_string_equal(seen.names[0], "acme");
-        assert_int_equal(changes(&shop, &late, &seen), 2); /* who never looked gets all */
-        assert_int_equal(late, mark);
-        late = mark + 5; /* the store as it stands is older than what was seen: an old copy */
-        assert_int_equal(changes(&shop, &late, &seen), 0);
-        assert_int_equal(late, mark);
+        assert_int_equal(changes(&shop, &mark, &seen), 0);
+        assert_int_equal(changes(&shop, &late, &seen), 1); /* each for himself */
+        shop_close(&shop);
+    }
+}
+
+static void I04_a_store_that_is_older_than_a_mark_says_so(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        struct dk_mark mark = {.n = 0}, ahead;
+        struct seen seen;
+        bool went_back = false;
+        shop_open(&shop, i);
+        put_tenant(&shop, "acme");
+        assert_int_equal(changes(&shop, &mark, &seen), 0);
+        ahead = mark;
+        ahead.n += 5; /* as SQLite counts */
+        snprintf(ahead.text, sizeof ahead.text, "4000000000000:4000000000000:");
+        struct dk_txn txn = begin(&shop, DK_TXN_READ);
+        DK_TEST_OK(err, txn.ops->changes(txn.self, &ahead, &went_back, see, &seen, &err));
+        dk_store_rollback(&txn);
+        assert_true(went_back);
+        assert_int_equal(changes(&shop, &ahead, &seen), 0);
         shop_close(&shop);
     }
 }
@@ -1240,7 +1278,7 @@ static void rows_that_dekhand_cannot_have_written_are_tampered(void **state)
         size_t count = 0;
         shop_open(&shop, 0);
         put_key(&shop, "acme", 1, DK_ACTIVE);
-        assert_int_equal(dk_place_sql(&shop.place, edits[i]), SQLITE_OK);
+        assert_int_equal(dk_place_sql(&shop.place, edits[i]), 0);
         memset(&row, 0x5A, sizeof row);
         untouched = row;
         struct dk_txn txn = begin(&shop, DK_TXN_READ);
@@ -1269,7 +1307,7 @@ static void F80_a_newer_schema_is_refused(void **state)
     struct shop shop;
     struct dk_txn txn;
     shop_open(&shop, 0);
-    assert_int_equal(dk_place_sql(&shop.place, "PRAGMA user_version = 999"), SQLITE_OK);
+    assert_int_equal(dk_place_sql(&shop.place, "PRAGMA user_version = 999"), 0);
     DK_TEST_FAILS(err, SCHEMA, dk_store_begin(&shop.store, DK_TXN_READ, &txn, &err));
     DK_TEST_SAYS(err, "newer");
     DK_TEST_FAILS(err, SCHEMA, dk_store_begin(&shop.store, DK_TXN_WRITE, &txn, &err));
@@ -1290,7 +1328,7 @@ static void F23_the_database_of_another_program_is_left_alone(void **state)
         struct dk_txn txn;
         shop_new(&shop, 0);
         dk_test_file_write(shop.place.database, "", 0, 0600);
-        assert_int_equal(dk_place_sql(&shop.place, others[i]), SQLITE_OK);
+        assert_int_equal(dk_place_sql(&shop.place, others[i]), 0);
         char *before = dk_place_dump(&shop.place, true);
         DK_TEST_FAILS(err, SCHEMA, shop.store.ops->migrate(shop.store.self, &err));
         dk_err_clear(&err);
@@ -1318,7 +1356,7 @@ static void an_unknown_scheme_names_those_there_are(void **state)
 {
     (void)state;
     struct dk_store store;
-    DK_TEST_FAILS(err, CONFIG, dk_store_open(&dk_world_default, "postgres://x", &store, &err));
+    DK_TEST_FAILS(err, CONFIG, dk_store_open(&dk_world_default, "mysql://x", &store, &err));
     DK_TEST_SAYS(err, "sqlite:");
     DK_TEST_FAILS(err, CONFIG, dk_store_open(&dk_world_default, "sqlite:", &store, &err));
 }
@@ -1382,7 +1420,7 @@ static void I01_a_schema_that_differs_is_told_and_made_again(void **state)
         struct shop shop;
         shop_open(&shop, 0);
         assert_int_equal(schema_of(&shop).n, 0);
-        assert_int_equal(dk_place_sql(&shop.place, cases[i].sql), SQLITE_OK);
+        assert_int_equal(dk_place_sql(&shop.place, cases[i].sql), 0);
         struct differences seen = schema_of(&shop);
         for (size_t k = 0; k < seen.n; k++) {
             print_message("%s\n", seen.text[k]);
@@ -1405,7 +1443,7 @@ static void I05_an_index_that_rows_forbid_is_not_made_again(void **state)
     shop_open(&shop, 0);
     assert_int_equal(
         dk_place_sql(&shop.place, "DROP INDEX encryption_keys_one_active; DROP TRIGGER seals_stay"),
-        SQLITE_OK);
+        0);
     for (int i = 1; i <= 2; i++) {
         char sql[512];
         snprintf(sql, sizeof sql,
@@ -1414,7 +1452,7 @@ static void I05_an_index_that_rows_forbid_is_not_made_again(void **state)
                  "state, provider, context_timestamp, check_value, row_mac) VALUES (%d, 'acme', "
                  "'k', 'w', %d, 'c', 'e', 'active', 'local', 't', randomblob(32), 'm')",
                  i, i);
-        assert_int_equal(dk_place_sql(&shop.place, sql), SQLITE_OK);
+        assert_int_equal(dk_place_sql(&shop.place, sql), 0);
     }
     dk_err_clear(&err);
     assert_int_equal(shop.store.ops->migrate(shop.store.self, &err), DK_E_STORE);
@@ -1572,6 +1610,7 @@ int main(void)
         cmocka_unit_test(tenants_and_the_macs_of_their_keys_are_listed),
         cmocka_unit_test(I04_a_key_is_found_beside_the_macs_of_all),
         cmocka_unit_test(R13_changes_since_a_mark_are_told_once),
+        cmocka_unit_test(I04_a_store_that_is_older_than_a_mark_says_so),
         cmocka_unit_test(rows_that_dekhand_cannot_have_written_are_tampered),
         cmocka_unit_test(F80_a_newer_schema_is_refused),
         cmocka_unit_test(F23_the_database_of_another_program_is_left_alone),

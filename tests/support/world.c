@@ -34,6 +34,9 @@ void dk_place_bare(struct dk_place *place, bool fake)
     place->fake = fake ? dk_fake_new() : NULL;
     dk_test_folder_new(place->folder);
     snprintf(place->database, sizeof place->database, "%s/dekhand.db", place->folder);
+    if (getenv("DEKHAND_TEST_STORE") != NULL) {
+        dk_pg_database_new(place->url);
+    }
 }
 
 void dk_place_new(struct dk_place *place, bool fake)
@@ -45,6 +48,9 @@ void dk_place_new(struct dk_place *place, bool fake)
 
 void dk_place_free(struct dk_place *place)
 {
+    if (place->url[0] != '\0') {
+        dk_pg_database_drop(place->url);
+    }
     if (place->fake != NULL) {
         dk_fake_free(place->fake);
     }
@@ -64,17 +70,18 @@ static void take_line(void *arg, enum dekhand_log_level level, const char *line,
 }
 
 struct call {
-    struct dekhand_setting setting;
+    struct dekhand_setting settings[2];
     struct dekhand_config config;
     struct dk_parts parts;
 };
 
 static void fill_call(struct dk_place *place, struct call *call)
 {
-    call->setting = (struct dekhand_setting){"KMS_STATE_DIR", place->folder};
+    call->settings[0] = (struct dekhand_setting){"KMS_STATE_DIR", place->folder};
+    call->settings[1] = (struct dekhand_setting){"DATABASE_URL", place->url};
     call->config = (struct dekhand_config){.size = sizeof call->config,
-                                           .settings = &call->setting,
-                                           .setting_count = 1,
+                                           .settings = call->settings,
+                                           .setting_count = place->url[0] != '\0' ? 2 : 1,
                                            .ignore_environment = true,
                                            .actor = "test",
                                            .log = take_line,
@@ -234,8 +241,19 @@ static sqlite3 *connect(const struct dk_place *place)
     return db;
 }
 
+/* What is ours stands in a schema of its own. */
+static const char *with_schema(const struct dk_place *place, char out[static 2 * DK_PG_URL])
+{
+    snprintf(out, 2 * DK_PG_URL, "%s?options=-csearch_path%%3Ddekhand", place->url);
+    return out;
+}
+
 int dk_place_sql(struct dk_place *place, const char *sql)
 {
+    if (place->url[0] != '\0') {
+        char url[2 * DK_PG_URL], state[6];
+        return dk_pg_sql(with_schema(place, url), sql, state) ? 0 : -1;
+    }
     sqlite3 *db = connect(place);
     int code = sqlite3_exec(db, sql, NULL, NULL, NULL);
     sqlite3_close(db);
@@ -249,6 +267,7 @@ void dk_place_mend(struct dk_place *place)
     struct dk_err err;
     dk_err_clear(&err);
     snprintf(url, sizeof url, "sqlite:%s", place->database);
+    memcpy(url, place->url[0] != '\0' ? place->url : url, sizeof url);
     must(dk_store_open(&place->w.world, url, &store, &err) == DK_OK &&
              store.ops->migrate(store.self, &err) == DK_OK,
          "mending the schema");
@@ -257,6 +276,10 @@ void dk_place_mend(struct dk_place *place)
 
 int64_t dk_place_number(struct dk_place *place, const char *sql)
 {
+    if (place->url[0] != '\0') {
+        char url[2 * DK_PG_URL];
+        return dk_pg_number(with_schema(place, url), sql);
+    }
     sqlite3 *db = connect(place);
     sqlite3_stmt *stmt = NULL;
     must(sqlite3_prepare_v2(db, sql, -1, &stmt, NULL) == SQLITE_OK &&
@@ -301,17 +324,32 @@ static const char *columns_of(const char *table, bool history)
                                                                                  : "rowid, *";
 }
 
-char *dk_place_dump(struct dk_place *place, bool history)
+static void dump_postgres(const struct dk_place *place, bool history, FILE *to)
 {
-    char *text = NULL;
-    size_t n = 0;
-    FILE *to = open_memstream(&text, &n);
+    static const char *const tables[] = {"registry",        "registry_keys",    "tenants",
+                                         "encryption_keys", "key_rotation_log", "seals"};
+    for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
+        char sql[256];
+        const char *columns = columns_of(tables[i], history);
+        if (columns == NULL) {
+            continue;
+        }
+        columns = strcmp(columns, "rowid, *") == 0 ? "*" : columns;
+        snprintf(sql, sizeof sql, "SELECT t::text FROM (SELECT %s FROM %s) t ORDER BY 1",
+                 columns, tables[i]);
+        char url[2 * DK_PG_URL];
+        char *rows = dk_pg_text(with_schema(place, url), sql);
+        fprintf(to, "%s\n%s", tables[i], rows);
+        free(rows);
+    }
+}
+
+static void dump_sqlite(const struct dk_place *place, bool history, FILE *to)
+{
     sqlite3 *db = connect(place);
     sqlite3_stmt *stmt = NULL;
-    must(to != NULL && sqlite3_prepare_v2(db,
-                                          "SELECT name FROM sqlite_schema WHERE type = 'table' "
-                                          "ORDER BY name",
-                                          -1, &stmt, NULL) == SQLITE_OK,
+    must(sqlite3_prepare_v2(db, "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name",
+                            -1, &stmt, NULL) == SQLITE_OK,
          "no dump");
     while (sqlite3_step(stmt) == SQLITE_ROW) {
         const char *table = (const char *)sqlite3_column_text(stmt, 0);
@@ -322,6 +360,19 @@ char *dk_place_dump(struct dk_place *place, bool history)
     }
     sqlite3_finalize(stmt);
     sqlite3_close(db);
+}
+
+char *dk_place_dump(struct dk_place *place, bool history)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *to = open_memstream(&text, &n);
+    must(to != NULL, "no dump");
+    if (place->url[0] != '\0') {
+        dump_postgres(place, history, to);
+    } else {
+        dump_sqlite(place, history, to);
+    }
     must(fclose(to) == 0, "no dump");
     return text;
 }

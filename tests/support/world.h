@@ -4,6 +4,9 @@
  * Clock, allocator and failures are those of dk_test_world (expect.h); the randomness is real, so
  * that several threads and processes may draw from it. Nothing here asserts: it serves forked
  * children too. What cannot fail for a good reason aborts.
+ *
+ * The registry is in SQLite, or where DEKHAND_TEST_STORE says: `postgres`, or `pooled` (PostgreSQL
+ * behind PgBouncer in transaction mode, at DEKHAND_TEST_BOUNCER).
  */
 #ifndef DK_TEST_WORLD_H
 #define DK_TEST_WORLD_H
@@ -11,6 +14,7 @@
 #include "door.h"
 #include "support/expect.h"
 #include "support/fake_provider.h"
+#include "support/pg.h"
 
 /* Room for a value of up to a few hundred bytes. */
 #define DK_TEST_VALUE 512
@@ -20,8 +24,9 @@ struct dk_place {
     struct dk_limits limits; /* small caches; change it before opening */
     struct dk_fake *fake;    /* NULL = the local provider */
     char folder[64];
-    char database[96];
-    char log[4096]; /* the last lines of all instances, for one thread */
+    char database[96];   /* the file of SQLite */
+    char url[DK_PG_URL]; /* of a database of its own in PostgreSQL; "" = SQLite */
+    char log[4096];      /* the last lines of all instances, for one thread */
     size_t log_n;
     bool keep_log;
     struct dekhand_init_result made;
@@ -65,7 +70,7 @@ uint32_t dk_test_version(const struct dk_test_value *value);
 bool dk_place_reads(struct dk_place *place, const char *tenant, const struct dk_test_value *value,
                     const char *plain);
 
-/* Raw SQL as any program could send it; the answer is SQLite's code. */
+/* Raw SQL as any program could send it, with every right there is; 0: it was done. */
 int dk_place_sql(struct dk_place *place, const char *sql);
 /* Puts back what such SQL dropped of the schema. */
 void dk_place_mend(struct dk_place *place);

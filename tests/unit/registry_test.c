@@ -268,7 +268,7 @@ static void R9_golden_key_rows_have_these_digests(void **state)
     static struct dk_golden_case c;
     static const struct dk_store_ops ops = {.key_macs = golden_macs};
     struct dk_core core;
-    struct dk_txn txn = {&ops, &c};
+    struct dk_txn txn = {.ops = &ops, .self = &c};
     struct dk_tenant tenant;
     struct dk_key_row first = {0};
     char digest[DK_MAC_TEXT];

@@ -1,0 +1,97 @@
+/*
+ * pg_conn: connections to PostgreSQL: which, how many, how long, and what became of a statement.
+ *
+ * Called by the store's back end for PostgreSQL. A dk_pg may be shared by threads; a connection
+ * that was taken belongs to one thread until it is given back.
+ */
+#ifndef DK_STORE_PG_CONN_H
+#define DK_STORE_PG_CONN_H
+
+#include <libpq-fe.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#include "store/store.h"
+
+#define DK_PG_POOL 8    /* connections of a process */
+#define DK_PG_RESERVE 8 /* beyond them, for a thread that has one already */
+#define DK_PG_DEADLINE_MS 5000
+#define DK_PG_HOSTS 8
+#define DK_PG_SCHEMA_MAX 63 /* bytes of a name */
+
+struct dk_pg_conn {
+    PGconn *pg; /* NULL: none is open here */
+    bool taken;
+    int64_t idle_since_ms;
+};
+
+/* One server of the URL's list. */
+struct dk_pg_host {
+    char name[256], address[64], port[8];
+};
+
+struct dk_pg {
+    const struct dk_world *world;
+    PQconninfoOption *options; /* as parsed, with our defaults; hosts apart */
+    struct dk_pg_host hosts[DK_PG_HOSTS];
+    size_t host_count;
+    atomic_uint first_host; /* the one that was good last */
+    char schema[DK_PG_SCHEMA_MAX + 1];
+    char where[128]; /* "host:port/database", for texts; never a password */
+    pid_t pid;       /* whose connections these are */
+    pthread_mutex_t lock;
+    pthread_cond_t given_back;
+    struct dk_pg_conn conns[DK_PG_POOL + DK_PG_RESERVE];
+};
+
+/* `url` with its scheme. E_CONFIG: it does not parse; nothing of it is in the text. */
+DK_MUST_USE dk_rc dk_pg_parse(struct dk_pg *store, const char *url, struct dk_err *err);
+void dk_pg_forget_url(struct dk_pg *store);
+void dk_pg_pool_init(struct dk_pg *store);
+
+/* A connection that was good a moment ago. E_BUSY: none became free; E_UNREACHABLE; E_CONFIG. */
+DK_MUST_USE dk_rc dk_pg_take(struct dk_pg *store, struct dk_pg_conn **out, struct dk_err *err);
+/* A new one, not from the pool: *out is the caller's, PQfinish. */
+DK_MUST_USE dk_rc dk_pg_connect(struct dk_pg *store, PGconn **out, struct dk_err *err);
+/* One that is in the middle of something is closed. */
+void dk_pg_give(struct dk_pg *store, struct dk_pg_conn *conn);
+/* Ends those that nobody has. In a child of a fork they are the parent's: nothing is said there. */
+void dk_pg_close_all(struct dk_pg *store);
+void dk_pg_after_fork(struct dk_pg *store);
+
+/* What a statement is given. Values are lent until it was sent. */
+#define DK_PG_PARAMS 20
+struct dk_pg_params {
+    int n;
+    Oid type[DK_PG_PARAMS];
+    const char *value[DK_PG_PARAMS];
+    int length[DK_PG_PARAMS];
+    int format[DK_PG_PARAMS];
+    uint8_t number[DK_PG_PARAMS][8];
+};
+
+struct dk_pg_call {
+    const char *sql;
+    const struct dk_pg_params *params; /* NULL = none */
+    const char *what;                  /* completes "... failed: " */
+    PGresult *result;                  /* out, in binary form; the caller's, PQclear */
+};
+
+/*
+ * Sends all of them at once and waits for all answers, 5 s at most: real ones, whatever clock the
+ * world has. On an error no result is left; *lost says whether it is known what the server did.
+ */
+DK_MUST_USE dk_rc dk_pg_run(PGconn *pg, struct dk_pg_call *calls, size_t count, bool *lost,
+                            struct dk_err *err);
+/* Several statements in one text, without parameters or results. No deadline of ours. */
+DK_MUST_USE dk_rc dk_pg_script(PGconn *pg, const char *sql, const char *what, struct dk_err *err);
+
+/* The error of a result, or of the connection (NULL), as one of ours. */
+DK_MUST_USE dk_rc dk_pg_fail(PGconn *pg, const PGresult *result, const char *what,
+                             struct dk_err *err);
+
+/* Whether the statement failed with this SQLSTATE. */
+bool dk_pg_is_state(const PGresult *result, const char *state);
+
+#endif

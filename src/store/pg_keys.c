@@ -1,0 +1,322 @@
+/* The rows of keys to and from PostgreSQL. */
+#include <string.h>
+
+#include "store/pg_txn.h"
+
+#define KEY_COLUMNS                                                                                \
+    "id, tenant_id, version, state, provider, kms_key_id, encrypted_data_key, context_timestamp, " \
+    "check_value, created_at, expires_at, rotated_at, compromised_at, disabled_at, purged_at, "    \
+    "messages, row_mac"
+#define PAGE 500 /* rows that are read at once where there is no limit */
+
+static bool read_key(const PGresult *r, int i, struct dk_key_row *out)
+{
+    char state[16];
+    return dk_pg_get_uuid(r, i, 0, out->id) && dk_pg_get_tenant(r, i, 1, &out->tenant) &&
+           dk_pg_get_version(r, i, 2, &out->version) &&
+           dk_pg_get_str(r, i, 3, state, sizeof state) && dk_state_from_name(state, &out->state) &&
+           dk_pg_get_wrap(r, i, 4, &out->wrap) &&
+           dk_pg_get_bytes(r, i, 8, out->check_value, DK_CHECK_BYTES) &&
+           dk_pg_get_time(r, i, 9, false, &out->created_at) &&
+           dk_pg_get_time(r, i, 10, false, &out->expires_at) &&
+           dk_pg_get_time(r, i, 11, true, &out->rotated_at) &&
+           dk_pg_get_time(r, i, 12, true, &out->compromised_at) &&
+           dk_pg_get_time(r, i, 13, true, &out->disabled_at) &&
+           dk_pg_get_time(r, i, 14, true, &out->purged_at) &&
+           dk_pg_get_int(r, i, 15, 0, INT64_MAX, &out->messages) &&
+           dk_pg_get_str(r, i, 16, out->row_mac, sizeof out->row_mac);
+}
+
+static dk_rc read_one(struct dk_pg_txn *txn, const struct dk_tenant *tenant, const char *sql,
+                      const struct dk_pg_params *p, struct dk_key_row *out, struct dk_err *err)
+{
+    struct dk_key_row row;
+    PGresult *r = NULL;
+    memset(&row, 0, sizeof row);
+    DK_TRY(dk_pg_one(txn, tenant->s, sql, p, "encryption_keys", &r, err));
+    bool good = read_key(r, 0, &row);
+    PQclear(r);
+    if (!good) {
+        return dk_pg_tampered("encryption_keys", err);
+    }
+    *out = row;
+    return DK_OK;
+}
+
+dk_rc dk_pg_key_read(void *self, const struct dk_tenant *tenant, uint32_t version,
+                     struct dk_key_row *out, struct dk_err *err)
+{
+    struct dk_pg_params p = {.n = 0};
+    dk_pg_str(&p, tenant->s);
+    dk_pg_int(&p, version);
+    return read_one(self, tenant,
+                    "SELECT " KEY_COLUMNS " FROM encryption_keys WHERE tenant_id = $1 AND version "
+                    "= $2",
+                    &p, out, err);
+}
+
+dk_rc dk_pg_key_read_active(void *self, const struct dk_tenant *tenant, struct dk_key_row *out,
+                            struct dk_err *err)
+{
+    struct dk_pg_params p = {.n = 0};
+    dk_pg_str(&p, tenant->s);
+    return read_one(self, tenant,
+                    "SELECT " KEY_COLUMNS " FROM encryption_keys WHERE tenant_id = $1 AND state = "
+                    "'active'",
+                    &p, out, err);
+}
+
+static void add_key(struct dk_pg_params *p, const struct dk_key_row *row)
+{
+    dk_pg_uuid(p, row->id);
+    dk_pg_str(p, row->tenant.s);
+    dk_pg_int(p, row->version);
+    dk_pg_str(p, dk_state_name(row->state));
+    dk_pg_str(p, row->wrap.provider);
+    dk_pg_str(p, row->wrap.kms_key_id);
+    dk_pg_str(p, row->wrap.encrypted_data_key);
+    dk_pg_str(p, row->wrap.context_timestamp);
+    dk_pg_bytes(p, row->check_value, DK_CHECK_BYTES);
+    dk_pg_time(p, row->created_at);
+    dk_pg_time(p, row->expires_at);
+    dk_pg_time(p, row->rotated_at);
+    dk_pg_time(p, row->compromised_at);
+    dk_pg_time(p, row->disabled_at);
+    dk_pg_time(p, row->purged_at);
+}
+
+/* An insert that was passed over: because of the check value (a key handed out twice), or not. */
+static dk_rc explain_ignored(struct dk_pg_txn *txn, const struct dk_key_row *row,
+                             struct dk_err *err)
+{
+    struct dk_pg_params p = {.n = 0};
+    PGresult *r = NULL;
+    dk_pg_bytes(&p, row->check_value, DK_CHECK_BYTES);
+    DK_TRY(dk_pg_ask(txn, NULL, "SELECT 1 FROM encryption_keys WHERE check_value = $1", &p,
+                     "encryption_keys", &r, err));
+    int n = PQntuples(r);
+    PQclear(r);
+    return n == 0 ? DK_OK
+                  : DK_FAIL(err, PROVIDER,
+                            "the provider handed out a data key that is in use already");
+}
+
+dk_rc dk_pg_key_insert(void *self, const struct dk_key_row *row, bool *inserted, struct dk_err *err)
+{
+    struct dk_pg_params p = {.n = 0};
+    add_key(&p, row);
+    dk_pg_int(&p, row->messages);
+    dk_pg_str(&p, row->row_mac);
+    DK_TRY(dk_pg_do(self, row->tenant.s,
+                    "INSERT INTO encryption_keys (" KEY_COLUMNS ") VALUES ($1, $2, $3, $4, $5, $6, "
+                    "$7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) ON CONFLICT DO NOTHING",
+                    &p, "storing a key", inserted, err));
+    return *inserted ? DK_OK : explain_ignored(self, row, err);
+}
+
+dk_rc dk_pg_key_update(void *self, const struct dk_key_row *row, enum dk_state old_state,
+                       bool *changed, struct dk_err *err)
+{
+    struct dk_pg_params p = {.n = 0};
+    add_key(&p, row);
+    dk_pg_str(&p, row->row_mac);
+    dk_pg_str(&p, dk_state_name(old_state));
+    return dk_pg_do(self, row->tenant.s,
+                    "UPDATE encryption_keys SET state = $4, provider = $5, kms_key_id = $6, "
+                    "encrypted_data_key = $7, context_timestamp = $8, expires_at = $11, rotated_at "
+                    "= $12, compromised_at = $13, disabled_at = $14, purged_at = $15, row_mac = "
+                    "$16 WHERE id = $1 AND tenant_id = $2 AND version = $3 AND state = $17 AND "
+                    "check_value = $9 AND created_at = $10",
+                    &p, "changing a key", changed, err);
+}
+
+dk_rc dk_pg_key_remac(void *self, const struct dk_key_row *row, const char *old_mac, bool *changed,
+                      struct dk_err *err)
+{
+    struct dk_pg_params p = {.n = 0};
+    dk_pg_str(&p, row->tenant.s);
+    dk_pg_int(&p, row->version);
+    dk_pg_str(&p, row->row_mac);
+    dk_pg_str(&p, old_mac);
+    return dk_pg_do(self, row->tenant.s,
+                    "UPDATE encryption_keys SET row_mac = $3 WHERE tenant_id = $1 AND version = $2 "
+                    "AND row_mac = $4",
+                    &p, "renewing a MAC", changed, err);
+}
+
+dk_rc dk_pg_key_add_messages(void *self, const struct dk_tenant *tenant, uint32_t version,
+                             int64_t count, int64_t *sum, struct dk_err *err)
+{
+    struct dk_pg_params p = {.n = 0};
+    PGresult *r = NULL;
+    dk_pg_str(&p, tenant->s);
+    dk_pg_int(&p, version);
+    dk_pg_int(&p, count);
+    DK_TRY(dk_pg_one(self, tenant->s,
+                     "UPDATE encryption_keys SET messages = messages + $3 WHERE tenant_id = $1 AND "
+                     "version = $2 RETURNING messages",
+                     &p, "encryption_keys", &r, err));
+    bool good = dk_pg_get_int(r, 0, 0, 0, INT64_MAX, sum);
+    PQclear(r);
+    return good ? DK_OK : dk_pg_tampered("encryption_keys", err);
+}
+
+static dk_rc read_keys(PGresult *r, struct dk_key_row *out, size_t *count, struct dk_err *err)
+{
+    dk_rc rc = DK_OK;
+    size_t n = (size_t)PQntuples(r);
+    for (size_t i = 0; i < n && rc == DK_OK; i++) {
+        memset(&out[i], 0, sizeof out[i]);
+        rc = read_key(r, (int)i, &out[i]) ? DK_OK : dk_pg_tampered("encryption_keys", err);
+    }
+    PQclear(r);
+    *count = rc == DK_OK ? n : 0;
+    return rc;
+}
+
+dk_rc dk_pg_key_list(void *self, const struct dk_tenant *tenant, enum dk_key_filter filter,
+                     const struct dk_key_cursor *after, size_t limit, struct dk_key_row *out,
+                     size_t *count, struct dk_err *err)
+{
+    struct dk_pg_params p = {.n = 0};
+    PGresult *r = NULL;
+    const char *sql =
+        tenant != NULL ? "SELECT " KEY_COLUMNS
+                         " FROM encryption_keys WHERE tenant_id = $1 AND version > $2 "
+                         "ORDER BY version LIMIT $3"
+        : filter == DK_KEYS_ACTIVE
+            ? "SELECT " KEY_COLUMNS " FROM encryption_keys WHERE (tenant_id, version) > ($1, $2) "
+              "AND state = 'active' ORDER BY tenant_id, version LIMIT $3"
+            : "SELECT " KEY_COLUMNS " FROM encryption_keys WHERE (tenant_id, version) > ($1, $2) "
+              "ORDER BY tenant_id, version LIMIT $3";
+    dk_pg_str(&p, tenant != NULL ? tenant->s : after->tenant.s);
+    dk_pg_int(&p, after->version);
+    dk_pg_int(&p, (int64_t)limit);
+    DK_TRY(dk_pg_ask(self, tenant != NULL ? tenant->s : NULL, sql, &p, "listing keys", &r, err));
+    return read_keys(r, out, count, err);
+}
+
+/* One page of those that expire, behind the last one of the page before. */
+static dk_rc expiring_page(struct dk_pg_txn *txn, const struct dk_key_row *last, int64_t from_us,
+                           int64_t until_us, PGresult **out, struct dk_err *err)
+{
+    struct dk_pg_params p = {.n = 0};
+    dk_pg_time(&p, from_us);
+    dk_pg_time(&p, until_us);
+    dk_pg_str(&p, last->tenant.s);
+    dk_pg_int(&p, PAGE);
+    return dk_pg_ask(txn, NULL,
+                     "SELECT " KEY_COLUMNS " FROM encryption_keys WHERE state = 'active' AND "
+                     "(expires_at, tenant_id) > ($1, $3) AND expires_at <= $2 ORDER BY expires_at, "
+                     "tenant_id LIMIT $4",
+                     &p, "listing keys by their expiry", out, err);
+}
+
+dk_rc dk_pg_key_expiring(void *self, int64_t from_us, int64_t until_us,
+                         bool (*each)(void *arg, const struct dk_key_row *row), void *arg,
+                         struct dk_err *err)
+{
+    struct dk_key_row row;
+    bool more = true;
+    int n;
+    memset(&row, 0, sizeof row);
+    row.expires_at = from_us; /* no tenant's id is "": all of that moment are behind it */
+    do {
+        PGresult *r = NULL;
+        dk_rc rc = DK_OK;
+        DK_TRY(expiring_page(self, &row, row.expires_at, until_us, &r, err));
+        n = PQntuples(r);
+        for (int i = 0; i < n && rc == DK_OK && more; i++) {
+            rc = read_key(r, i, &row) ? DK_OK : dk_pg_tampered("encryption_keys", err);
+            more = rc == DK_OK && each(arg, &row);
+        }
+        PQclear(r);
+        DK_TRY(rc);
+    } while (more && n == PAGE);
+    return DK_OK;
+}
+
+dk_rc dk_pg_key_counts(void *self, int64_t now_us, int64_t warn_until_us, struct dk_key_counts *out,
+                       struct dk_err *err)
+{
+    struct dk_pg_params p = {.n = 0};
+    PGresult *r = NULL;
+    dk_pg_time(&p, now_us);
+    dk_pg_time(&p, warn_until_us);
+    DK_TRY(
+        dk_pg_one(self, NULL,
+                  "SELECT count(*), count(*) FILTER (WHERE state = 'active'), count(*) FILTER "
+                  "(WHERE state = 'active' AND expires_at <= $1), count(*) FILTER (WHERE state = "
+                  "'active' AND expires_at > $1 AND expires_at <= $2) FROM encryption_keys",
+                  &p, "encryption_keys", &r, err));
+    bool good = dk_pg_get_int(r, 0, 0, 0, INT64_MAX, &out->total) &&
+                dk_pg_get_int(r, 0, 1, 0, INT64_MAX, &out->active) &&
+                dk_pg_get_int(r, 0, 2, 0, INT64_MAX, &out->expired) &&
+                dk_pg_get_int(r, 0, 3, 0, INT64_MAX, &out->near_expiry);
+    PQclear(r);
+    return good ? DK_OK : dk_pg_tampered("encryption_keys", err);
+}
+
+dk_rc dk_pg_key_macs(void *self, const struct dk_tenant *tenant,
+                     bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
+                     struct dk_err *err)
+{
+    struct dk_pg_params p = {.n = 0};
+    PGresult *r = NULL;
+    dk_rc rc = DK_OK;
+    bool more = true;
+    dk_pg_str(&p, tenant->s);
+    DK_TRY(dk_pg_ask(self, tenant->s,
+                     "SELECT version, row_mac FROM encryption_keys WHERE tenant_id = $1 ORDER BY "
+                     "version",
+                     &p, "reading the MACs of a tenant's keys", &r, err));
+    for (int i = 0; i < PQntuples(r) && rc == DK_OK && more; i++) {
+        uint32_t version;
+        char row_mac[DK_MAC_TEXT];
+        bool good =
+            dk_pg_get_version(r, i, 0, &version) && dk_pg_get_str(r, i, 1, row_mac, sizeof row_mac);
+        rc = good ? DK_OK : dk_pg_tampered("encryption_keys", err);
+        more = rc == DK_OK && each(arg, version, row_mac);
+    }
+    PQclear(r);
+    return rc;
+}
+
+static bool is_wanted(const PGresult *r, int i, uint32_t at, uint32_t version)
+{
+    char state[16];
+    return version != 0 ? at == version
+                        : dk_pg_get_str(r, i, 3, state, sizeof state) &&
+                              strcmp(state, dk_state_name(DK_ACTIVE)) == 0;
+}
+
+dk_rc dk_pg_key_find(void *self, const struct dk_tenant *tenant, uint32_t version,
+                     bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
+                     struct dk_key_row *out, dk_rc *found, struct dk_err *err)
+{
+    struct dk_pg_params p = {.n = 0};
+    PGresult *r = NULL;
+    dk_rc rc = DK_OK, worth = DK_E_NOT_FOUND;
+    bool more = true;
+    dk_pg_str(&p, tenant->s);
+    DK_TRY(dk_pg_ask(self, tenant->s,
+                     "SELECT " KEY_COLUMNS " FROM encryption_keys WHERE tenant_id = $1 ORDER BY "
+                     "version",
+                     &p, "reading a tenant's keys", &r, err));
+    for (int i = 0; i < PQntuples(r) && rc == DK_OK && more; i++) {
+        uint32_t at;
+        char row_mac[DK_MAC_TEXT];
+        bool good =
+            dk_pg_get_version(r, i, 2, &at) && dk_pg_get_str(r, i, 16, row_mac, sizeof row_mac);
+        rc = good ? DK_OK : dk_pg_tampered("encryption_keys", err);
+        more = rc == DK_OK && each(arg, at, row_mac);
+        if (rc == DK_OK && worth == DK_E_NOT_FOUND && is_wanted(r, i, at, version)) {
+            worth = read_key(r, i, out) ? DK_OK : DK_E_TAMPERED;
+        }
+    }
+    PQclear(r);
+    if (rc == DK_OK) {
+        *found = worth;
+    }
+    return rc;
+}

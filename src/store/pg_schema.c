@@ -1,0 +1,220 @@
+/* What is damaged, and whether the schema is what the migrations make. */
+#include <stdio.h>
+#include <string.h>
+
+#include "store/migrations.h"
+#include "store/pg_txn.h"
+
+static const char *const tables[] = {
+    "registry",         "registry_keys", "tenants", "encryption_keys",
+    "key_rotation_log", "seals",         "leases",  "nodes"};
+
+/* Every row is read: a page whose checksum is wrong, or a broken row, ends that. */
+dk_rc dk_pg_integrity(void *self, bool (*each)(void *arg, const char *table, const char *text),
+                      void *arg, struct dk_err *err)
+{
+    struct dk_pg_txn *txn = self;
+    for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
+        char sql[96];
+        PGresult *r = NULL;
+        snprintf(sql, sizeof sql, "SELECT count(*), sum(length(t::text)) FROM %s t", tables[i]);
+        dk_rc rc = dk_pg_ask(txn, NULL, sql, NULL, "reading every row", &r, err);
+        PQclear(r);
+        if (rc == DK_E_STORE) { /* the transaction is over with it */
+            (void)each(arg, tables[i], err->text);
+            dk_err_clear(err);
+            return DK_OK;
+        }
+        DK_TRY(rc);
+    }
+    return DK_OK;
+}
+
+/* ---- what the migrations make ---------------------------------------------------------------- */
+
+/* The kinds of statements that make something, and whether it is made on a table. */
+static const struct {
+    const char *words, *type;
+    bool on_table;
+} kinds[] = {
+    {"CREATE TABLE ", "table", false},       {"CREATE INDEX ", "index", true},
+    {"CREATE UNIQUE INDEX ", "index", true}, {"CREATE TRIGGER ", "trigger", true},
+    {"CREATE VIEW ", "view", false},         {"CREATE FUNCTION ", "function", false},
+    {"CREATE POLICY ", "policy", true},
+};
+
+/* One object that a migration makes; texts are lent from it. */
+struct expected {
+    const char *type;
+    char name[64], table[64];
+    const char *source; /* of a function: what stands between the two $$ */
+    size_t source_n;
+};
+
+static const char *take_word(const char *p, char *out, size_t cap)
+{
+    size_t n = strcspn(p, " (\n;");
+    snprintf(out, cap, "%.*s", (int)n, p);
+    return p + n;
+}
+
+/* The statement at the start of a line; false: it makes nothing that is looked at. */
+static bool parse(const char *line, struct expected *out)
+{
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        size_t n = strlen(kinds[i].words);
+        if (strncmp(line, kinds[i].words, n) != 0) {
+            continue;
+        }
+        *out = (struct expected){.type = kinds[i].type};
+        const char *p = take_word(line + n, out->name, sizeof out->name);
+        const char *on = kinds[i].on_table ? strstr(p, " ON ") : NULL;
+        take_word(on != NULL ? on + 4 : out->name, out->table, sizeof out->table);
+        if (strcmp(out->type, "function") == 0) {
+            const char *from = strstr(p, "$$");
+            const char *to = from != NULL ? strstr(from + 2, "$$") : NULL;
+            out->source = to != NULL ? from + 2 : "";
+            out->source_n = to != NULL ? (size_t)(to - from - 2) : 0;
+        }
+        return true;
+    }
+    return false;
+}
+
+static bool same_name(const struct expected *a, const char *type, const char *name,
+                      const char *table)
+{
+    return strcmp(a->type, type) == 0 && strcmp(a->name, name) == 0 && strcmp(a->table, table) == 0;
+}
+
+/* Goes on to the next object of all migrations; false: there is none. */
+static bool next_expected(unsigned *migration, const char **at, struct expected *out)
+{
+    while (*migration < dk_postgres_migration_count) {
+        const char *line = *at != NULL ? *at : dk_postgres_migrations[*migration].sql;
+        while (*line != '\0') {
+            const char *end = strchr(line, '\n');
+            const char *next = end != NULL ? end + 1 : line + strlen(line);
+            if (parse(line, out)) {
+                *at = next;
+                return true;
+            }
+            line = next;
+        }
+        *at = NULL;
+        ++*migration;
+    }
+    return false;
+}
+
+/* ---- what is there --------------------------------------------------------------------------- */
+
+/* One row an object: type, name, table, whether it is as it has to be, source of a function. */
+static const char there[] =
+    "WITH s AS (SELECT oid FROM pg_namespace WHERE nspname = current_schema())"
+    " SELECT 'table'::text, relname::text, relname::text, relrowsecurity AND relforcerowsecurity,"
+    " ''::text FROM pg_class, s WHERE relnamespace = s.oid AND relkind IN ('r', 'p')"
+    " UNION ALL SELECT 'view', relname::text, relname::text,"
+    " coalesce('security_invoker=true' = ANY (reloptions), false), '' FROM pg_class, s"
+    " WHERE relnamespace = s.oid AND relkind = 'v'"
+    " UNION ALL SELECT 'index', i.relname::text, t.relname::text, x.indisvalid, ''"
+    " FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_class t ON t.oid ="
+    " x.indrelid, s WHERE t.relnamespace = s.oid AND NOT EXISTS (SELECT 1 FROM pg_constraint c"
+    " WHERE c.conindid = i.oid)"
+    " UNION ALL SELECT 'trigger', g.tgname::text, t.relname::text, g.tgenabled IN ('O', 'A'), ''"
+    " FROM pg_trigger g JOIN pg_class t ON t.oid = g.tgrelid, s WHERE t.relnamespace = s.oid AND"
+    " NOT g.tgisinternal"
+    " UNION ALL SELECT 'function', p.proname::text, p.proname::text, NOT p.prosecdef, p.prosrc"
+    " FROM pg_proc p, s WHERE p.pronamespace = s.oid"
+    " UNION ALL SELECT 'policy', p.polname::text, t.relname::text, true, '' FROM pg_policy p JOIN"
+    " pg_class t ON t.oid = p.polrelid, s WHERE t.relnamespace = s.oid"
+    " UNION ALL SELECT 'rule', r.rulename::text, t.relname::text, true, '' FROM pg_rewrite r JOIN"
+    " pg_class t ON t.oid = r.ev_class, s WHERE t.relnamespace = s.oid AND r.rulename <> '_RETURN'";
+
+struct object {
+    const char *type, *name, *table, *source;
+    bool good;
+};
+
+static bool read_object(const PGresult *r, int i, struct object *out)
+{
+    return dk_pg_lend_str(r, i, 0, &out->type) && dk_pg_lend_str(r, i, 1, &out->name) &&
+           dk_pg_lend_str(r, i, 2, &out->table) && dk_pg_get_bool(r, i, 3, &out->good) &&
+           dk_pg_lend_str(r, i, 4, &out->source);
+}
+
+static void tell(void (*each)(void *arg, const struct dk_schema_finding *finding), void *arg,
+                 enum dk_schema_fault fault, const char *type, const char *name, const char *table)
+{
+    char mend[256] = "";
+    if (fault == DK_SCHEMA_FOREIGN && strcmp(type, "trigger") == 0) {
+        snprintf(mend, sizeof mend, "DROP TRIGGER \"%.63s\" ON %.63s", name, table);
+    } else if (fault == DK_SCHEMA_FOREIGN && strcmp(type, "rule") == 0) {
+        snprintf(mend, sizeof mend, "DROP RULE \"%.63s\" ON %.63s", name, table);
+    } else if (fault == DK_SCHEMA_FOREIGN && strcmp(type, "policy") == 0) {
+        snprintf(mend, sizeof mend, "DROP POLICY \"%.63s\" ON %.63s", name, table);
+    }
+    struct dk_schema_finding finding = {fault, type, name, table, mend};
+    each(arg, &finding);
+}
+
+/* Missing, or not what it was. */
+static void look_at_expected(const PGresult *r, const struct expected *wanted,
+                             void (*each)(void *arg, const struct dk_schema_finding *finding),
+                             void *arg)
+{
+    struct object object;
+    bool found = false, same = true;
+    for (int i = 0; i < PQntuples(r) && !found; i++) {
+        found =
+            read_object(r, i, &object) && same_name(wanted, object.type, object.name, object.table);
+        same = !found ||
+               (object.good && (wanted->source == NULL ||
+                                (strlen(object.source) == wanted->source_n &&
+                                 memcmp(object.source, wanted->source, wanted->source_n) == 0)));
+    }
+    if (!found || !same) {
+        tell(each, arg, found ? DK_SCHEMA_CHANGED : DK_SCHEMA_MISSING, wanted->type, wanted->name,
+             wanted->table);
+    }
+}
+
+static bool is_expected(const struct object *object)
+{
+    struct expected wanted;
+    unsigned migration = 0;
+    const char *at = NULL;
+    while (next_expected(&migration, &at, &wanted)) {
+        if (same_name(&wanted, object->type, object->name, object->table)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What works on our rows unasked. */
+static bool acts(const char *type)
+{
+    return strcmp(type, "trigger") == 0 || strcmp(type, "rule") == 0 || strcmp(type, "policy") == 0;
+}
+
+dk_rc dk_pg_schema(void *self, void (*each)(void *arg, const struct dk_schema_finding *finding),
+                   void *arg, struct dk_err *err)
+{
+    struct expected wanted;
+    struct object object;
+    unsigned migration = 0;
+    const char *at = NULL;
+    PGresult *r = NULL;
+    DK_TRY(dk_pg_ask(self, NULL, there, NULL, "reading the schema", &r, err));
+    while (next_expected(&migration, &at, &wanted)) {
+        look_at_expected(r, &wanted, each, arg);
+    }
+    for (int i = 0; i < PQntuples(r); i++) {
+        if (read_object(r, i, &object) && acts(object.type) && !is_expected(&object)) {
+            tell(each, arg, DK_SCHEMA_FOREIGN, object.type, object.name, object.table);
+        }
+    }
+    PQclear(r);
+    return DK_OK;
+}

@@ -1,0 +1,103 @@
+/*
+ * pg_txn: what the files of the back end for PostgreSQL share: its part of the store's table.
+ */
+#ifndef DK_STORE_PG_TXN_H
+#define DK_STORE_PG_TXN_H
+
+#include "store/pg_stmt.h"
+
+/* Where the server is in its own history: `timeline/start`. A statement's column. */
+#define DK_PG_PLACE                                                                                \
+    "CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE "                                           \
+    "substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END || '/' || "                           \
+    "extract(epoch FROM pg_postmaster_start_time())::text"
+
+/*
+ * The snapshot to compare with, when `then` was taken at `place_then` and `now` is the one of this
+ * transaction. *back: the store is older than it was, or another.
+ */
+void dk_pg_since(const char *then, const char *place_then, const char *now, const char *place_now,
+                 bool *back, char out[static DK_MARK_TEXT]);
+
+/* Migrations (pg_migrate.c). */
+dk_rc dk_pg_migrate(void *self, struct dk_err *err);
+dk_rc dk_pg_exists(void *self, bool *out, struct dk_err *err);
+
+/* Damage and the schema (pg_schema.c). */
+dk_rc dk_pg_integrity(void *txn, bool (*each)(void *arg, const char *table, const char *text),
+                      void *arg, struct dk_err *err);
+dk_rc dk_pg_schema(void *txn, void (*each)(void *arg, const struct dk_schema_finding *finding),
+                   void *arg, struct dk_err *err);
+
+/* The registry, tenants, and what changed (pg_rows.c). */
+dk_rc dk_pg_registry_read(void *txn, struct dk_registry_row *out, struct dk_err *err);
+dk_rc dk_pg_registry_fill(void *txn, const struct dk_wrap_columns *wrap, bool *filled,
+                          struct dk_err *err);
+dk_rc dk_pg_registry_rekey(void *txn, const struct dk_registry_key_row *earlier,
+                           const struct dk_wrap_columns *wrap, struct dk_err *err);
+dk_rc dk_pg_registry_rekeyed(void *txn, uint32_t generation, struct dk_err *err);
+dk_rc dk_pg_registry_pruned(void *txn, int64_t seq, struct dk_err *err);
+dk_rc dk_pg_registry_keys(void *txn, uint32_t from,
+                          bool (*each)(void *arg, const struct dk_registry_key_row *row), void *arg,
+                          struct dk_err *err);
+dk_rc dk_pg_tenant_read(void *txn, const struct dk_tenant *tenant, struct dk_tenant_row *out,
+                        struct dk_err *err);
+dk_rc dk_pg_tenant_insert(void *txn, const struct dk_tenant_row *row, bool *inserted,
+                          struct dk_err *err);
+dk_rc dk_pg_tenant_update(void *txn, const struct dk_tenant_row *row, int64_t old_epoch,
+                          bool *changed, struct dk_err *err);
+dk_rc dk_pg_tenant_remac(void *txn, const struct dk_tenant_row *row, const char *old_mac,
+                         bool *changed, struct dk_err *err);
+dk_rc dk_pg_tenant_list(void *txn, const char *after, size_t limit, struct dk_tenant_row *out,
+                        size_t *count, struct dk_err *err);
+dk_rc dk_pg_changes(void *txn, struct dk_mark *mark, bool *went_back,
+                    void (*each)(void *arg, const struct dk_tenant *tenant), void *arg,
+                    struct dk_err *err);
+dk_rc dk_pg_lease(void *txn, const char *name, const char *holder, int64_t ms, bool *held,
+                  struct dk_err *err);
+
+/* Keys (pg_keys.c). */
+dk_rc dk_pg_key_read(void *txn, const struct dk_tenant *tenant, uint32_t version,
+                     struct dk_key_row *out, struct dk_err *err);
+dk_rc dk_pg_key_read_active(void *txn, const struct dk_tenant *tenant, struct dk_key_row *out,
+                            struct dk_err *err);
+dk_rc dk_pg_key_insert(void *txn, const struct dk_key_row *row, bool *inserted, struct dk_err *err);
+dk_rc dk_pg_key_update(void *txn, const struct dk_key_row *row, enum dk_state old_state,
+                       bool *changed, struct dk_err *err);
+dk_rc dk_pg_key_remac(void *txn, const struct dk_key_row *row, const char *old_mac, bool *changed,
+                      struct dk_err *err);
+dk_rc dk_pg_key_add_messages(void *txn, const struct dk_tenant *tenant, uint32_t version,
+                             int64_t count, int64_t *sum, struct dk_err *err);
+dk_rc dk_pg_key_list(void *txn, const struct dk_tenant *tenant, enum dk_key_filter filter,
+                     const struct dk_key_cursor *after, size_t limit, struct dk_key_row *out,
+                     size_t *count, struct dk_err *err);
+dk_rc dk_pg_key_expiring(void *txn, int64_t from_us, int64_t until_us,
+                         bool (*each)(void *arg, const struct dk_key_row *row), void *arg,
+                         struct dk_err *err);
+dk_rc dk_pg_key_counts(void *txn, int64_t now_us, int64_t warn_until_us, struct dk_key_counts *out,
+                       struct dk_err *err);
+dk_rc dk_pg_key_macs(void *txn, const struct dk_tenant *tenant,
+                     bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
+                     struct dk_err *err);
+dk_rc dk_pg_key_find(void *txn, const struct dk_tenant *tenant, uint32_t version,
+                     bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
+                     struct dk_key_row *out, dk_rc *found, struct dk_err *err);
+
+/* The log and the seals (pg_log.c). */
+dk_rc dk_pg_log_append(void *txn, const struct dk_log_row *row, struct dk_err *err);
+dk_rc dk_pg_log_chain(void *txn, const struct dk_log_row *row, struct dk_err *err);
+dk_rc dk_pg_log_walk(void *txn, const struct dk_log_query *query,
+                     bool (*each)(void *arg, const struct dk_log_row *row), void *arg,
+                     struct dk_err *err);
+dk_rc dk_pg_log_prune(void *txn, int64_t seq, int64_t limit, int64_t *deleted, struct dk_err *err);
+dk_rc dk_pg_log_seen(void *txn, const char *subject, const char *operation, struct dk_mark *mark,
+                     bool *seen, struct dk_err *err);
+dk_rc dk_pg_seal_append(void *txn, const struct dk_seal_row *row, struct dk_err *err);
+dk_rc dk_pg_seal_newest(void *txn, struct dk_seal_row *out, struct dk_err *err);
+dk_rc dk_pg_seal_walk(void *txn, int64_t from,
+                      bool (*each)(void *arg, const struct dk_seal_row *row), void *arg,
+                      struct dk_err *err);
+dk_rc dk_pg_moved(void *txn, bool (*each)(void *arg, const struct dk_moved *moved), void *arg,
+                  struct dk_err *err);
+
+#endif

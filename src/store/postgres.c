@@ -1,0 +1,362 @@
+/* Transactions of PostgreSQL: how they begin, how they end, and what became of one in doubt. */
+#include "store/postgres.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "store/migrations.h"
+#include "store/pg_txn.h"
+
+#define DOUBT_TRIES 50
+#define DOUBT_PAUSE_MS 100
+
+/* ---- begin ----------------------------------------------------------------------------------- */
+
+/*
+ * A snapshot is taken by the first statement that reads rows: in the two modes that look at the
+ * whole of the store, after the lock.
+ */
+static const struct {
+    const char *begin, *lock;
+} modes[] = {
+    [DK_TXN_READ] = {"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", NULL},
+    [DK_TXN_WRITE] = {"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+                      "LOCK TABLE registry IN ROW SHARE MODE"},
+    [DK_TXN_SEAL] = {"BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE",
+                     "LOCK TABLE registry IN ROW SHARE MODE"},
+    [DK_TXN_ALONE] = {"BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE",
+                      "LOCK TABLE registry IN EXCLUSIVE MODE"},
+};
+
+#define READ_REGISTRY                                                                              \
+    "SELECT registry_uuid, schema_version, created_at, provider, kms_key_id, encrypted_data_key, " \
+    "context_timestamp, generation, rekeying, pruned_seq FROM registry WHERE id = 1"
+
+static bool read_registry(const PGresult *r, struct dk_registry_row *out)
+{
+    return dk_pg_get_uuid(r, 0, 0, out->uuid) && dk_pg_get_version(r, 0, 1, &out->schema_version) &&
+           dk_pg_get_time(r, 0, 2, false, &out->created_at) &&
+           dk_pg_get_wrap(r, 0, 3, &out->wrap) && dk_pg_get_version(r, 0, 7, &out->generation) &&
+           dk_pg_get_bool(r, 0, 8, &out->rekeying) &&
+           dk_pg_get_int(r, 0, 9, 0, INT64_MAX, &out->pruned_seq);
+}
+
+/* What is newer or older than this program is not touched. */
+static dk_rc take_registry(struct dk_pg_txn *txn, const PGresult *r, struct dk_err *err)
+{
+    if (PQntuples(r) == 0) {
+        txn->registry_rc = DK_E_NOT_FOUND;
+        return DK_OK;
+    }
+    txn->registry_rc = read_registry(r, &txn->registry) ? DK_OK : DK_E_TAMPERED;
+    unsigned version = txn->registry.schema_version;
+    if (txn->registry_rc == DK_OK && version != dk_postgres_migration_count) {
+        return DK_FAIL(err, SCHEMA, "%s has schema %u, this program knows %u: %s",
+                       txn->store->where, version, dk_postgres_migration_count,
+                       version > dk_postgres_migration_count ? "it was written by a newer dekhand"
+                                                             : "run `dekhand migrate`");
+    }
+    return DK_OK;
+}
+
+static bool take_xid(struct dk_pg_txn *txn, const PGresult *r)
+{
+    return PQntuples(r) == 1 && dk_pg_get_str(r, 0, 0, txn->xid, sizeof txn->xid) &&
+           dk_pg_get_str(r, 0, 1, txn->place, sizeof txn->place);
+}
+
+static dk_rc start(struct dk_pg_txn *txn, bool *lost, struct dk_err *err)
+{
+    char path[DK_PG_SCHEMA_MAX + 48];
+    struct dk_pg_call calls[9] = {{.sql = modes[txn->mode].begin}};
+    size_t n = 1, registry, xid = 0;
+    snprintf(path, sizeof path, "SET LOCAL search_path = %s, pg_temp", txn->store->schema);
+    calls[n++].sql = path;
+    calls[n++].sql = "SET LOCAL ROLE dekhand_rw";
+    calls[n++].sql = "SET LOCAL statement_timeout = 5000";
+    calls[n++].sql = "SET LOCAL dekhand.scope = 'all'";
+    if (modes[txn->mode].lock != NULL) {
+        calls[n++].sql = modes[txn->mode].lock;
+    }
+    registry = n;
+    calls[n++].sql = READ_REGISTRY;
+    if (txn->mode != DK_TXN_READ) {
+        xid = n;
+        calls[n++].sql = "SELECT pg_current_xact_id()::text, " DK_PG_PLACE;
+    }
+    for (size_t i = 0; i < n; i++) {
+        calls[i].what = "starting a transaction";
+    }
+    DK_TRY(dk_pg_run(txn->conn->pg, calls, n, lost, err));
+    dk_rc rc = take_registry(txn, calls[registry].result, err);
+    if (rc == DK_OK && xid != 0 && !take_xid(txn, calls[xid].result)) {
+        rc = DK_FAIL(err, STORE, "the server does not tell the number of a transaction");
+    }
+    for (size_t i = 0; i < n; i++) {
+        PQclear(calls[i].result);
+    }
+    return rc;
+}
+
+static void end(struct dk_pg_txn *txn)
+{
+    if (txn->gone) {
+        PQfinish(txn->conn->pg);
+        txn->conn->pg = NULL;
+    }
+    dk_pg_give(txn->store, txn->conn);
+    dk_mem_free(&txn->store->world->mem, txn);
+}
+
+static void pg_rollback(void *self);
+
+/* A connection that died while nobody used it shows when it is used: nothing was done, so anew. */
+static dk_rc begin_once(struct dk_pg *store, enum dk_txn_mode mode, bool *lost, void **out,
+                        struct dk_err *err)
+{
+    struct dk_pg_txn *txn = dk_mem_zalloc(&store->world->mem, sizeof *txn);
+    if (txn == NULL) {
+        return DK_FAIL(err, NOMEM, "no memory for a transaction");
+    }
+    txn->store = store;
+    txn->mode = mode;
+    dk_rc rc = dk_pg_take(store, &txn->conn, err);
+    if (rc != DK_OK) {
+        dk_mem_free(&store->world->mem, txn);
+        return rc;
+    }
+    rc = start(txn, lost, err);
+    if (rc != DK_OK) {
+        txn->gone = *lost;
+        pg_rollback(txn);
+        return rc;
+    }
+    *out = txn;
+    return DK_OK;
+}
+
+static dk_rc pg_begin(void *self, enum dk_txn_mode mode, void **out, struct dk_err *err)
+{
+    struct dk_err first;
+    bool lost = false;
+    dk_err_clear(&first);
+    dk_rc rc = begin_once(self, mode, &lost, out, &first);
+    if (rc == DK_E_UNREACHABLE && lost) {
+        return begin_once(self, mode, &lost, out, err);
+    }
+    if (rc != DK_OK) {
+        *err = first;
+    }
+    return rc;
+}
+
+/* ---- commit ---------------------------------------------------------------------------------- */
+
+enum fate { FATE_COMMITTED, FATE_ABORTED, FATE_UNKNOWN, FATE_RUNNING };
+
+/* A number of another timeline says nothing: transactions there have numbers of their own. */
+static enum fate read_fate(const struct dk_pg_txn *txn, const PGresult *r)
+{
+    char place[sizeof txn->place], status[16];
+    if (!dk_pg_get_str(r, 0, 0, place, sizeof place) ||
+        !dk_pg_get_nullable(r, 0, 1, status, sizeof status) || strncmp(place, txn->place, 8) != 0) {
+        return FATE_UNKNOWN;
+    }
+    return strcmp(status, "committed") == 0     ? FATE_COMMITTED
+           : strcmp(status, "aborted") == 0     ? FATE_ABORTED
+           : strcmp(status, "in progress") == 0 ? FATE_RUNNING
+                                                : FATE_UNKNOWN;
+}
+
+static enum fate ask_fate(struct dk_pg_txn *txn)
+{
+    struct dk_pg_params p = {.n = 0};
+    struct dk_pg_call call = {.sql = "SELECT " DK_PG_PLACE ", pg_xact_status($1::text::xid8)",
+                              .params = &p,
+                              .what = "asking for a commit"};
+    PGconn *pg = NULL;
+    struct dk_err none;
+    bool lost;
+    enum fate fate = FATE_RUNNING;
+    dk_err_clear(&none);
+    dk_pg_str(&p, txn->xid);
+    if (dk_pg_connect(txn->store, &pg, &none) == DK_OK) {
+        if (dk_pg_run(pg, &call, 1, &lost, &none) == DK_OK) {
+            fate = read_fate(txn, call.result);
+            PQclear(call.result);
+        }
+        PQfinish(pg);
+    }
+    return fate;
+}
+
+/* The connection was lost after COMMIT went out: what became of it is read, never assumed. */
+static dk_rc resolve(struct dk_pg_txn *txn, struct dk_err *err)
+{
+    enum fate fate = FATE_RUNNING;
+    const struct timespec pause = {.tv_nsec = DOUBT_PAUSE_MS * 1000000L};
+    struct timespec now, until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += DK_PG_DEADLINE_MS / 1000;
+    for (int i = 0; i < DOUBT_TRIES && fate == FATE_RUNNING; i++) {
+        fate = ask_fate(txn);
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        if (fate == FATE_RUNNING && now.tv_sec >= until.tv_sec) {
+            break;
+        }
+        if (fate == FATE_RUNNING) {
+            nanosleep(&pause, NULL);
+        }
+    }
+    if (fate == FATE_COMMITTED) {
+        return DK_OK;
+    }
+    return fate == FATE_ABORTED
+               ? DK_FAIL(err, UNREACHABLE,
+                         "the connection to %s was lost while committing, and nothing was stored",
+                         txn->store->where)
+               : DK_FAIL(err, UNREACHABLE,
+                         "the connection to %s was lost while committing; whether it was stored is "
+                         "not known",
+                         txn->store->where);
+}
+
+/* COMMIT of a transaction that failed is answered with ROLLBACK, and that is no error there. */
+static dk_rc pg_commit(void *self, struct dk_err *err)
+{
+    struct dk_pg_txn *txn = self;
+    struct dk_pg_call call = {.sql = "COMMIT", .what = "committing"};
+    struct dk_err cause;
+    bool lost = false;
+    dk_err_clear(&cause);
+    dk_rc rc = txn->failed ? DK_FAIL(&cause, STORE, "committing: the transaction has failed")
+                           : dk_pg_run(txn->conn->pg, &call, 1, &lost, &cause);
+    if (rc == DK_OK && strcmp(PQcmdStatus(call.result), "COMMIT") != 0) {
+        rc = DK_FAIL(&cause, STORE, "committing: the server rolled it back");
+    }
+    PQclear(call.result);
+    if (lost) {
+        txn->gone = true;
+        if (txn->mode != DK_TXN_READ) {
+            dk_err_clear(&cause);
+            rc = resolve(txn, &cause);
+        }
+    }
+    if (rc != DK_OK) {
+        *err = cause;
+    }
+    if (txn->failed && !txn->gone) {
+        pg_rollback(txn);
+    } else {
+        end(txn);
+    }
+    return rc;
+}
+
+static void pg_rollback(void *self)
+{
+    struct dk_pg_txn *txn = self;
+    struct dk_pg_call call = {.sql = "ROLLBACK", .what = "rolling back"};
+    struct dk_err none;
+    bool lost = false;
+    dk_err_clear(&none);
+    if (!txn->gone && PQtransactionStatus(txn->conn->pg) != PQTRANS_IDLE) {
+        dk_rc ignored = dk_pg_run(txn->conn->pg, &call, 1, &lost, &none);
+        (void)ignored;
+        PQclear(call.result);
+        txn->gone = lost;
+    }
+    end(txn);
+}
+
+/* ---- the store ------------------------------------------------------------------------------- */
+
+static dk_rc pg_open(const struct dk_world *world, const char *url, void **self, struct dk_err *err)
+{
+    char whole[2048];
+    if (snprintf(whole, sizeof whole, "postgresql:%s", url) >= (int)sizeof whole) {
+        return DK_FAIL(err, CONFIG, "DATABASE_URL is too long");
+    }
+    struct dk_pg *store = dk_mem_zalloc(&world->mem, sizeof *store);
+    if (store == NULL) {
+        return DK_FAIL(err, NOMEM, "no memory for the store");
+    }
+    store->world = world;
+    dk_rc rc = dk_pg_parse(store, whole, err);
+    if (rc != DK_OK) {
+        dk_mem_free(&world->mem, store);
+        return rc;
+    }
+    dk_pg_pool_init(store);
+    *self = store;
+    return DK_OK;
+}
+
+static void pg_close(void *self)
+{
+    struct dk_pg *store = self;
+    dk_pg_close_all(store);
+    dk_pg_forget_url(store);
+    pthread_mutex_destroy(&store->lock);
+    pthread_cond_destroy(&store->given_back);
+    dk_mem_free(&store->world->mem, store);
+}
+
+static dk_rc pg_after_fork(void *self, struct dk_err *err)
+{
+    (void)err;
+    dk_pg_after_fork(self);
+    return DK_OK;
+}
+
+const struct dk_store_ops dk_store_postgres = {
+    .scheme = "postgresql",
+    .alias = "postgres",
+    .seals_apart = true,
+    .open = pg_open,
+    .close = pg_close,
+    .after_fork = pg_after_fork,
+    .migrate = dk_pg_migrate,
+    .exists = dk_pg_exists,
+    .integrity = dk_pg_integrity,
+    .schema = dk_pg_schema,
+    .begin = pg_begin,
+    .commit = pg_commit,
+    .rollback = pg_rollback,
+    .registry_read = dk_pg_registry_read,
+    .registry_fill = dk_pg_registry_fill,
+    .registry_rekey = dk_pg_registry_rekey,
+    .registry_rekeyed = dk_pg_registry_rekeyed,
+    .registry_pruned = dk_pg_registry_pruned,
+    .registry_keys = dk_pg_registry_keys,
+    .tenant_read = dk_pg_tenant_read,
+    .tenant_insert = dk_pg_tenant_insert,
+    .tenant_update = dk_pg_tenant_update,
+    .tenant_remac = dk_pg_tenant_remac,
+    .tenant_list = dk_pg_tenant_list,
+    .key_read = dk_pg_key_read,
+    .key_read_active = dk_pg_key_read_active,
+    .key_insert = dk_pg_key_insert,
+    .key_update = dk_pg_key_update,
+    .key_remac = dk_pg_key_remac,
+    .key_add_messages = dk_pg_key_add_messages,
+    .key_list = dk_pg_key_list,
+    .key_expiring = dk_pg_key_expiring,
+    .key_counts = dk_pg_key_counts,
+    .key_macs = dk_pg_key_macs,
+    .key_find = dk_pg_key_find,
+    .log_append = dk_pg_log_append,
+    .log_chain = dk_pg_log_chain,
+    .log_walk = dk_pg_log_walk,
+    .log_prune = dk_pg_log_prune,
+    .log_seen = dk_pg_log_seen,
+    .seal_append = dk_pg_seal_append,
+    .seal_newest = dk_pg_seal_newest,
+    .seal_walk = dk_pg_seal_walk,
+    .moved = dk_pg_moved,
+    .changes = dk_pg_changes,
+    .lease = dk_pg_lease,
+};
