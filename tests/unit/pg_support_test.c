@@ -78,7 +78,7 @@ static void a_copy_is_another_database(void **state)
     assert_false(dk_pg_sql(copy, "SELECT 1", state_of));
 }
 
-/* ---- a server of one's own ---------------------------------------------------------------- */
+/* ---- a server of one's own ------------------------------------------------------------------- */
 
 static const char *program;
 
