@@ -47,6 +47,7 @@ static const struct {
 struct expected {
     const char *type;
     char name[64], table[64];
+    bool optional;      /* made inside a block, on a condition */
     const char *source; /* of a function: what stands between the two $$ */
     size_t source_n;
 };
@@ -61,12 +62,14 @@ static const char *take_word(const char *p, char *out, size_t cap)
 /* The statement at the start of a line; false: it makes nothing that is looked at. */
 static bool parse(const char *line, struct expected *out)
 {
+    size_t indent = strspn(line, " ");
+    line += indent;
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         size_t n = strlen(kinds[i].words);
         if (strncmp(line, kinds[i].words, n) != 0) {
             continue;
         }
-        *out = (struct expected){.type = kinds[i].type};
+        *out = (struct expected){.type = kinds[i].type, .optional = indent > 0};
         const char *p = take_word(line + n, out->name, sizeof out->name);
         const char *on = kinds[i].on_table ? strstr(p, " ON ") : NULL;
         take_word(on != NULL ? on + 4 : out->name, out->table, sizeof out->table);
@@ -173,7 +176,7 @@ static void look_at_expected(const PGresult *r, const struct expected *wanted,
                                 (strlen(object.source) == wanted->source_n &&
                                  memcmp(object.source, wanted->source, wanted->source_n) == 0)));
     }
-    if (!found || !same) {
+    if ((!found && !wanted->optional) || !same) {
         tell(each, arg, found ? DK_SCHEMA_CHANGED : DK_SCHEMA_MISSING, wanted->type, wanted->name,
              wanted->table);
     }

@@ -19,8 +19,11 @@
 void dk_pg_since(const char *then, const char *place_then, const char *now, const char *place_now,
                  bool *back, char out[static DK_MARK_TEXT]);
 
-/* Migrations (pg_migrate.c). */
+/* Migrations (pg_migrate.c), and the same as a script (pg_print.c). */
 dk_rc dk_pg_migrate(void *self, struct dk_err *err);
+dk_rc dk_pg_schema_version(void *self, struct dk_schema_version *out, struct dk_err *err);
+dk_rc dk_pg_print(void *self, bool supabase, void (*put)(void *arg, const char *text, size_t n),
+                  void *arg, struct dk_err *err);
 dk_rc dk_pg_exists(void *self, bool *out, struct dk_err *err);
 
 /* Damage and the schema (pg_schema.c). */
