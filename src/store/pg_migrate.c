@@ -111,12 +111,13 @@ static dk_rc read_version(struct dk_pg *store, PGconn *pg, struct dk_schema_vers
     return dk_pg_script(pg, "SET LOCAL ROLE NONE", "becoming the login again", err);
 }
 
-static dk_rc not_a_member(const struct found *found, const char *roles, struct dk_err *err)
+static dk_rc not_a_member(const struct found *found, const char *roles, const char *or_else,
+                          struct dk_err *err)
 {
     return DK_FAIL(err, CONFIG,
-                   "the login %s is no member of %s: as an administrator of roles, GRANT %s TO %s, "
-                   "or `dekhand migrate --print | psql`",
-                   found->login, roles, roles, found->login);
+                   "the login %s is no member of %s: as an administrator of roles, GRANT %s TO "
+                   "%s%s",
+                   found->login, roles, roles, found->login, or_else);
 }
 
 static dk_rc find_version(struct dk_pg *store, PGconn *pg, const struct found *found,
@@ -126,7 +127,7 @@ static dk_rc find_version(struct dk_pg *store, PGconn *pg, const struct found *f
         return DK_OK;
     }
     if (!found->is_rw && !found->can_rw) {
-        return not_a_member(found, "dekhand_rw", err);
+        return not_a_member(found, "dekhand_rw", "", err);
     }
     if (!found->is_rw) {
         DK_TRY(dk_pg_script(pg, "GRANT dekhand_rw TO CURRENT_USER", "joining dekhand_rw", err));
@@ -198,7 +199,8 @@ static dk_rc check_rights(const struct dk_pg *store, const struct found *found, 
     }
     if (found->roles == 3 &&
         ((!found->is_admin && !found->can_admin) || (!found->is_rw && !found->can_rw))) {
-        return not_a_member(found, "dekhand_admin, dekhand_rw", err);
+        return not_a_member(found, "dekhand_admin, dekhand_rw",
+                            ", or `dekhand migrate --print | psql`", err);
     }
     if (found->owner[0] == '\0' && !found->makes_schema) {
         return DK_FAIL(err, CONFIG,

@@ -51,12 +51,14 @@ static void head(const struct printer *p, const struct dk_world *world, bool sup
     if (supabase) {
         line(p, "-- supabase/migrations/%s_dekhand.sql", digits);
     }
-    line(p, "-- dekhand " DK_VERSION ": the registry's schema %u in PostgreSQL 15 or later, in the",
+    line(p,
+         "-- dekhand " DK_VERSION
+         ": the registry's schema %u in PostgreSQL 15 or later, with roles",
          dk_postgres_migration_count);
-    text(p, "-- schema of this name; roles, rights and all. Done whole or not at all; where it is\n"
-            "-- there already, nothing is changed.\n"
-            "-- Run it as a login that may create roles, and schemas in this database. Then make\n"
-            "-- the login of dekhand a member:  GRANT dekhand_rw TO <login>;\n");
+    text(p,
+         "-- and rights. Done whole or not at all; where it is there already, nothing is changed.\n"
+         "-- Run it as a login that may create roles, and schemas in this database. Then make\n"
+         "-- the login of dekhand a member:  GRANT dekhand_rw TO <login>;\n");
     if (supabase) {
         text(p, "-- No BEGIN and no COMMIT: the Supabase CLI has a transaction of its own.\n");
     } else {
