@@ -51,14 +51,12 @@ static void head(const struct printer *p, const struct dk_world *world, bool sup
     if (supabase) {
         line(p, "-- supabase/migrations/%s_dekhand.sql", digits);
     }
-    line(p,
-         "-- dekhand " DK_VERSION
-         ": the registry's schema %u in PostgreSQL 15 or later, with roles",
+    line(p, "-- dekhand " DK_VERSION ": schema %u of the registry in PostgreSQL 15 or later, with",
          dk_postgres_migration_count);
     text(p,
-         "-- and rights. Done whole or not at all; where it is there already, nothing is changed.\n"
-         "-- Run it as a login that may create roles, and schemas in this database. Then make\n"
-         "-- the login of dekhand a member:  GRANT dekhand_rw TO <login>;\n");
+         "-- roles and rights. Done whole or not at all, and where it is there already, nothing\n"
+         "-- is changed. Run it as a login that may create roles, and schemas in this database.\n"
+         "-- Then make the login of dekhand a member: GRANT dekhand_rw TO login\n");
     if (supabase) {
         text(p, "-- No BEGIN and no COMMIT: the Supabase CLI has a transaction of its own.\n");
     } else {
