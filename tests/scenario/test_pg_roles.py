@@ -348,10 +348,11 @@ def use_everything(cli, copy):
     cli.ok("tenants", "set", "--tenant", "acme", "--rotation-days", 30)
     cli.ok("keys", "export", "--tenant", "acme", "--version", 1, "--allow-key-export")
     cli.ok("registry", "rekey")
+    found = cli.json("registry", "show", schema="registry-show")
     older = copy()
     cli.ok("rotate", "--all", "--compromised")
-    now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     time.sleep(1)
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     assert cli.json("audit", "prune", "--before", now, schema="audit-prune")["rows"] > 5
     cli.ok("cache", "clear")
     cli.ok("keys", "list")
@@ -362,7 +363,6 @@ def use_everything(cli, copy):
     # A copy of before the last rotations: nothing is encrypted until somebody takes it as it is.
     env = {"DATABASE_URL": older}
     assert "E_ROLLBACK" in cli.fails(1, "encrypt", "--tenant", "acme", stdin=b"x", env=env)
-    found = cli.json("registry", "show", env=env)
     cli.ok("registry", "accept-restore", "--confirm", found["registryId"], env=env)
     cli.ok("rotate", "--tenant", "acme", env=env)
     assert cli.ok("decrypt", "--tenant", "acme", stdin=value, env=env) == b"one"
