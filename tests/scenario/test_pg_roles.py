@@ -1,15 +1,17 @@
 """Who may do what on PostgreSQL: each cell of the table, and under which role dekhand works."""
 
 import re
+import subprocess
 import time
 import uuid
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 
 import pytest
 
 from cli_tool import ROOT, Cli
-from servers import Postgres
+from servers import PgBouncer, Postgres, psql
 
 pytestmark = pytest.mark.release
 
@@ -451,3 +453,27 @@ def test_I25_after_a_transaction_the_setting_is_empty_and_raises(registry):
         "SELECT '<' || current_setting('dekhand.tenant') || '>';\n"
         "SELECT count(*) FROM dekhand.tenants;\n\\echo :LAST_ERROR_MESSAGE\n")
     assert text.splitlines() == ["1", "<>", "dekhand.tenant is not set in this transaction"]
+
+
+def test_I25_two_tenants_on_one_connection_of_a_pooler(registry):
+    """What one transaction said of its tenant is nothing to the next one, whoever's it is."""
+    with PgBouncer.started(registry.server, default_pool_size=1) as pool:
+        url = pool.url(registry.name, "app")
+        rows = "".join(f'{{"t":"{tenant}","v":"{n}"}}\n'
+                       for n in range(200) for tenant in ("acme", "globex", f"pooled{n % 50}"))
+        args = ("--jsonl", "--fields", "v", "--tenant-column", "t")
+        with ThreadPoolExecutor(4) as at_once:
+            work = [at_once.submit(registry.cli.ok, "encrypt", *args, stdin=rows.encode(),
+                                   env={"DATABASE_URL": url}) for _ in range(4)]
+            reads = [at_once.submit(psql, url, "BEGIN; SET LOCAL ROLE dekhand_rw; "
+                                    f"SET LOCAL dekhand.tenant = '{tenant}'; SELECT DISTINCT "
+                                    "tenant_id FROM dekhand.encryption_keys; COMMIT")
+                     for tenant in ("acme", "globex") * 10]
+            assert [read.result() for read in reads] == ["acme", "globex"] * 10
+            sealed = [done.result() for done in work]
+        for values in sealed:
+            assert registry.cli.ok("decrypt", *args, stdin=values,
+                                   env={"DATABASE_URL": url}) == rows.encode()
+        with pytest.raises(subprocess.CalledProcessError) as error:
+            psql(url, "BEGIN; SET LOCAL ROLE dekhand_rw; SELECT count(*) FROM dekhand.tenants")
+        assert "dekhand.tenant is not set" in error.value.stderr
