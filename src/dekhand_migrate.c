@@ -11,13 +11,18 @@ static const struct dekhand_config plain = {.size = sizeof plain};
 static dk_rc open_other(const struct dk_world *world, const struct dk_settings *settings,
                         struct dk_places *places, struct dk_store *out, struct dk_err *err)
 {
+    static const char usual[] = "DATABASE_URL";
+    struct dk_err cause;
+    dk_err_clear(&cause);
     DK_TRY(dk_wire_migrate_place(settings, places, err));
-    if (dk_store_open(world, places->database_url, out, err) != DK_OK) {
-        return dk_err_while(err, "opening %s",
-                            dk_settings_is_set(settings, DK_OPT_MIGRATE_URL) ? "KMS_MIGRATE_URL"
-                                                                             : "DATABASE_URL");
+    dk_rc rc = dk_store_open(world, places->database_url, out, &cause);
+    if (rc == DK_OK) {
+        return DK_OK;
     }
-    return DK_OK;
+    bool renamed = dk_settings_is_set(settings, DK_OPT_MIGRATE_URL) &&
+                   strncmp(cause.text, usual, strlen(usual)) == 0;
+    return dk_err_set(err, rc, cause.file, cause.line, "%s%s", renamed ? "KMS_MIGRATE_URL" : "",
+                      cause.text + (renamed ? strlen(usual) : 0));
 }
 
 /* Both names lead to one registry, or the login of the first sees none. */

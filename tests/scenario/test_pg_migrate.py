@@ -184,6 +184,15 @@ def test_init_migrates_through_KMS_MIGRATE_URL(place, before):
     assert not place.cli.json("init", env=env)["madeRegistry"]
 
 
+@pytest.mark.parametrize("url", ["mysql://dek@127.0.0.1/db", "postgresql://[::1/db"])
+def test_a_KMS_MIGRATE_URL_that_is_none_is_named(place, url):
+    env = {"DATABASE_URL": place.url(), "KMS_MIGRATE_URL": url}
+    for command in ("migrate", "init"):
+        assert "E_CONFIG: KMS_MIGRATE_URL: " in (
+            place.cli.fails(2, command, env=env).replace(
+                "there is no registry yet: run `dekhand migrate` with a login that may: ", ""))
+
+
 def test_KMS_MIGRATE_URL_of_another_database_is_noticed(place):
     place.server.psql("CREATE DATABASE db_other TEMPLATE template0")
     env = {"DATABASE_URL": place.url(), "KMS_MIGRATE_URL": place.server.url("db_other")}
