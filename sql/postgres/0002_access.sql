@@ -94,7 +94,10 @@ BEGIN
         GRANT SELECT (tenant_id, version, state, is_active, created_at, expires_at, rotated_at)
             ON encryption_keys TO authenticated;
         GRANT EXECUTE ON FUNCTION owner_tenant() TO authenticated;
-        CREATE POLICY owner ON encryption_keys FOR SELECT TO authenticated
-            USING (tenant_id = (SELECT owner_tenant()));
+        IF NOT EXISTS (SELECT FROM pg_catalog.pg_policies WHERE schemaname = current_schema()
+                       AND policyname = 'owner') THEN
+            CREATE POLICY owner ON encryption_keys FOR SELECT TO authenticated
+                USING (tenant_id = (SELECT owner_tenant()));
+        END IF;
     END IF;
 END $$;

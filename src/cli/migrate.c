@@ -21,7 +21,7 @@ static void print_json(const struct dekhand_migration *m, struct cli_out *out)
 static void print_text(const struct dekhand_migration *m, struct cli_out *out)
 {
     if (m->from == m->to) {
-        cli_out_printf(out, "Schema %u is there already; nothing was changed.\n\n", m->to);
+        cli_out_printf(out, "Schema %u is there already, as this version makes it.\n\n", m->to);
     } else if (m->from == 0) {
         cli_out_printf(out, "Schema %u was made. `dekhand init` gives the registry its key.\n\n",
                        m->to);

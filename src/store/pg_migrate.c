@@ -277,6 +277,8 @@ static dk_rc migrate_in(struct dk_pg *store, PGconn *pg, struct dk_err *err)
     if (now.version < dk_postgres_migration_count) {
         DK_TRY(check_rights(store, &found, err));
         DK_TRY(apply(store, pg, &found, now.version, err));
+    } else {
+        DK_TRY(dk_pg_mend(pg, store->schema, found.is_admin, err));
     }
     dk_trace(store->world, "migrate.before_commit");
     return dk_pg_script(pg, "COMMIT", "committing the migration", err);

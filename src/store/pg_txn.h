@@ -43,7 +43,26 @@ dk_rc dk_pg_print(void *self, bool supabase, void (*put)(void *arg, const char *
                   void *arg, struct dk_err *err);
 dk_rc dk_pg_exists(void *self, bool *out, struct dk_err *err);
 
+/* Gives rights again, and makes what is missing or changed; as the owner (pg_mend.c). */
+dk_rc dk_pg_mend(PGconn *pg, const char *schema, bool is_owner, struct dk_err *err);
+
 /* Damage and the schema (pg_schema.c). */
+
+/* One object that a migration makes; texts are lent from it. */
+struct dk_pg_expected {
+    const char *type;
+    char name[64], table[64];
+    bool optional;      /* made inside a block, on a condition */
+    const char *source; /* of a function: what stands between the two $$ */
+    size_t source_n;
+};
+
+/* The statement at the start of a line; false: it makes nothing that is looked at. */
+bool dk_pg_makes(const char *line, struct dk_pg_expected *out);
+extern const char dk_pg_objects[]; /* the query: an object of the current schema a row */
+/* What the rows of that query are, beside what the migrations make. */
+void dk_pg_compare(const PGresult *r,
+                   void (*each)(void *arg, const struct dk_schema_finding *finding), void *arg);
 dk_rc dk_pg_integrity(void *txn, bool (*each)(void *arg, const char *table, const char *text),
                       void *arg, struct dk_err *err);
 dk_rc dk_pg_schema(void *txn, void (*each)(void *arg, const struct dk_schema_finding *finding),

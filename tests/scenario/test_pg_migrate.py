@@ -1,5 +1,6 @@
 """`dekhand migrate` and `init` on PostgreSQL: who may make what, and what a refusal says."""
 
+import json
 import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -295,8 +296,8 @@ def held_at(place, tag):
         place.sql("DROP EVENT TRIGGER hold")
 
 
-@pytest.mark.parametrize("tag", ["CREATE SCHEMA", "CREATE TABLE", "CREATE TRIGGER", "CREATE VIEW",
-                                 "CREATE POLICY", "GRANT", "ALTER DEFAULT PRIVILEGES"])
+@pytest.mark.parametrize("tag", ["CREATE SCHEMA", "CREATE TABLE", "CREATE TRIGGER",
+                                 "CREATE POLICY", "ALTER DEFAULT PRIVILEGES"])
 @pytest.mark.parametrize("who", ["client", "server"])
 def test_F23_killed_in_the_middle_nothing_is_half_done(place, tag, who):
     with held_at(place, tag) as (process, pid):
@@ -326,6 +327,83 @@ def test_a_registry_row_that_is_gone_is_not_made_again(place):
     place.sql("ALTER TABLE dekhand.registry DISABLE TRIGGER USER; DELETE FROM dekhand.registry")
     assert "E_TAMPERED" in place.cli.fails(1, "migrate", **place.as_user("dek"))
     assert "row is gone" in run_script(place, script(place))
+
+
+# ---- what was dropped or changed -----------------------------------------------------------------
+
+DAMAGE = {
+    "trigger dropped": "DROP TRIGGER seals_stay ON dekhand.seals",
+    "trigger disabled": "ALTER TABLE dekhand.tenants DISABLE TRIGGER tenants_grow",
+    "index dropped": "DROP INDEX dekhand.encryption_keys_one_active",
+    "view dropped": "DROP VIEW dekhand.key_rotation_health",
+    "view as its owner": "ALTER VIEW dekhand.owner_keys RESET (security_invoker)",
+    "policy dropped": "DROP POLICY rw ON dekhand.seals",
+    "function changed": "CREATE OR REPLACE FUNCTION dekhand.current_tenant() RETURNS text LANGUAGE "
+                        "plpgsql STABLE AS $$ BEGIN RETURN 'acme'; END $$",
+    "function as its owner": "ALTER FUNCTION dekhand.refuse() SECURITY DEFINER",
+    "function and all on it": "DROP FUNCTION dekhand.refuse() CASCADE",
+    "row level security off": "ALTER TABLE dekhand.tenants DISABLE ROW LEVEL SECURITY",
+    "row level security not forced": "ALTER TABLE dekhand.registry NO FORCE ROW LEVEL SECURITY",
+}
+FOREIGN = {
+    "a right for anon": "GRANT SELECT ON dekhand.tenants TO anon",
+    "a right for everybody": "GRANT SELECT ON dekhand.key_rotation_health TO PUBLIC",
+    "a right on a column": "GRANT SELECT (check_value) ON dekhand.encryption_keys TO authenticated",
+    "dekhand_rw made owner": "ALTER TABLE dekhand.seals OWNER TO dekhand_rw",
+    "a policy for others": "CREATE POLICY other ON dekhand.tenants TO PUBLIC USING (true)",
+}
+
+
+@pytest.fixture
+def used(place):
+    place.server.psql("CREATE ROLE anon; CREATE ROLE authenticated; CREATE ROLE service_role")
+    place.cli.env["DATABASE_URL"] = place.url()
+    place.cli.ok("init")
+    place.cli.ok("encrypt", "--tenant", "acme", stdin=b"x")
+    return place
+
+
+def test_F23_F24_what_was_changed_is_told_and_migrate_makes_it_again(used):
+    before = sorted(dumped(used))
+    used.cli.ok("doctor")
+    for what, statement in DAMAGE.items():
+        used.sql(statement)
+        assert sorted(dumped(used)) != before, what
+        for command in (("doctor",), ("audit", "verify")):
+            done = used.cli.run(*command)
+            assert done.returncode == 7 and "schema" in done.stdout.decode(), (what, told(done))
+        used.cli.ok("migrate")
+        assert sorted(dumped(used)) == before, what
+    used.cli.ok("doctor")
+    used.cli.ok("audit", "verify")
+
+
+def test_F24_what_lets_others_in_is_told_with_the_statement_against_it(used):
+    before = sorted(dumped(used))
+    for what, statement in FOREIGN.items():
+        used.sql(statement)
+        checks = used.cli.run("doctor", "--json")
+        assert checks.returncode == 7, (what, told(checks))
+        fix = next(check["fix"] for check in json.loads(checks.stdout)["checks"]
+                   if check["name"] == "schema" and check["level"] != "ok")
+        mend = re.search(r"`((?:REVOKE|ALTER|DROP) [^`]*)`", fix).group(1)
+        used.sql(f"SET search_path = dekhand; {mend}")
+        used.cli.ok("migrate")  # who was an owner has lost its rights
+        assert sorted(dumped(used)) == before, (what, mend)
+    used.cli.ok("doctor")
+
+
+def test_a_login_without_the_right_makes_nothing_again(used):
+    used.sql("CREATE ROLE app LOGIN IN ROLE dekhand_rw; DROP TRIGGER seals_stay ON dekhand.seals")
+    assert "dekhand_admin" in used.cli.fails(2, "migrate", **used.as_user("app"))
+
+
+def test_the_roles_of_supabase_that_come_later_get_their_view(place):
+    place.migrate()
+    place.sql("CREATE ROLE authenticated")
+    place.migrate()
+    assert place.sql("SELECT has_table_privilege('authenticated', 'dekhand.owner_keys', 'SELECT')"
+                     ) == "t"
 
 
 # ---- the script ----------------------------------------------------------------------------------

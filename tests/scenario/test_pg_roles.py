@@ -7,6 +7,7 @@ import uuid
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
+from functools import cache
 
 import pytest
 
@@ -90,6 +91,18 @@ class Registry:
     def number(self, text):
         return int(self.sql(text))
 
+    def counts(self, tenant):
+        """{table: (rows of all, rows of this tenant or -1)}."""
+        names = [name for name in TABLE if "(" not in name and " " not in name]
+        of_tenants = [name for name in names if "tenant_id" in self.columns(name)]
+        told = self.sql("".join(
+            f"SELECT '{name}', count(*), " + (f"count(*) FILTER (WHERE tenant_id = '{tenant}')"
+                                              if tenant and name in of_tenants else "-1")
+            + f" FROM dekhand.{name};" for name in names))
+        return {name: (int(of_all), int(mine))
+                for name, of_all, mine in (line.split("|") for line in told.splitlines())}
+
+    @cache
     def columns(self, name):
         return self.sql("SELECT column_name FROM information_schema.columns WHERE table_schema = "
                         f"'dekhand' AND table_name = '{name}'").split()
@@ -218,13 +231,9 @@ def run_probes(registry, begin):
 def cells(registry, begin, tenant):
     """{object: the cell's text}."""
     found = defaultdict(dict)
+    counts = registry.counts(tenant)
     for name, letter, state, rows, message in run_probes(registry, begin):
-        everything = mine = -1
-        if letter in "SUD":
-            everything = registry.number(f"SELECT count(*) FROM dekhand.{name}")
-            if tenant and "tenant_id" in registry.columns(name):
-                mine = registry.number(f"SELECT count(*) FROM dekhand.{name} WHERE tenant_id = "
-                                       f"'{tenant}'")
+        everything, mine = counts.get(name, (-1, -1))
         word = outcome(state, rows if letter in "SUD" else "", message, mine, everything)
         found[name].setdefault(letter, []).append(word)
     return {name: ", ".join(filter(None, (cell(letter, words, tenant)
