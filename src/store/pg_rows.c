@@ -384,6 +384,18 @@ dk_rc dk_pg_log_seen(void *self, const char *subject, const char *operation, str
 
 /* ---- leases ---------------------------------------------------------------------------------- */
 
+/* Numbers of which only the sum counts: from many rows into few. */
+dk_rc dk_pg_tidy(void *self, struct dk_err *err)
+{
+    return dk_pg_do(
+        self, NULL,
+        "WITH d AS (DELETE FROM key_count_deltas RETURNING bucket, active, total) INSERT "
+        "INTO key_counts AS c (bucket, active, total) SELECT bucket, sum(active), "
+        "sum(total) FROM d GROUP BY bucket ON CONFLICT (bucket) DO UPDATE SET active = "
+        "c.active + excluded.active, total = c.total + excluded.total",
+        NULL, "keeping counts", NULL, err);
+}
+
 /* By the server's clock; the row stays locked until the transaction ends. */
 dk_rc dk_pg_lease(void *self, const char *name, const char *holder, int64_t ms, bool *held,
                   struct dk_err *err)

@@ -353,6 +353,8 @@ struct dk_store_ops {
     dk_rc (*changes)(void *txn, struct dk_mark *mark, bool *went_back,
                      void (*each)(void *arg, const struct dk_tenant *tenant), void *arg,
                      struct dk_err *err);
+    /* What who has the lease does beside: keeps counts small. In a SEAL transaction; NULL: nothing. */
+    dk_rc (*tidy)(void *txn, struct dk_err *err);
     /*
      * Takes or keeps a lease for that long; *held false: another has it. It counts from the commit.
      * A transaction that reads only looks whether it could. NULL: nobody needs one.
