@@ -384,9 +384,27 @@ dk_rc dk_pg_log_seen(void *self, const char *subject, const char *operation, str
 
 /* ---- leases ---------------------------------------------------------------------------------- */
 
-/* Numbers of which only the sum counts: from many rows into few. */
+dk_rc dk_pg_node(void *self, const char *node, bool leaves, struct dk_err *err)
+{
+    struct dk_pg_params p = {.n = 0};
+    dk_pg_str(&p, node);
+    if (leaves) {
+        return dk_pg_do(self, NULL, "DELETE FROM nodes WHERE node = $1", &p, "leaving", NULL, err);
+    }
+    dk_pg_str(&p, DK_VERSION);
+    return dk_pg_do(
+        self, NULL,
+        "INSERT INTO nodes (node, version, started_at, seen_at) VALUES ($1, $2, "
+        "clock_timestamp(), clock_timestamp()) ON CONFLICT (node) DO UPDATE SET seen_at "
+        "= excluded.seen_at",
+        &p, "saying that this process is there", NULL, err);
+}
+
+/* Numbers of which only the sum counts: from many rows into few. And who is gone for a day. */
 dk_rc dk_pg_tidy(void *self, struct dk_err *err)
 {
+    DK_TRY(dk_pg_do(self, NULL, "DELETE FROM nodes WHERE seen_at < now() - interval '1 day'", NULL,
+                    "forgetting nodes", NULL, err));
     return dk_pg_do(
         self, NULL,
         "WITH d AS (DELETE FROM key_count_deltas RETURNING bucket, active, total) INSERT "
