@@ -39,14 +39,18 @@ TABLE = {
     "seals": ("S, I",) * 3 + (OWNER, "", ""),
     "leases": ("S, I, U",) * 3 + ("S none, U none, D none, T", "", ""),
     "nodes": ("S, I, U, D",) * 3 + ("S none, U none, D none, T", "", ""),
+    "key_counts": ("S, I, U",) * 3 + ("S none, U none, D none, T", "", ""),
+    "key_count_deltas": ("S, I, D",) * 3 + ("S none, U none, D none, T", "", ""),
     "key_rotation_health": ("S own", "S", "S raises", "S none, U none, D none", "", ""),
     "owner_keys": ("", "", "", "S none, U none, D none", "S own", ""),
     "current_tenant()": ("E", "E raises", "E raises", "E raises", "", ""),
     "owner_tenant()": ("", "", "", "E", "E", ""),
+    "count_bucket(now())": ("E",) * 4 + ("", ""),
     "trigger functions": ("", "", "", "E", "", ""),
 }
 TRIGGER_FUNCTIONS = ("refuse()", "registry_changes()", "tenants_change()",
-                     "encryption_keys_change()", "key_rotation_log_change()")
+                     "encryption_keys_change()", "key_rotation_log_change()",
+                     "count_new_keys()", "count_changed_key()")
 # What `authenticated` may read of encryption_keys, and no other column.
 SEEN = "tenant_id, version, state, is_active, created_at, expires_at, rotated_at"
 
@@ -54,8 +58,7 @@ SEEN = "tenant_id, version, state, is_active, created_at, expires_at, rotated_at
 def rendered():
     """The table as docs/SECURITY.md has it."""
     rows = [("", *COLUMNS), ("---",) * (len(COLUMNS) + 1)]
-    rows += [(f"`{name}`" if name != "trigger functions" else name,
-              *(cell or "no" for cell in cells)) for name, cells in TABLE.items()]
+    rows += [(name, *(cell or "no" for cell in cells)) for name, cells in TABLE.items()]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows).replace("|  |", "| |") + "\n"
 
 
@@ -118,8 +121,9 @@ def registry(server, tmp_path_factory):
     cli.ok("rotate", "--tenant", "acme")
     cli.ok("rotate", "--tenant", "acme")
     cli.ok("registry", "rekey")
-    found.sql("INSERT INTO dekhand.nodes VALUES ('n1', '1', now(), now()), ('n2', '1', now(), "
-              "now()) ON CONFLICT DO NOTHING; INSERT INTO dekhand.leases VALUES ('l1', 'x', 1, "
+    found.sql("INSERT INTO dekhand.key_counts VALUES (now(), 0, 0); INSERT INTO "
+              "dekhand.key_count_deltas VALUES (now(), 0, 0); INSERT INTO dekhand.nodes VALUES "
+              "('n1', '1', now(), now()), ('n2', '1', now(), now()) ON CONFLICT DO NOTHING; INSERT INTO dekhand.leases VALUES ('l1', 'x', 1, "
               "now()), ('l2', 'x', 1, now()) ON CONFLICT DO NOTHING")
     for table in TABLE:
         if "(" not in table and " " not in table:
@@ -163,7 +167,8 @@ ACTORS = {
 CHANGES = {"registry": "created_at = now()", "registry_keys": "last_seal = 9",
            "tenants": "rotation_days = 5", "encryption_keys": "row_mac = 'x'",
            "key_rotation_log": "mac = 'x'", "seals": "mac = 'x'", "leases": "until = now()",
-           "nodes": "seen_at = now()", "key_rotation_health": "created_at = now()",
+           "nodes": "seen_at = now()", "key_counts": "total = 0", "key_count_deltas": "total = 0",
+           "key_rotation_health": "created_at = now()",
            "owner_keys": "created_at = now()"}
 TIMES = "'2026-01-01Z', '2027-01-01Z'"
 
@@ -183,6 +188,8 @@ def inserts(table):
         "seals": "VALUES (7777, now(), '', '', 'm', pg_current_snapshot(), '')",
         "leases": "VALUES ('new', 'x', 1, now())",
         "nodes": "VALUES ('new', '1', now(), now())",
+        "key_counts": "VALUES (now(), 1, 1)",
+        "key_count_deltas": "VALUES (now(), 1, 1)",
         "key_rotation_health": "(tenant_id) VALUES ('{t}')",
         "owner_keys": "(tenant_id) VALUES ('{t}')",
     }
@@ -279,7 +286,8 @@ def test_the_table_names_every_object_of_the_schema(registry):
         "SELECT relname FROM pg_class WHERE relnamespace = 'dekhand'::regnamespace AND relkind IN "
         "('r', 'p', 'v', 'm', 'f') UNION SELECT proname || '()' FROM pg_proc WHERE pronamespace = "
         "'dekhand'::regnamespace").splitlines())
-    assert there == {*TABLE, *TRIGGER_FUNCTIONS} - {"trigger functions"}
+    names = {re.sub(r"\(.*", "()", name) for name in TABLE}
+    assert there == {*names, *TRIGGER_FUNCTIONS} - {"trigger functions"}
     assert registry.number("SELECT count(*) FROM pg_proc WHERE pronamespace = "
                            "'dekhand'::regnamespace AND prosecdef") == 0
     assert registry.number("SELECT count(*) FROM pg_class WHERE relnamespace = "
