@@ -72,6 +72,7 @@ LIB_OBJ := $(call obj,$(LIB_SRC)) $(OUT)/obj/gen/migrations.o
 CLI_OBJ := $(call obj,$(CLI_SRC))
 SUPPORT_OBJ := $(call obj,$(SUPPORT_SRC))
 TEST_BIN := $(patsubst tests/%.c,$(OUT)/tests/%,$(UNIT_SRC))
+DRIVER := $(OUT)/tests/driver/driver
 FUZZ_BIN := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(FUZZ_SRC))
 FUZZ_OBJ := $(call obj,$(FUZZ_SRC))
 # Of the CLI only the pure parts are fuzzed; jansson says what JSON is.
@@ -177,7 +178,7 @@ $(OUT)/fuzz/%: $(OUT)/obj/tests/fuzz/%.o $(FUZZ_CLI_OBJ) $(LIB_OBJ)
 	@mkdir -p $(@D)
 	$(CC) -fsanitize=fuzzer $(DK_LDFLAGS) -o $@ $^ $(DK_LIBS) $(FUZZ_LIBS)
 
-tests: $(TEST_BIN)
+tests: $(TEST_BIN) $(DRIVER)
 fuzzers: $(FUZZ_BIN)
 
 # ---- targets -----------------------------------------------------------------------------------

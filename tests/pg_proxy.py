@@ -154,6 +154,7 @@ class Proxy:
     async def _accept(self):
         while True:
             client, _ = await self._loop.sock_accept(self._listener)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else 40 ms an answer
             connection = _Connection(self, client)
             self._open.add(connection)
             connection.task = self._loop.create_task(connection.run(self._ignoring))
