@@ -376,15 +376,15 @@ static void close_one(struct dk_pg_conn *conn)
     conn->pg = NULL;
 }
 
-/* Something to read on an idle connection is its end. */
-static bool is_alive(struct dk_pg_conn *conn)
+/*
+ * Something to read on an idle connection is its end: the server's last words, which libpq takes
+ * for an answer to what is asked next.
+ */
+static bool is_alive(const struct dk_pg *store, struct dk_pg_conn *conn)
 {
     struct pollfd fd = {.fd = PQsocket(conn->pg), .events = POLLIN};
-    if (PQstatus(conn->pg) != CONNECTION_OK || PQtransactionStatus(conn->pg) != PQTRANS_IDLE) {
-        return false;
-    }
-    if (poll(&fd, 1, 0) != 0 &&
-        (PQconsumeInput(conn->pg) == 0 || PQstatus(conn->pg) != CONNECTION_OK)) {
+    if (PQstatus(conn->pg) != CONNECTION_OK || PQtransactionStatus(conn->pg) != PQTRANS_IDLE ||
+        conn->idle_since_ms <= atomic_load(&store->lost_ms) || poll(&fd, 1, 0) != 0) {
         return false;
     }
     if (now_ms() - conn->idle_since_ms < IDLE_MS) {
@@ -442,9 +442,10 @@ dk_rc dk_pg_take(struct dk_pg *store, struct dk_pg_conn **out, struct dk_err *er
     }
     DK_TRY(wait_for_free(store, &conn, err));
     held++;
-    if (conn->pg != NULL && !is_alive(conn)) {
+    if (conn->pg != NULL && !is_alive(store, conn)) {
         close_one(conn);
     }
+    conn->used = conn->pg != NULL;
     dk_rc rc = conn->pg == NULL ? dk_pg_connect(store, &conn->pg, err) : DK_OK;
     if (rc != DK_OK) {
         dk_pg_give(store, conn);
@@ -465,8 +466,15 @@ void dk_pg_give(struct dk_pg *store, struct dk_pg_conn *conn)
     conn->idle_since_ms = now_ms();
     pthread_mutex_lock(&store->lock);
     conn->taken = false;
-    pthread_cond_signal(&store->given_back);
+    pthread_cond_broadcast(&store->given_back); /* not everybody may take one of the reserve */
     pthread_mutex_unlock(&store->lock);
+}
+
+/* After a restart, a failover, or a firewall's silence, one timeout is enough: not one for each. */
+void dk_pg_lose(struct dk_pg *store, struct dk_pg_conn *conn)
+{
+    close_one(conn);
+    atomic_store(&store->lost_ms, now_ms());
 }
 
 /* A goodbye on a socket that the parent has too would end the parent's session. */
@@ -513,6 +521,7 @@ void dk_pg_pool_init(struct dk_pg *store)
     pthread_cond_init(&store->given_back, &attr);
     pthread_condattr_destroy(&attr);
     store->pid = getpid();
+    atomic_store(&store->lost_ms, -1);
 }
 
 void dk_pg_after_fork(struct dk_pg *store)
