@@ -1,0 +1,389 @@
+"""PostgreSQL fails in the middle of a call: the call ends in time, with a value or a typed error;
+the process goes on afterwards, nothing that was acknowledged is lost, and the log is whole."""
+
+import os
+import signal
+import time
+from contextlib import ExitStack
+
+import pytest
+
+from driver_tool import DRIVER
+from pg_proxy import FIN, HOLE, RST, Proxy
+from pg_shop import RETRYABLE, Shop, port_of, session, through
+from servers import new_database
+
+BOUND = 12  # seconds in which every call ends
+SANITIZED = DRIVER.parts[-4] != "build"  # slow: a sample of the messages
+
+
+@pytest.fixture
+def shop(postgres, tmp_path):
+    with new_database(postgres) as url:
+        yield Shop(tmp_path, url)
+
+
+@pytest.fixture
+def proxy(shop):
+    with Proxy(port_of(shop.url)) as found:
+        yield found
+
+
+# ---- at each message ----------------------------------------------------------------------------
+
+class Calls:
+    """One kind of call, as often as it is wanted, each on a tenant that the process has not seen."""
+
+    def __init__(self, shop, proxy):
+        self.shop = shop
+        self.driver = shop.driver(through(shop.url, proxy.port))
+        self.n = 0
+        with shop.driver() as other:
+            other.ok("open")
+            other.tell("batch", "t", 0, 600)
+            self.value = {tenant: shop.keep(tenant, answer).text
+                          for tenant, answer in other.answers().items()}
+            assert other.end() == 0
+
+    def before(self):
+        if self.n == 0:
+            self.driver.ok("open")
+        self.n += 1
+
+    def call(self):
+        raise NotImplementedError
+
+    def again(self):
+        """After a failure."""
+        return self.call()
+
+
+class Open(Calls):
+    def before(self):
+        if self.n > 0:
+            self.driver.ok("close")
+        self.n += 1
+
+    def call(self):
+        return self.driver.ask("open")
+
+
+class Close(Calls):
+    """With something to write: counts, and what no seal has yet."""
+
+    def before(self):
+        self.driver.ok("open")
+        self.n += 1
+        self.driver.ok("encrypt", f"t{self.n}", "x")
+
+    def call(self):
+        return self.driver.ask("close")
+
+    def again(self):
+        """It frees everything, also when it fails."""
+        self.driver.ok("open")
+        return self.call()
+
+
+class FirstUse(Calls):
+    def call(self):
+        tenant = f"new{self.n}"
+        return self.shop.keep(tenant, self.driver.ask("encrypt", tenant, tenant))
+
+
+class Rotate(Calls):
+    def call(self):
+        return self.driver.ask("rotate", f"t{self.n}")
+
+
+class Decrypt(Calls):
+    def call(self):
+        tenant = f"t{self.n}"
+        answer = self.driver.ask("decrypt", tenant, self.value[tenant])
+        assert not answer.ok or answer.text == tenant
+        return answer
+
+
+def messages_of(calls, proxy):
+    """How many each end sends, of a call that nothing happens to."""
+    calls.before()
+    begin = len(proxy.trace)
+    assert calls.call().ok
+    seen = [direction for direction, _ in proxy.trace[begin:]]
+    return {direction: seen.count(direction) for direction in ("client", "server")}
+
+
+def cut_everywhere(calls, proxy, step, phase):
+    """FIN and RST in turn; `phase` 1: RST first."""
+    with calls.driver:
+        for direction, count in messages_of(calls, proxy).items():
+            hit = [cut_at(calls, proxy, direction, n, (FIN, RST)[(n // step + phase) % 2])
+                   for n in range(1, count + 1, step)]
+            assert all(hit[:-8]), "the messages are not those that were counted"
+
+
+def cut_at(calls, proxy, direction, n, how):
+    """The call with a cut, and the same again if it failed."""
+    calls.before()
+    rule = proxy.at(direction, None, n, how)
+    answer = calls.call()
+    proxy.forget_rules()
+    assert answer.ok or answer.code in RETRYABLE, (direction, n, how, answer)
+    assert answer.seconds < BOUND, (direction, n, how, answer)
+    if not answer.ok:
+        again = calls.again()
+        assert again.ok, (direction, n, how, answer, again)
+    return rule.hit
+
+
+@pytest.mark.parametrize("kind,step", [(Open, 7), (FirstUse, 1), (Rotate, 3), (Decrypt, 3),
+                                       (Close, 7)])
+def test_F18_connection_is_cut_at_each_message(shop, proxy, kind, step):
+    """Odd steps meet every kind of message; tests/soak/test_pg_cuts.py cuts at all of them."""
+    cut_everywhere(kind(shop, proxy), proxy, step * 8 - 1 if SANITIZED else step, 0)
+    shop.is_whole()
+
+
+# ---- COMMIT -------------------------------------------------------------------------------------
+
+COMMIT = b"COMMIT"
+
+
+@pytest.mark.parametrize("how", [FIN, RST])
+@pytest.mark.parametrize("direction,kind,stored", [
+    ("client", "P", False),  # the server never hears of it
+    ("client", "S", True),  # it does it, and the client has not asked for an answer
+    ("server", "C", True),  # the answer is lost
+])
+def test_F18_commit_in_doubt_is_asked_for(shop, proxy, direction, kind, stored, how):
+    with shop.driver(through(shop.url, proxy.port)) as driver:
+        driver.ok("open")
+        for n, call in enumerate((("encrypt", "new", "x"), ("rotate", "new"))):
+            rule = at_commit(proxy, direction, kind, how)
+            answer = driver.ask(*call)
+            assert rule.hit
+            assert answer.ok if stored else (
+                answer.code == "E_UNREACHABLE" and "nothing was stored" in answer.text), answer
+            assert shop.sql("SELECT count(*) FROM encryption_keys") == str(n + stored)
+            if not stored:
+                driver.ok(*call)
+        shop.keep("new", driver.ask("encrypt", "new", "x"), "x")
+    assert shop.sql("SELECT next_version FROM tenants") == "3"
+    shop.is_whole()
+
+
+def at_commit(proxy, direction, kind, how):
+    """The first message of that kind that is about a COMMIT; of S, that comes after one."""
+    if kind == "S":
+        return proxy.at(direction, kind, 1, how, behind=COMMIT)
+    return proxy.at(direction, kind, 1, how, holding=COMMIT)
+
+
+# ---- nothing is heard any more ------------------------------------------------------------------
+
+def test_F18_F22_silence_ends_in_time(shop):
+    """Each of them in a process of its own, all at once: they wait."""
+    with shop.driver() as first:
+        first.ok("open")
+        known = shop.keep("known", first.ask("encrypt", "known", "x"), "x")
+    cases = [
+        # The one connection is silent: another is made.
+        ("encrypt a x", ("server", "Z", 1, b""), ("OK",)),
+        (f"decrypt known {known.text}", ("client", "P", 1, b""), ("OK",)),
+        # In the middle of a transaction; of a COMMIT that is stored, and of one that is not.
+        ("encrypt b x", ("server", "D", 4, b""), RETRYABLE),
+        ("encrypt c x", ("server", "C", 1, COMMIT), ("OK",)),
+        ("encrypt d x", ("client", "P", 1, COMMIT), RETRYABLE),
+        # Nobody answers.
+        ("encrypt e x", None, RETRYABLE),
+        (f"decrypt known {known.text}", None, RETRYABLE),
+        ("rotate known", None, RETRYABLE),
+        ("close", None, RETRYABLE + ("OK",)),
+    ]
+    with ExitStack() as stack:
+        running = [silent(stack, shop, *case) for case in cases]
+        for proxy, driver, case in running:
+            answer = driver.answer()
+            assert answer.code in case[2] and answer.seconds < BOUND, (case, answer)
+            proxy.admit()
+            proxy.cut_all()
+        for _, driver, case in running:
+            if case[0] == "close":
+                driver.ok("open")
+            tenant = case[0].split(" ")[1] if case[0] != "close" else "f"
+            shop.keep(tenant, driver.ask("encrypt", tenant, "x"), "x")
+            assert driver.end() == 0
+    assert len(shop.values) == len(cases) + 1
+    shop.is_whole()
+
+
+def silent(stack, shop, call, rule, codes):
+    proxy = stack.enter_context(Proxy(port_of(shop.url)))
+    driver = stack.enter_context(shop.driver(through(shop.url, proxy.port)))
+    driver.ok("open")
+    if rule is None:
+        proxy.ignore()
+        proxy.silence()
+    else:
+        direction, kind, n, holding = rule
+        proxy.at(direction, kind, n, HOLE, holding=holding)
+    driver.tell(call)
+    return proxy, driver, (call, rule, codes)
+
+
+# ---- connections that die while nobody uses them ------------------------------------------------
+
+KILL_ALL = """SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+              WHERE application_name = 'dekhand' AND datname = current_database()"""
+
+
+@pytest.mark.parametrize("how", ["server", FIN, RST])
+def test_F18_idle_connections_that_died_are_not_noticed(shop, proxy, how):
+    with shop.driver(through(shop.url, proxy.port)) as driver:
+        driver.ok("open")
+        for round_ in range(6):
+            driver.tell("many", 8, f"r{round_}.", 0, 24)
+            for tenant, answer in driver.answers().items():
+                assert shop.keep(tenant, answer).ok, (round_, tenant, answer)
+            if how == "server":
+                assert shop.sql(KILL_ALL) != "0"
+            else:
+                assert proxy.cut_all(how) > 0
+            time.sleep(0.02 * (round_ % 3))  # the news is not there yet, or is
+        assert driver.ok("rotate", "r0.0") == "2"
+    shop.is_whole()
+
+
+# ---- busy ---------------------------------------------------------------------------------------
+
+def test_F22_a_lock_that_another_session_holds(shop):
+    """Of a tenant's row, and of the whole registry, with more threads than connections."""
+    with shop.driver() as driver, shop.driver() as crowd:
+        for each in (driver, crowd):
+            each.ok("open")
+        shop.keep("a", driver.ask("encrypt", "a", "a"))
+        with session(shop.url, "BEGIN; SELECT 1 FROM dekhand.tenants FOR UPDATE"):
+            answer = driver.ask("rotate", "a")
+            assert answer.code == "E_BUSY" and 3 < answer.seconds < 6, answer
+        assert driver.ok("rotate", "a") == "2"
+        with session(shop.url, "BEGIN; LOCK TABLE dekhand.registry"):
+            driver.tell("encrypt", "b", "b")
+            crowd.tell("many", 24, "c", 0, 24)
+            answer = driver.answer()
+            assert answer.code == "E_BUSY" and 3 < answer.seconds < 6, answer
+            for answer in crowd.answers().values():
+                assert answer.code == "E_BUSY" and answer.seconds < BOUND, answer
+        shop.keep("b", driver.ask("encrypt", "b", "b"))
+        crowd.tell("many", 24, "c", 0, 24)
+        for tenant, answer in crowd.answers().items():
+            assert shop.keep(tenant, answer).ok, answer
+    shop.is_whole()
+
+
+def test_F22_a_server_process_that_stands_still(shop):
+    """The others go on; what it held is the server's to end."""
+    pids = """SELECT pid FROM pg_stat_activity
+              WHERE application_name = 'dekhand' AND datname = current_database()"""
+    with shop.driver() as driver:
+        driver.ok("open")
+        shop.keep("a", driver.ask("encrypt", "a", "a"))
+        stopped = [int(pid) for pid in shop.sql(pids).split()]
+        assert stopped
+        try:
+            for pid in stopped:
+                os.kill(pid, signal.SIGSTOP)
+            answer = shop.keep("b", driver.ask("encrypt", "b", "b"))
+            assert answer.ok and answer.seconds < BOUND
+            assert shop.keep("c", driver.ask("encrypt", "c", "c")).seconds < 1
+        finally:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+    shop.is_whole()
+
+
+# What a trigger does to the row of a tenant.
+RAISES = """CREATE FUNCTION public.breaks() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN {what}; RETURN NEW; END $$;
+CREATE TRIGGER breaks AFTER INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION
+public.breaks()"""
+
+
+@pytest.mark.parametrize("what,code,exit_code", [
+    ("PERFORM pg_sleep(60)", "E_BUSY", 6),
+    ("RAISE 'x' USING ERRCODE = '40001'", "E_BUSY", 6),
+    ("RAISE 'x' USING ERRCODE = '40P01'", "E_BUSY", 6),
+    ("RAISE 'x' USING ERRCODE = '55P03'", "E_BUSY", 6),
+    ("RAISE 'x' USING ERRCODE = '57P01'", "E_UNREACHABLE", 6),
+    ("RAISE 'x' USING ERRCODE = '53100'", "E_STORE", 1),
+    ("RAISE 'x' USING ERRCODE = '53200'", "E_STORE", 1),
+    ("RAISE 'x' USING ERRCODE = 'XX001'", "E_STORE", 1),
+    ("PERFORM pg_terminate_backend(pg_backend_pid())", "E_UNREACHABLE", 6),
+])
+@pytest.mark.parametrize("table", ["tenants", "key_rotation_log"])
+def test_F21_F22_server_fails_in_the_middle(shop, table, what, code, exit_code):
+    if "sleep" in what and table != "tenants":
+        pytest.skip("once is enough: it takes 5 s")
+    shop.values[shop.cli.ok("encrypt", "--tenant", "old", stdin=b"old").decode().strip()] = (
+        "old", "old")
+    with shop.driver() as driver:
+        driver.ok("open")
+        driver.ok("encrypt", "old", "x")
+        before = shop.sql(STATE)
+        shop.sql(RAISES.format(what=what, table=table))
+        for call in (("encrypt", "new", "x"), ("rotate", "old")):
+            answer = driver.ask(*call)
+            assert answer.code == code and answer.seconds < BOUND, (call, answer)
+            if "sleep" in what:
+                break
+        done = shop.cli.run("rotate", "--tenant", "old")
+        assert done.returncode == exit_code, done
+        assert shop.sql(STATE) == before
+        shop.sql(f"DROP TRIGGER breaks ON {table}")
+        shop.keep("new", driver.ask("encrypt", "new", "new"))
+        assert driver.ok("rotate", "old") == "2"
+    shop.is_whole()
+
+
+STATE = """SELECT tenant_id, version, state, epoch FROM encryption_keys JOIN tenants USING (tenant_id)
+           ORDER BY 1, 2"""
+
+
+# ---- two at once --------------------------------------------------------------------------------
+
+def test_F21_new_tenants_in_opposite_order(shop):
+    """Two processes make the same tenants in batches."""
+    with shop.driver() as one, shop.driver() as two:
+        for each in (one, two):
+            each.ok("open")
+        for first in range(0, 600, 200):
+            one.tell("batch", "t", first, first + 200)
+            two.tell("batch", "t", first + 200, first)
+            for each in (one, two):
+                for tenant, answer in each.answers().items():
+                    assert shop.keep(tenant, answer).ok, answer
+    assert shop.sql("SELECT count(*) FROM encryption_keys") == "600"
+    shop.is_whole()
+
+
+# ---- fork ---------------------------------------------------------------------------------------
+
+def test_F18_a_child_has_connections_of_its_own(shop):
+    """And the parent's sessions go on: they are the same as before."""
+    mine = """SELECT string_agg(pid::text, ',' ORDER BY pid) FROM pg_stat_activity
+              WHERE application_name = 'dekhand' AND datname = current_database()"""
+    with shop.driver() as driver:
+        driver.ok("open")
+        driver.tell("many", 8, "p", 0, 40)
+        for tenant, answer in driver.answers().items():
+            assert shop.keep(tenant, answer).ok
+        before = shop.sql(mine)
+        assert before
+        for n in range(3):
+            shop.keep(f"c{n}", driver.ask("fork", "encrypt", f"c{n}", f"c{n}"))
+            shop.keep(f"q{n}", driver.ask("encrypt", f"q{n}", f"q{n}"))
+        assert driver.ask("fork", "close").ok
+        assert set(before.split(",")) <= set(shop.sql(mine).split(","))
+        driver.tell("many", 8, "s", 0, 40)
+        for tenant, answer in driver.answers().items():
+            assert shop.keep(tenant, answer).ok
+    shop.is_whole()
