@@ -39,8 +39,9 @@ struct dk_pg {
     size_t host_count;
     atomic_uint first_host; /* the one that was good last */
     char schema[DK_PG_SCHEMA_MAX + 1];
-    char where[128];      /* "host:port/database", for texts; never a password */
-    pid_t pid;            /* whose connections these are */
+    char where[128];        /* "host:port/database", for texts; never a password */
+    pid_t pid;              /* whose connections these are */
+    atomic_llong silent_ms; /* until then no server is asked again: none answered a moment ago */
     atomic_llong lost_ms; /* when one was lost last: those that were idle then are not used again */
     pthread_mutex_t lock;
     pthread_cond_t given_back;

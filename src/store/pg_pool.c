@@ -14,7 +14,9 @@
 #include "base/file.h"
 
 #define HOST_MS_MIN 1000 /* for one of several servers */
+#define FREE_S 3         /* a call has several transactions, and may have to wait in each */
 #define IDLE_MS 30000    /* asked for a sign of life before it is used again */
+#define SILENT_MS 1000   /* a call that was told once is told at once what follows from it */
 #define OPTION_MAX 64
 #define SCHEMA_OPTION "dekhand_schema"
 /* The systems' bundles of certificates; libpq looks for one in the home folder only. */
@@ -355,6 +357,9 @@ dk_rc dk_pg_connect(struct dk_pg *store, PGconn **out, struct dk_err *err)
     int64_t start = now_ms(), each = DK_PG_DEADLINE_MS / (int64_t)n;
     struct dk_err last;
     each = each < HOST_MS_MIN ? HOST_MS_MIN : each;
+    if (start < atomic_load(&store->silent_ms)) {
+        return DK_FAIL(err, UNREACHABLE, "%s did not answer a moment ago", store->where);
+    }
     for (size_t i = 0; i < n; i++) {
         unsigned at = (unsigned)((first + i) % n);
         dk_err_clear(&last);
@@ -363,6 +368,9 @@ dk_rc dk_pg_connect(struct dk_pg *store, PGconn **out, struct dk_err *err)
             atomic_store(&store->first_host, at);
             return DK_OK;
         }
+    }
+    if (now_ms() - start >= DK_PG_DEADLINE_MS) {
+        atomic_store(&store->silent_ms, now_ms() + SILENT_MS);
     }
     *err = last;
     return err->rc;
@@ -419,7 +427,7 @@ static dk_rc wait_for_free(struct dk_pg *store, struct dk_pg_conn **out, struct 
 {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += DK_PG_DEADLINE_MS / 1000;
+    until.tv_sec += FREE_S;
     pthread_mutex_lock(&store->lock);
     int waited = 0;
     while ((*out = find_free(store)) == NULL && waited == 0) {
@@ -431,7 +439,7 @@ static dk_rc wait_for_free(struct dk_pg *store, struct dk_pg_conn **out, struct 
     pthread_mutex_unlock(&store->lock);
     return *out != NULL ? DK_OK
                         : DK_FAIL(err, BUSY, "all %d connections to %s were in use for %d s",
-                                  DK_PG_POOL, store->where, DK_PG_DEADLINE_MS / 1000);
+                                  DK_PG_POOL, store->where, FREE_S);
 }
 
 dk_rc dk_pg_take(struct dk_pg *store, struct dk_pg_conn **out, struct dk_err *err)
@@ -522,6 +530,7 @@ void dk_pg_pool_init(struct dk_pg *store)
     pthread_condattr_destroy(&attr);
     store->pid = getpid();
     atomic_store(&store->lost_ms, -1);
+    atomic_store(&store->silent_ms, -1);
 }
 
 void dk_pg_after_fork(struct dk_pg *store)
