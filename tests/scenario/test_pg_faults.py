@@ -288,6 +288,7 @@ def test_F18_F22_who_waits_is_told_in_time(shop):
         time.sleep(1)  # a server that did not answer is asked again after a second
         for n, (call, driver, *_) in enumerate(running):
             heals(shop, driver, call, f"after{n}")
+    shop.sql("DROP TRIGGER sleeps ON tenants")
     shop.is_whole()
 
 
