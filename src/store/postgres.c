@@ -160,6 +160,13 @@ static dk_rc pg_begin(void *self, enum dk_txn_mode mode, void **out, struct dk_e
 
 /* ---- commit ---------------------------------------------------------------------------------- */
 
+static void note_warning(void *arg, const PGresult *notice)
+{
+    const char *severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
+    bool *warned = arg;
+    *warned = *warned || (severity != NULL && strcmp(severity, "WARNING") == 0);
+}
+
 enum fate { FATE_COMMITTED, FATE_ABORTED, FATE_UNKNOWN, FATE_RUNNING };
 
 #define FUTURE "(22023:" /* a number that was not given out yet */
@@ -260,20 +267,40 @@ static dk_rc resolve(struct dk_pg_txn *txn, struct dk_err *err)
                          txn->store->where);
 }
 
-/* COMMIT of a transaction that failed is answered with ROLLBACK, and that is no error there. */
+/*
+ * A COMMIT that waits for a synchronous standby and is cancelled is there, but only here: the
+ * server says so in a warning, and calls it done. So nothing of ours may cancel it, and a warning
+ * counts. COMMIT of a transaction that failed is answered with ROLLBACK, and that is no error
+ * there.
+ */
+static dk_rc commit_on(struct dk_pg_txn *txn, bool *lost, struct dk_err *err)
+{
+    struct dk_pg_call calls[] = {{.sql = "SET LOCAL statement_timeout = 0", .what = "committing"},
+                                 {.sql = "COMMIT", .what = "committing"}};
+    bool warned = false;
+    PQnoticeReceiver before = PQsetNoticeReceiver(txn->conn->pg, note_warning, &warned);
+    dk_rc rc = dk_pg_run(txn->conn->pg, calls, 2, lost, err);
+    PQsetNoticeReceiver(txn->conn->pg, before, NULL);
+    if (rc == DK_OK && strcmp(PQcmdStatus(calls[1].result), "COMMIT") != 0) {
+        rc = DK_FAIL(err, STORE, "committing: the server rolled it back");
+    } else if (rc == DK_OK && warned) {
+        rc = DK_FAIL(err, UNREACHABLE,
+                     "%s has committed, but no synchronous standby is known to have it",
+                     txn->store->where);
+    }
+    PQclear(calls[0].result);
+    PQclear(calls[1].result);
+    return rc;
+}
+
 static dk_rc pg_commit(void *self, struct dk_err *err)
 {
     struct dk_pg_txn *txn = self;
-    struct dk_pg_call call = {.sql = "COMMIT", .what = "committing"};
     struct dk_err cause;
     bool lost = false;
     dk_err_clear(&cause);
     dk_rc rc = txn->failed ? DK_FAIL(&cause, STORE, "committing: the transaction has failed")
-                           : dk_pg_run(txn->conn->pg, &call, 1, &lost, &cause);
-    if (rc == DK_OK && strcmp(PQcmdStatus(call.result), "COMMIT") != 0) {
-        rc = DK_FAIL(&cause, STORE, "committing: the server rolled it back");
-    }
-    PQclear(call.result);
+                           : commit_on(txn, &lost, &cause);
     if (lost) {
         txn->gone = true;
         if (txn->mode != DK_TXN_READ) {
