@@ -28,6 +28,11 @@ class Shop:
     def sql(self, text):
         return psql(self.url, "SET search_path = dekhand; " + text)
 
+    def move(self, server):
+        """To another server, that has taken over."""
+        self.url = through(self.url, server.port)
+        self.cli.env["DATABASE_URL"] = self.url
+
     def keep(self, tenant, answer, text=None):
         if answer.ok:
             self.values[answer.text] = (tenant, text or tenant)

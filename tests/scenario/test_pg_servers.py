@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import struct
+import subprocess
 import threading
 import time
 from contextlib import contextmanager
@@ -141,3 +142,277 @@ def test_F19_commit_whose_wait_is_cancelled_is_not_acknowledged(server, shop):
             server.psql("SELECT pg_reload_conf()")
         assert shop.keep("new", driver.ask("encrypt", "new", "new")).ok
     shop.is_whole()
+
+
+# ---- failover -----------------------------------------------------------------------------------
+
+@contextmanager
+def pair(synchronous):
+    """A server and its standby `sb1`."""
+    with Postgres.started() as primary, primary.standby("sb1") as standby:
+        if synchronous:
+            primary.psql("ALTER SYSTEM SET synchronous_standby_names = 'sb1'")
+            primary.psql("SELECT pg_reload_conf()")
+            primary.await_standby("sb1")
+        yield primary, standby
+
+
+def both(url, primary, standby):
+    """The URL with two servers."""
+    return url.replace(f"127.0.0.1:{primary.port}",
+                       f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}")
+
+
+class Rotator:
+    """Rotates tenants one after another until it is told to stop."""
+
+    def __init__(self, driver, tenants):
+        self.driver = driver
+        self.tenants = tenants
+        self.known = {}  # tenant: the newest version that was acknowledged
+        self.answers = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self):
+        n = 0
+        while not self._stop.is_set():
+            tenant = self.tenants[n % len(self.tenants)]
+            answer = self.driver.ask("rotate", tenant)
+            self.answers.append(answer)
+            if answer.ok:
+                self.known[tenant] = int(answer.text)
+            n += 1
+
+    def stop(self):
+        self._stop.set()
+        self._thread.join(60)
+
+
+def test_F19_failover_to_a_synchronous_standby_loses_nothing(tmp_path):
+    """4 processes of 16 threads make 1,000 new tenants, two through a pooler that is pointed at the
+    standby afterwards and two that know both servers; another rotates; the primary dies."""
+    with pair(synchronous=True) as (primary, standby), \
+            shop_on(primary, tmp_path) as shop, \
+            PgBouncer.started(primary, default_pool_size=8) as pool:
+        pooled, two = through(shop.url, pool.port), both(shop.url, primary, standby)
+        drivers = [shop.driver(url, KMS_POLL_SECONDS="1") for url in (pooled, pooled, two, two)]
+        rotating = shop.driver(two, KMS_POLL_SECONDS="1")
+        for driver in (*drivers, rotating):
+            driver.ok("open")
+        goes_on(shop, rotating, "r", 20)
+        rotator = Rotator(rotating, [f"r{n}" for n in range(20)])
+        for n, driver in enumerate(drivers):
+            driver.tell("many", 16, f"t{n}.", 0, 250)
+        time.sleep(0.7)
+        primary.kill()
+        standby.promote()
+        pool.point_at(standby)
+        failed = [takes_part(shop, driver, f"t{n}.", 250) for n, driver in enumerate(drivers)]
+        assert len(shop.values) > 20 and all(failed), failed
+        shop.move(standby)
+        until = time.monotonic() + 20
+        for n, driver in enumerate(drivers):
+            while not driver.ask("encrypt", f"h{n}", "x").ok:
+                assert time.monotonic() < until
+            goes_on(shop, driver, f"t{n}.", 250)
+        rotator.stop()
+        goes_on(shop, rotating, "r", 20)
+        assert all(answer.ok or answer.code in (*RETRYABLE, "E_CONFLICT")
+                   for answer in rotator.answers)
+        there = dict(line.split("|") for line in shop.sql(
+            "SELECT tenant_id, version FROM encryption_keys WHERE state = 'active'").split("\n"))
+        assert rotator.known and all(int(there[tenant]) >= version
+                                     for tenant, version in rotator.known.items())
+        assert shop.sql("SELECT count(*) FROM tenants") == "1024"
+        for driver in (*drivers, rotating):
+            assert driver.end() == 0
+        shop.is_whole()
+
+
+def test_F19_failover_that_loses_the_last_commits(tmp_path):
+    """Who saw more than there is says so and encrypts no more, until it is accepted."""
+    with pair(synchronous=False) as (primary, standby), shop_on(primary, tmp_path) as shop:
+        with shop.driver(both(shop.url, primary, standby), KMS_POLL_SECONDS="1") as driver:
+            driver.ok("open")
+            old = {tenant: shop.keep(tenant, driver.ask("encrypt", tenant, tenant)).text
+                   for tenant in ("a", "b")}
+            driver.ok("tick")
+            primary.await_standby("sb1")
+            standby.psql("ALTER SYSTEM SET primary_conninfo = ''")
+            standby.psql("SELECT pg_reload_conf()")
+            standby.until_alone()
+            lost = driver.ok("encrypt", "lost", "x")
+            assert driver.ok("rotate", "a") == "2"
+            newer = driver.ok("encrypt", "a", "x")
+            time.sleep(1.1)
+            driver.ok("tick")
+            primary.kill()
+            standby.promote()
+            shop.move(standby)
+            time.sleep(1.1)
+            driver.ask("tick")
+            for tenant in ("a", "b", "lost", "new"):
+                answer = driver.ask("encrypt", tenant, "x")
+                assert answer.code == "E_ROLLBACK", (tenant, answer)
+            for tenant, value in old.items():
+                assert driver.ok("decrypt", tenant, value) == tenant
+            for tenant, value in (("lost", lost), ("a", newer)):
+                answer = driver.ask("decrypt", tenant, value)
+                assert answer.code in ("E_ROLLBACK", "E_UNKNOWN_VERSION", "E_NOT_FOUND"), answer
+            done = shop.cli.run("audit", "verify")
+            assert done.returncode == 7 and b"seal" in done.stdout, done
+            shop.cli.ok("registry", "accept-restore", "--confirm",
+                        shop.sql("SELECT registry_uuid FROM registry"))
+            time.sleep(1.1)
+            driver.ask("tick")
+            for tenant in ("a", "b", "lost", "new"):
+                assert shop.keep(tenant, driver.ask("encrypt", tenant, tenant)).ok
+            assert driver.end() == 0
+        shop.is_whole()
+
+
+def test_F19_numbers_of_transactions_that_come_again_hide_no_change(tmp_path):
+    """The process has seen higher ones than those of the change, and more than there were."""
+    with pair(synchronous=False) as (primary, standby), shop_on(primary, tmp_path) as shop:
+        with shop.driver(both(shop.url, primary, standby), KMS_POLL_SECONDS="1") as driver:
+            driver.ok("open")
+            shop.keep("a", driver.ask("encrypt", "a", "a"))
+            driver.ok("tick")
+            primary.await_standby("sb1")
+            standby.psql("ALTER SYSTEM SET primary_conninfo = ''")
+            standby.psql("SELECT pg_reload_conf()")
+            standby.until_alone()
+            burn(primary, 300)
+            time.sleep(1.1)
+            driver.ok("tick")
+            primary.kill()
+            standby.promote()
+            shop.move(standby)
+            shop.cli.ok("rotate", "--tenant", "a")
+            burn(standby, 600)
+            time.sleep(1.1)
+            driver.ok("tick")
+            assert driver.ok("encrypt", "a", "a").startswith("dk1.2.")
+        shop.is_whole()
+
+
+def burn(server, n):
+    """Takes numbers of transactions."""
+    server.psql("SELECT pg_current_xact_id();" * n)
+
+
+@pytest.mark.parametrize("how", ["process", "immediate"])
+def test_F19_a_crash_gives_numbers_out_again(server, shop, how):
+    """Of transactions that wrote nothing; the process has seen them as done."""
+    with shop.driver(KMS_POLL_SECONDS="1") as driver:
+        driver.ok("open")
+        shop.keep("a", driver.ask("encrypt", "a", "a"))
+        for _ in range(2):
+            server.psql("CHECKPOINT")
+        before = int(server.psql("SELECT pg_current_xact_id()"))
+        burn(server, 300)
+        time.sleep(1.1)
+        driver.ok("tick")
+        kill_a_process(server) if how == "process" else server.restart("immediate")
+        until_it_answers(server)
+        shop.cli.ok("rotate", "--tenant", "a")
+        again = int(shop.sql("SELECT changed_xid FROM tenants WHERE tenant_id = 'a'"))
+        assert again < before + 300, "the numbers did not come again"
+        burn(server, 600)
+        time.sleep(1.1)
+        driver.ok("tick")
+        assert driver.ok("encrypt", "a", "a").startswith("dk1.2.")
+    shop.is_whole()
+
+
+def until_it_answers(server):
+    until = time.monotonic() + 20
+    while True:
+        try:
+            return server.psql("SELECT 1")
+        except subprocess.CalledProcessError:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+
+# ---- a standby ----------------------------------------------------------------------------------
+
+def test_F20_I07_a_replica_that_is_behind_makes_no_tenant(tmp_path):
+    """Nor one that it does not know; what it knows it reads."""
+    with pair(synchronous=False) as (primary, standby), shop_on(primary, tmp_path) as shop:
+        known = shop.cli.ok("encrypt", "--tenant", "known", stdin=b"known").decode().strip()
+        primary.await_standby("sb1")
+        standby.psql("SELECT pg_wal_replay_pause()")
+        newer = shop.cli.ok("encrypt", "--tenant", "newer", stdin=b"newer").decode().strip()
+        with shop.driver(through(shop.url, standby.port)) as driver:
+            driver.ok("open")
+            assert driver.ok("decrypt", "known", known) == "known"
+            assert driver.ok("encrypt", "known", "x").startswith("dk1.1.")
+            for tenant in ("newer", "nobody"):
+                answer = driver.ask("encrypt", tenant, "x")
+                assert answer.code == "E_READ_ONLY", (tenant, answer)
+            answer = driver.ask("decrypt", "newer", newer)
+            assert answer.code in ("E_UNKNOWN_VERSION", "E_NOT_FOUND"), answer
+            answer = driver.ask("rotate", "known")
+            assert answer.code == "E_READ_ONLY", answer
+            standby.psql("SELECT pg_wal_replay_resume()")
+            primary.await_standby("sb1")
+            assert driver.ok("decrypt", "newer", newer) == "newer"
+        shop.values.update({known: ("known", "known"), newer: ("newer", "newer")})
+        assert shop.sql("SELECT count(*) FROM tenants") == "2"
+        shop.is_whole()
+
+
+@pytest.mark.parametrize("table", ["tenants", "encryption_keys", "both"])
+def test_F20_I07_rows_that_are_hidden_are_not_new_tenants(shop, table):
+    """By row level security, which answers with nothing."""
+    value = shop.cli.ok("encrypt", "--tenant", "a", stdin=b"a").decode().strip()
+    tables = ("tenants", "encryption_keys") if table == "both" else (table,)
+    hides = "CREATE POLICY hides ON {} AS RESTRICTIVE FOR SELECT TO dekhand_rw USING (false)"
+    with shop.driver() as driver:
+        for name in tables:
+            shop.sql(hides.format(name))
+        driver.ok("open")
+        answer = driver.ask("encrypt", "a", "x")
+        assert not answer.ok, answer
+        print(table, answer)
+        assert shop.sql("SELECT count(*) FROM encryption_keys") == "1"
+        for name in tables:
+            shop.sql(f"DROP POLICY hides ON {name}")
+        shop.keep("a", driver.ask("encrypt", "a", "a"))
+    shop.values[value] = ("a", "a")
+    assert len(shop.values) == 2
+    shop.is_whole()
+
+
+# ---- no connection left -------------------------------------------------------------------------
+
+def test_F22_a_server_with_too_many_clients(tmp_path):
+    with Postgres.started("max_connections = 10\n") as server, shop_on(server, tmp_path) as shop:
+        with shop.driver() as driver:
+            driver.ok("open")
+            shop.keep("a", driver.ask("encrypt", "a", "a"))
+            server.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                        "WHERE application_name = 'dekhand'")
+            others = [client(server) for _ in range(10)]
+            answer = driver.ask("encrypt", "b", "b")
+            assert answer.code == "E_BUSY" and "too many" in answer.text, answer
+            done = shop.cli.run("encrypt", "--tenant", "c", stdin=b"c")
+            assert done.returncode == 6 and b"too many" in done.stderr, done
+            for other in others:
+                other.close()
+            until = time.monotonic() + 10
+            while not shop.keep("b", driver.ask("encrypt", "b", "b")).ok:
+                assert time.monotonic() < until
+        shop.is_whole()
+
+
+def client(server):
+    """A session that does nothing, or is refused."""
+    other = socket.create_connection(("127.0.0.1", server.port))
+    named = b"user\0dek\0database\0postgres\0\0"
+    other.sendall(struct.pack(">II", 8 + len(named), 196608) + named)
+    other.recv(1)
+    return other
