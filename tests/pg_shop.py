@@ -10,7 +10,7 @@ from driver_tool import Driver
 from servers import binaries, psql
 
 RETRYABLE = ("E_UNREACHABLE", "E_BUSY")
-NEVER = {"KMS_POLL_SECONDS": "3600"}  # no look-out comes between
+NEVER = {"KMS_POLL_SECONDS": "3000", "KMS_LEASE_SECONDS": "3600"}  # no look-out comes between
 
 
 class Shop:
