@@ -306,16 +306,31 @@ static bool finish_connecting(PGconn *pg, int64_t deadline)
     return status == PGRES_POLLING_OK;
 }
 
-/* What libpq says when it cannot connect has no SQLSTATE: its words have to do. */
+/* What libpq and PgBouncer say when one cannot connect has no SQLSTATE: their words have to do. */
+static const struct {
+    const char *said;
+    dk_rc rc;
+    const char *todo;
+} refusals[] = {
+    {"too many", DK_E_BUSY, ""},
+    {"remaining connection slots", DK_E_BUSY, ""},
+    {"no more connections allowed", DK_E_BUSY, ""},
+    {"authentication failed", DK_E_CONFIG, ""},
+    {"no password supplied", DK_E_CONFIG, ""},
+    {"pg_hba.conf", DK_E_CONFIG, ""},
+    {"is not permitted to log in", DK_E_CONFIG, ""},
+    {"does not match host name", DK_E_CONFIG, ": use the name that its certificate has"},
+    {"certificate verify failed", DK_E_CONFIG,
+     ": give the file of the authority that signed it as sslrootcert=FILE"},
+    {"root certificate file", DK_E_CONFIG, ": give another as sslrootcert=FILE"},
+    {"certificate", DK_E_CONFIG, ""},
+    {"server does not support SSL", DK_E_CONFIG,
+     ": switch TLS on there, or say sslmode=disable where nobody else is on the way"},
+    {"does not exist", DK_E_CONFIG, ""},
+};
+
 static dk_rc connect_failed(const struct dk_pg *store, PGconn *pg, bool late, struct dk_err *err)
 {
-    static const char *const configuration[] = {"authentication failed",
-                                                "does not exist",
-                                                "no password supplied",
-                                                "pg_hba.conf",
-                                                "certificate",
-                                                "server does not support SSL",
-                                                "is not permitted to log in"};
     const char *said = pg != NULL ? PQerrorMessage(pg) : "no memory";
     const char *text = strstr(said, "FATAL:");
     text = text != NULL ? text + strlen("FATAL:") : said;
@@ -325,12 +340,10 @@ static dk_rc connect_failed(const struct dk_pg *store, PGconn *pg, bool late, st
     if (late) {
         return DK_FAIL(err, UNREACHABLE, "%s does not answer", store->where);
     }
-    if (strstr(said, "too many") != NULL || strstr(said, "remaining connection slots") != NULL) {
-        return DK_FAIL(err, BUSY, "%s: %.*s", store->where, n, text);
-    }
-    for (size_t i = 0; i < sizeof configuration / sizeof configuration[0]; i++) {
-        if (strstr(said, configuration[i]) != NULL) {
-            return DK_FAIL(err, CONFIG, "%s: %.*s", store->where, n, text);
+    for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
+        if (strstr(said, refusals[i].said) != NULL) {
+            return dk_err_set(err, refusals[i].rc, __FILE__, __LINE__, "%s: %.*s%s", store->where,
+                              n, text, refusals[i].todo);
         }
     }
     return DK_FAIL(err, UNREACHABLE, "%s cannot be reached: %.*s", store->where, n, text);

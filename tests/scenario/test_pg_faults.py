@@ -136,7 +136,7 @@ def cut_at(calls, proxy, direction, n, how):
     return rule.hit
 
 
-@pytest.mark.parametrize("kind,step", [(Open, 7), (FirstUse, 1), (Rotate, 3), (Decrypt, 3),
+@pytest.mark.parametrize("kind,step", [(Open, 7), (FirstUse, 3), (Rotate, 5), (Decrypt, 3),
                                        (Close, 7)])
 def test_F18_connection_is_cut_at_each_message(shop, proxy, kind, step):
     """Odd steps meet every kind of message; tests/soak/test_pg_cuts.py cuts at all of them."""

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from pg_proxy import HOLE, Proxy
 from pg_shop import RETRYABLE, Shop, through
 from servers import PgBouncer, Postgres, other_database
 
@@ -105,21 +106,31 @@ def test_F18_pooler_restarts_under_load(server, shop):
 
 # ---- a standby that has to have it -------------------------------------------------------------
 
-def test_F19_commit_that_no_standby_has_is_not_acknowledged(server, shop):
-    """The server would say that it is committed as soon as its patience is over."""
+@contextmanager
+def waiting_for_nobody(server):
+    """A COMMIT waits for a standby that is not there."""
+    server.psql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    server.psql("SELECT pg_reload_conf()")
+    try:
+        yield
+    finally:
+        server.psql("ALTER SYSTEM RESET synchronous_standby_names")
+        server.psql("SELECT pg_reload_conf()")
+
+
+def test_F19_commit_that_no_standby_has_is_waited_for(server, shop):
+    """A timeout of the server's would make it say that it is committed, on this server alone."""
+    waits = """SELECT extract(epoch FROM max(now() - query_start)) > 4.7 FROM pg_stat_activity
+               WHERE wait_event = 'SyncRep'"""
     with shop.driver() as driver:
         driver.ok("open")
         driver.ok("encrypt", "old", "x")
-        server.psql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
-        server.psql("SELECT pg_reload_conf()")
-        try:
-            driver.tell("encrypt", "new", "x")
-            answer = driver.answer()
-            assert answer.code in RETRYABLE and answer.seconds < BOUND, answer
-        finally:
-            server.psql("ALTER SYSTEM RESET synchronous_standby_names")
-            server.psql("SELECT pg_reload_conf()")
-        assert shop.keep("new", driver.ask("encrypt", "new", "new")).ok
+        with waiting_for_nobody(server):
+            driver.tell("encrypt", "new", "new")
+            time.sleep(4.8)
+            assert server.psql(waits) == "t"
+        answer = shop.keep("new", driver.answer())
+        assert answer.ok and answer.seconds < BOUND
     shop.is_whole()
 
 
@@ -128,18 +139,13 @@ def test_F19_commit_whose_wait_is_cancelled_is_not_acknowledged(server, shop):
     with shop.driver() as driver:
         driver.ok("open")
         driver.ok("encrypt", "old", "x")
-        server.psql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
-        server.psql("SELECT pg_reload_conf()")
-        try:
+        with waiting_for_nobody(server):
             driver.tell("encrypt", "new", "x")
             until = time.monotonic() + 4
             while "t" not in server.psql(cancel):
                 assert time.monotonic() < until
             answer = driver.answer()
             assert answer.code in RETRYABLE and "standby" in answer.text, answer
-        finally:
-            server.psql("ALTER SYSTEM RESET synchronous_standby_names")
-            server.psql("SELECT pg_reload_conf()")
         assert shop.keep("new", driver.ask("encrypt", "new", "new")).ok
     shop.is_whole()
 
@@ -331,6 +337,27 @@ def test_F19_a_crash_gives_numbers_out_again(server, shop, how):
     shop.is_whole()
 
 
+def test_F18_F19_commit_in_doubt_is_not_taken_for_another_s(server, shop):
+    """The server crashes before it hears of a COMMIT, and gives its number to somebody else."""
+    with Proxy(server.port) as proxy, shop.driver(through(shop.url, proxy.port)) as driver:
+        driver.ok("open")
+        shop.keep("a", driver.ask("encrypt", "a", "a"))
+        server.psql("ALTER SYSTEM SET wal_writer_delay = '10s'")
+        server.psql("SELECT pg_reload_conf()")
+        rule = proxy.at("client", "P", 1, HOLE, holding=b"COMMIT\0")
+        driver.tell("rotate", "a")
+        assert rule.wait()
+        doubtful = int(server.psql("SELECT max(backend_xid::text::int) FROM pg_stat_activity"))
+        server.restart("immediate")
+        server.psql("SELECT pg_current_xact_id();" * 20)
+        assert server.psql(f"SELECT pg_xact_status('{doubtful}')") == "committed"
+        proxy.cut_all()
+        answer = driver.answer()
+        assert answer.code == "E_UNREACHABLE" and "not known" in answer.text, answer
+        assert driver.ok("rotate", "a") == "2"
+    shop.is_whole()
+
+
 def until_it_answers(server):
     until = time.monotonic() + 20
     while True:
@@ -425,3 +452,82 @@ def client(server):
     other.sendall(struct.pack(">II", 8 + len(named), 196608) + named)
     other.recv(1)
     return other
+
+
+# ---- TLS ----------------------------------------------------------------------------------------
+
+def openssl(folder, *words):
+    subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    """Two authorities, and the certificate that the first gave to db.test."""
+    folder = tmp_path_factory.mktemp("tls")
+    for name in ("ca", "other"):
+        openssl(folder, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
+                f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem")
+    openssl(folder, "req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=db.test",
+            "-keyout", "server.key", "-out", "server.csr")
+    (folder / "names").write_text("subjectAltName = DNS:db.test\n")
+    openssl(folder, "x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
+            "-CAcreateserial", "-days", "2", "-extfile", "names", "-out", "server.pem")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tls_server(authority):
+    with Postgres.started() as server:
+        for name in ("server.key", "server.pem"):
+            path = server.data / name
+            path.write_bytes((authority / name).read_bytes())
+            path.chmod(0o600)
+            if os.geteuid() == 0:
+                os.chown(path, server.data.stat().st_uid, server.data.stat().st_gid)
+        for name, value in (("ssl_cert_file", "server.pem"), ("ssl_key_file", "server.key"),
+                            ("ssl", "on")):
+            server.psql(f"ALTER SYSTEM SET {name} = '{value}'")
+        server.restart()
+        yield server
+
+
+def tls_url(shop, name, ca):
+    return shop.url.replace("127.0.0.1", name) + (
+        f"?hostaddr=127.0.0.1&sslmode=verify-full&sslrootcert={ca}")
+
+
+def test_F18_sessions_over_tls_survive_a_fork(tls_server, authority, tmp_path):
+    """And a child has its own."""
+    sessions = """SELECT string_agg(pid::text, ',') FROM pg_stat_activity JOIN pg_stat_ssl
+                  USING (pid) WHERE application_name = 'dekhand' AND ssl"""
+    with shop_on(tls_server, tmp_path) as shop, \
+            shop.driver(tls_url(shop, "db.test", authority / "ca.pem")) as driver:
+        driver.ok("open")
+        goes_on(shop, driver, "a")
+        before = set(tls_server.psql(sessions).split(","))
+        assert before != {""}
+        assert shop.keep("child", driver.ask("fork", "encrypt", "child", "child")).ok
+        assert driver.ask("fork", "close").ok
+        goes_on(shop, driver, "b")
+        assert before <= set(tls_server.psql(sessions).split(","))
+        shop.is_whole()
+
+
+@pytest.mark.parametrize("name,ca,said,todo", [
+    ("other.test", "ca.pem", "does not match host name", "use the name that its certificate has"),
+    ("db.test", "other.pem", "certificate verify failed", "sslrootcert=FILE"),
+    ("db.test", "nothing.pem", "does not exist", "sslrootcert=FILE"),
+])
+def test_F18_a_server_that_proves_nothing_is_refused(tls_server, authority, tmp_path, name, ca,
+                                                    said, todo):
+    with shop_on(tls_server, tmp_path) as shop:
+        url = tls_url(shop, name, authority / ca)
+        done = shop.cli.run("encrypt", "--tenant", "a", stdin=b"a", env={"DATABASE_URL": url})
+        assert done.returncode == 2 and "E_CONFIG" in done.stderr.decode(), done
+        assert said in done.stderr.decode() and todo in done.stderr.decode(), done
+
+
+def test_F18_a_server_without_tls_is_refused(server, shop):
+    done = shop.cli.run("encrypt", "--tenant", "a", stdin=b"a",
+                        env={"DATABASE_URL": shop.url + "?sslmode=require"})
+    assert done.returncode == 2 and b"does not support SSL" in done.stderr, done
