@@ -103,7 +103,8 @@ help:
 ## make valgrind        unit, contract and some scenario tests under memcheck, 5 to 20 minutes
 ## make cover           line and branch coverage, with its gates
 ## make bench           the figures, as JSON
-## make soak            a file of 1 million rows, there and back; 20,000 lives over power cuts
+## make soak            a file of 1 million rows, there and back; 20,000 lives over power cuts;
+##                      a cut at every message of PostgreSQL
 ## make format layers size docs install clean
 
 # ---- what a fresh machine lacks ----------------------------------------------------------------

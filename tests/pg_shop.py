@@ -9,6 +9,7 @@ from cli_tool import Cli, told
 from driver_tool import Driver
 from servers import binaries, psql
 
+BOUND = 12  # seconds in which every call ends
 RETRYABLE = ("E_UNREACHABLE", "E_BUSY")
 NEVER = {"KMS_POLL_SECONDS": "3000", "KMS_LEASE_SECONDS": "3600"}  # no look-out comes between
 

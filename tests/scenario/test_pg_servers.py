@@ -8,17 +8,16 @@ import struct
 import subprocess
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
 from pg_proxy import HOLE, Proxy
-from pg_shop import RETRYABLE, Shop, through
+from pg_shop import BOUND, RETRYABLE, Shop, through
 from servers import PgBouncer, Postgres, other_database
 
 # Sanitized builds meet the same in test_pg_faults.py: these servers are their own, and slow.
 pytestmark = pytest.mark.release
-BOUND = 12
 
 
 @pytest.fixture(scope="module")
@@ -372,11 +371,13 @@ def until_it_answers(server):
 
 def test_F20_I07_a_replica_that_is_behind_makes_no_tenant(tmp_path):
     """Nor one that it does not know; what it knows it reads."""
-    with pair(synchronous=False) as (primary, standby), shop_on(primary, tmp_path) as shop:
+    with pair(synchronous=False) as (primary, standby), shop_on(primary, tmp_path) as shop, \
+            ExitStack() as stack:
         known = shop.cli.ok("encrypt", "--tenant", "known", stdin=b"known").decode().strip()
         primary.await_standby("sb1")
         standby.psql("SELECT pg_wal_replay_pause()")
-        with shop.driver(through(shop.url, standby.port)) as driver:
+        pool = stack.enter_context(PgBouncer.started(standby))
+        with shop.driver(through(shop.url, pool.port)) as driver:
             driver.ok("open")
             newer = shop.cli.ok("encrypt", "--tenant", "newer", stdin=b"newer").decode().strip()
             assert driver.ok("decrypt", "known", known) == "known"
