@@ -1,7 +1,9 @@
 """Calls of the library through a proxy, and a cut at each message of theirs."""
 
-from pg_proxy import FIN, RST
-from pg_shop import BOUND, RETRYABLE, through
+from cli_tool import Cli, told
+from pg_proxy import FIN, RST, Proxy
+from pg_shop import BOUND, RETRYABLE, port_of, through
+from servers import new_database, psql
 
 
 class Calls:
@@ -107,3 +109,25 @@ def cut_at(calls, proxy, direction, n, how):
         again = calls.again()
         assert again.ok, (direction, n, how, answer, again)
     return rule.hit
+
+
+TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname = 'dekhand'"
+
+
+def cut_init(postgres, folder, part, how):
+    """`dekhand init` with a cut after that part of its messages, and again."""
+    with new_database(postgres) as url, new_database(postgres) as other, \
+            Proxy(port_of(url)) as proxy:
+        (folder / "whole").mkdir()
+        Cli(folder / "whole", DATABASE_URL=through(other, proxy.port)).ok("init")
+        count = sum(direction == "server" for direction, _ in proxy.trace)
+        cli = Cli(folder, DATABASE_URL=through(url, proxy.port))
+        rule = proxy.at("server", None, 1 + int(part * count), how)
+        done = cli.run("init")
+        assert rule.hit and done.returncode in (0, 6), told(done)
+        proxy.forget_rules()
+        assert psql(url, TABLES) in ("0", psql(other, TABLES))
+        cli.ok("init")
+        value = cli.ok("encrypt", "--tenant", "a", stdin=b"a")
+        assert cli.ok("decrypt", "--tenant", "a", stdin=value) == b"a"
+        cli.ok("audit", "verify")

@@ -171,7 +171,10 @@ static bool set_tls(struct dk_pg *store, bool said)
     return true;
 }
 
-/* `tls`, `attrs`: somebody said sslmode, target_session_attrs. */
+/*
+ * `tls`, `attrs`: somebody said sslmode, target_session_attrs. Keepalives: a migration has no
+ * deadline, and its server may be gone.
+ */
 static dk_rc take_options(struct dk_pg *store, bool tls, bool attrs, struct dk_err *err)
 {
     DK_TRY(take_hosts(store, err));
@@ -179,7 +182,10 @@ static dk_rc take_options(struct dk_pg *store, bool tls, bool attrs, struct dk_e
     if (!set_tls(store, tls) || !set_default(store, "application_name", "dekhand") ||
         (writer && !replace(store, "target_session_attrs", "read-write")) ||
         !replace(store, "client_encoding", "UTF8") || !replace(store, "gssencmode", "disable") ||
-        !set_default(store, "tcp_user_timeout", "10000")) {
+        !set_default(store, "tcp_user_timeout", "10000") ||
+        !set_default(store, "keepalives_idle", "30") ||
+        !set_default(store, "keepalives_interval", "10") ||
+        !set_default(store, "keepalives_count", "3")) {
         return DK_FAIL(err, NOMEM, "no memory for the database's address");
     }
     snprintf(store->where, sizeof store->where, "%.60s:%.5s/%.50s",

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from driver_tool import DRIVER
-from pg_cuts import Close, Decrypt, FirstUse, Open, Rotate, cut_everywhere
+from pg_cuts import Close, Decrypt, FirstUse, Open, Rotate, cut_everywhere, cut_init
 from pg_proxy import FIN, HOLE, RST, Proxy
 from pg_shop import BOUND, RETRYABLE, Shop, port_of, session, through
 from servers import new_database
@@ -37,6 +37,12 @@ def test_F18_connection_is_cut_at_each_message(shop, proxy, kind, step):
     """Odd steps meet every kind of message; tests/soak/test_pg_cuts.py cuts at all of them."""
     cut_everywhere(kind(shop, proxy), proxy, step * 8 - 1 if SANITIZED else step, 0)
     shop.is_whole()
+
+
+@pytest.mark.parametrize("n", range(0, 5))
+def test_F18_F23_init_is_cut_and_repeated(postgres, tmp_path, n):
+    """Nothing of it stays but the master key, or all of it."""
+    cut_init(postgres, tmp_path, (0.02, 0.3, 0.55, 0.8, 0.97)[n], (FIN, RST)[n % 2])
 
 
 # ---- COMMIT -------------------------------------------------------------------------------------
