@@ -171,6 +171,14 @@ static bool set_tls(struct dk_pg *store, bool said)
     return true;
 }
 
+static void name_server(struct dk_pg *store, const struct dk_pg_host *host,
+                        char out[static sizeof store->where])
+{
+    snprintf(out, sizeof store->where, "%.60s:%.5s/%.50s",
+             host->name[0] != '\0' ? host->name : host->address, host->port,
+             value_of(store, "dbname"));
+}
+
 /*
  * `tls`, `attrs`: somebody said sslmode, target_session_attrs. Keepalives: a migration has no
  * deadline, and its server may be gone.
@@ -188,9 +196,7 @@ static dk_rc take_options(struct dk_pg *store, bool tls, bool attrs, struct dk_e
         !set_default(store, "keepalives_count", "3")) {
         return DK_FAIL(err, NOMEM, "no memory for the database's address");
     }
-    snprintf(store->where, sizeof store->where, "%.60s:%.5s/%.50s",
-             store->hosts[0].name[0] != '\0' ? store->hosts[0].name : store->hosts[0].address,
-             store->hosts[0].port, value_of(store, "dbname"));
+    name_server(store, &store->hosts[0], store->where);
     return DK_OK;
 }
 
@@ -335,7 +341,7 @@ static const struct {
     {"does not exist", DK_E_CONFIG, ""},
 };
 
-static dk_rc connect_failed(const struct dk_pg *store, PGconn *pg, bool late, struct dk_err *err)
+static dk_rc connect_failed(const char *where, PGconn *pg, bool late, struct dk_err *err)
 {
     const char *said = pg != NULL ? PQerrorMessage(pg) : "no memory";
     const char *text = strstr(said, "FATAL:");
@@ -344,27 +350,29 @@ static dk_rc connect_failed(const struct dk_pg *store, PGconn *pg, bool late, st
     int n = (int)strcspn(text, "\n");
     n = n > 180 ? 180 : n;
     if (late) {
-        return DK_FAIL(err, UNREACHABLE, "%s does not answer", store->where);
+        return DK_FAIL(err, UNREACHABLE, "%s does not answer", where);
     }
     for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
         if (strstr(said, refusals[i].said) != NULL) {
-            return dk_err_set(err, refusals[i].rc, __FILE__, __LINE__, "%s: %.*s%s", store->where,
-                              n, text, refusals[i].todo);
+            return dk_err_set(err, refusals[i].rc, __FILE__, __LINE__, "%s: %.*s%s", where, n, text,
+                              refusals[i].todo);
         }
     }
-    return DK_FAIL(err, UNREACHABLE, "%s cannot be reached: %.*s", store->where, n, text);
+    return DK_FAIL(err, UNREACHABLE, "%s cannot be reached: %.*s", where, n, text);
 }
 
-static dk_rc connect_to(const struct dk_pg *store, const struct dk_pg_host *host, int64_t deadline,
+static dk_rc connect_to(struct dk_pg *store, const struct dk_pg_host *host, int64_t deadline,
                         PGconn **out, struct dk_err *err)
 {
+    char where[sizeof store->where];
     PGconn *pg = start_connecting(store, host);
     if (pg != NULL && PQstatus(pg) != CONNECTION_BAD && finish_connecting(pg, deadline)) {
         PQsetNoticeProcessor(pg, say_nothing, NULL);
         *out = pg;
         return DK_OK;
     }
-    dk_rc rc = connect_failed(store, pg, now_ms() >= deadline, err);
+    name_server(store, host, where);
+    dk_rc rc = connect_failed(where, pg, now_ms() >= deadline, err);
     PQfinish(pg);
     return rc;
 }

@@ -14,7 +14,7 @@ import pytest
 
 from pg_proxy import HOLE, Proxy
 from pg_shop import BOUND, RETRYABLE, Shop, through
-from servers import PgBouncer, Postgres, other_database
+from servers import PgBouncer, Postgres, free_port, other_database
 
 # Sanitized builds meet the same in test_pg_faults.py: these servers are their own, and slow.
 pytestmark = pytest.mark.release
@@ -312,7 +312,8 @@ def burn(server, n):
 @pytest.mark.parametrize("how", ["process", "immediate"])
 def test_F19_a_crash_gives_numbers_out_again(server, shop, how):
     """Of transactions that wrote nothing; the process has seen them as done."""
-    with shop.driver(KMS_POLL_SECONDS="1") as driver, \
+    late = shop.url + "?options=-csynchronous_commit%3Doff"  # what it writes down brings nothing
+    with shop.driver(late, KMS_POLL_SECONDS="1") as driver, \
             shop.driver(KMS_POLL_SECONDS="1") as leader:
         for each in (leader, driver):
             each.ok("open")
@@ -321,6 +322,7 @@ def test_F19_a_crash_gives_numbers_out_again(server, shop, how):
         server.psql("SELECT pg_reload_conf()")
         time.sleep(1.1)
         leader.ok("tick")  # it seals: a commit, which brings all before it to the disk
+        server.psql("CHECKPOINT")
         before = int(server.psql("SELECT pg_current_xact_id()"))
         burn(server, 300)
         driver.ok("tick")
@@ -453,6 +455,15 @@ def client(server):
     other.sendall(struct.pack(">II", 8 + len(named), 196608) + named)
     other.recv(1)
     return other
+
+
+def test_F22_of_several_servers_the_one_that_failed_is_named(server, shop):
+    dead = free_port()
+    for ports, named in (((dead, server.port), server.port), ((server.port, dead), dead)):
+        hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
+        done = shop.cli.run("encrypt", "--tenant", "a", stdin=b"a",
+                            env={"DATABASE_URL": f"postgresql://dek@{hosts}/no_such_database"})
+        assert done.returncode in (2, 6) and f"127.0.0.1:{named}/".encode() in done.stderr, done
 
 
 # ---- TLS ----------------------------------------------------------------------------------------

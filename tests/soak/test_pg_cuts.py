@@ -29,7 +29,7 @@ def test_F18_locks_of_a_client_that_is_gone_end(postgres, tmp_path):
             for each in (driver, gone):
                 each.ok("open")
             shop.keep("a", driver.ask("encrypt", "a", "a"))
-            rule = proxy.at("client", "P", 1, HOLE, holding=b"COMMIT\0")
+            rule = proxy.at("client", "P", 1, HOLE, holding=b"statement_timeout = 0")
             gone.tell("rotate", "a")
             assert rule.wait()
             until = time.monotonic() + 40
