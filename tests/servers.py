@@ -233,6 +233,11 @@ class Postgres(_Server):
                                  f"WHERE application_name = '{name}'") == "t",
                f"{self.folder.name}: standby {name}")
 
+    def until_alone(self):
+        """Until a standby gets nothing any more: who it follows was taken from its settings."""
+        _until(lambda: self.psql("SELECT count(*) FROM pg_stat_wal_receiver") == "0",
+               f"{self.folder.name}: alone")
+
     def promote(self):
         """Makes a standby take writes; it follows nobody any more."""
         self.psql("SELECT pg_promote(wait_seconds => 60)")
@@ -270,9 +275,8 @@ class PgBouncer(_Server):
     def __init__(self, server, default_pool_size=2, settings=""):
         super().__init__("pgbouncer")
         self.port = None
+        self.target = server.port
         self.settings = f"""
-[databases]
-* = host={ADDRESS} port={server.port}
 [pgbouncer]
 listen_addr = {ADDRESS}
 unix_socket_dir =
@@ -305,7 +309,9 @@ pidfile = {self.folder}/pid
         (self.folder / "users").write_text(f'"{USER}" ""\n')
         for _ in range(1 if self.port else TRIES):
             port = self.port or free_port()
-            (self.folder / "ini").write_text(f"{self.settings}listen_port = {port}\n")
+            (self.folder / "ini").write_text(
+                f"[databases]\n* = host={ADDRESS} port={self.target}\n"
+                f"{self.settings}listen_port = {port}\n")
             (self.folder / "pid").unlink(missing_ok=True)
             self._spawn([_pgbouncer(), self.folder / "ini"])
             _until(lambda: not self.running or self._is_ready(port), f"{self.folder.name}: start")
@@ -321,6 +327,12 @@ pidfile = {self.folder}/pid
     def stop(self):
         """At once: who is connected is cut off."""
         self._signal(signal.SIGQUIT)
+
+    def point_at(self, server):
+        """From now on before another server; who is connected is cut off."""
+        self.target = server.port
+        self.stop()
+        self.start()
 
     def url(self, database="postgres", user=USER):
         """Database `pgbouncer` is its console."""

@@ -6,11 +6,16 @@
 
 #include "store/pg_stmt.h"
 
-/* Where the server is in its own history: `timeline/start`. A statement's column. */
+/*
+ * Where the server is in its own history: `timeline/start/crash`. A statement's column. A server
+ * that gets over the crash of one of its processes keeps its start, and gives numbers of
+ * transactions out again; what it counted it forgets, and says since when it counts.
+ */
 #define DK_PG_PLACE                                                                                \
     "CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE "                                           \
     "substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END || '/' || "                           \
-    "extract(epoch FROM pg_postmaster_start_time())::text"
+    "extract(epoch FROM pg_postmaster_start_time())::text || '/' || "                              \
+    "coalesce(extract(epoch FROM pg_stat_get_bgwriter_stat_reset_time())::text, '')"
 
 /*
  * The snapshot to compare with, when `then` was taken at `place_then` and `now` is the one of this
