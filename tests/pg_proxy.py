@@ -35,7 +35,7 @@ class Delay:
     seconds: float
 
 
-@dataclass
+@dataclass(eq=False)
 class Rule:
     """What happens once, at the n-th message from now. `forward`: the message itself goes through
     before the rest happens."""

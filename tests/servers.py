@@ -34,6 +34,7 @@ wal_level = replica
 max_wal_size = 128MB
 shared_buffers = 64MB
 huge_pages = off
+dynamic_shared_memory_type = mmap  # /dev/shm is not everywhere, or not for everybody
 # What follows would be wrong anywhere but here: nothing has to survive the machine.
 fsync = off
 full_page_writes = off

@@ -14,8 +14,9 @@ CREATE TABLE registry (
     -- rekeying: rows of tenants and keys may still be under the key before this one.
     generation integer NOT NULL DEFAULT 1 CHECK (generation > 0),
     rekeying boolean NOT NULL DEFAULT false,
-    -- Log rows up to this one may be deleted. The proof is a row `prune` in the log; this column is
-    -- for the trigger alone.
+    -- Log rows that stand in this seal, or in one before, may be deleted; they go up to that number.
+    -- The proof is a row `prune` in the log; these columns are for the trigger alone.
+    pruned_seal bigint NOT NULL DEFAULT 0 CHECK (pruned_seal >= 0),
     pruned_seq bigint NOT NULL DEFAULT 0 CHECK (pruned_seq >= 0),
     CHECK ((provider IS NULL) = (encrypted_data_key IS NULL)
            AND (kms_key_id IS NULL) = (encrypted_data_key IS NULL)
@@ -153,7 +154,7 @@ CREATE FUNCTION registry_changes() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     kept boolean;
 BEGIN
-    IF NEW.pruned_seq < OLD.pruned_seq THEN
+    IF NEW.pruned_seq < OLD.pruned_seq OR NEW.pruned_seal < OLD.pruned_seal THEN
         RAISE EXCEPTION 'dekhand: what was pruned from the log stays pruned'
             USING ERRCODE = 'integrity_constraint_violation';
     END IF;
@@ -257,8 +258,9 @@ BEGIN
         RETURN NEW;
     END IF;
     IF TG_OP = 'DELETE' THEN
-        EXECUTE format('SELECT pruned_seq >= $1 FROM %I.registry WHERE id = 1', TG_TABLE_SCHEMA)
-            INTO may_go USING OLD.seq;
+        EXECUTE format('SELECT pg_visible_in_snapshot($1, s.snapshot) FROM %1$I.registry r '
+                       'JOIN %1$I.seals s ON s.n = r.pruned_seal', TG_TABLE_SCHEMA)
+            INTO may_go USING OLD.xid;
         IF coalesce(may_go, false) THEN
             RETURN OLD;
         END IF;

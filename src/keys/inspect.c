@@ -24,18 +24,22 @@ static dk_rc read_page(struct dk_core *core, const struct dk_tenant *tenant,
 static dk_rc believe(struct dk_core *core, struct dk_key_row *row)
 {
     struct dk_txn txn;
-    struct dk_key_row again;
+    struct dk_key_row fresh;
     struct dk_err one;
     dk_err_clear(&one);
     dk_rc rc = dk_registry_verify_key(core, NULL, row, &one);
-    if (rc != DK_E_TAMPERED || dk_registry_begin(core, DK_TXN_READ, &txn, &one) != DK_OK) {
-        return rc;
+    bool again = rc == DK_E_TAMPERED;
+    for (int i = 0; i < DK_REGISTRY_TRIES && again; i++) {
+        dk_err_clear(&one);
+        if (dk_registry_begin(core, DK_TXN_READ, &txn, &one) != DK_OK) {
+            return rc;
+        }
+        if (txn.ops->key_read(txn.self, &row->tenant, row->version, &fresh, &one) == DK_OK) {
+            rc = dk_registry_verify_key(core, NULL, &fresh, &one);
+        }
+        dk_store_rollback(&txn);
+        again = dk_registry_again(core, &txn, rc);
     }
-    dk_err_clear(&one);
-    if (txn.ops->key_read(txn.self, &row->tenant, row->version, &again, &one) == DK_OK) {
-        rc = dk_registry_verify_key(core, NULL, &again, &one);
-    }
-    dk_store_rollback(&txn);
     return rc;
 }
 
@@ -74,12 +78,14 @@ dk_rc dk_inspect_keys(struct dk_core *core, const struct dk_tenant *tenant,
 
 /* ---- tenants --------------------------------------------------------------------------------- */
 
+/* *again: what is not believed may be from before a rekey that another thread has followed. */
 static dk_rc read_tenants(struct dk_core *core, const struct dk_tenant *tenant, const char *after,
-                          struct dk_tenant_row *rows, dk_rc *believed, size_t *count,
+                          struct dk_tenant_row *rows, dk_rc *believed, size_t *count, bool *again,
                           struct dk_err *err)
 {
     struct dk_txn txn;
     struct dk_err one;
+    *again = false;
     DK_TRY(dk_registry_begin(core, DK_TXN_READ, &txn, err));
     dk_rc rc = tenant == NULL ? txn.ops->tenant_list(txn.self, after, PAGE, rows, count, err)
                               : txn.ops->tenant_read(txn.self, tenant, rows, err);
@@ -87,6 +93,7 @@ static dk_rc read_tenants(struct dk_core *core, const struct dk_tenant *tenant, 
     for (size_t i = 0; rc == DK_OK && i < *count; i++) { /* while no rekey comes between */
         dk_err_clear(&one);
         believed[i] = dk_registry_verify_tenant(core, NULL, &rows[i], &one);
+        *again = *again || dk_registry_again(core, &txn, believed[i]);
     }
     dk_store_rollback(&txn);
     return rc;
@@ -101,8 +108,11 @@ static dk_rc walk_tenants(struct dk_core *core, const struct dk_tenant *tenant,
     dk_rc believed[PAGE];
     size_t count;
     do {
-        count = 0;
-        DK_TRY(read_tenants(core, tenant, after, rows, believed, &count, err));
+        bool again = true;
+        for (int i = 0; i < DK_REGISTRY_TRIES && again; i++) {
+            count = 0;
+            DK_TRY(read_tenants(core, tenant, after, rows, believed, &count, &again, err));
+        }
         for (size_t i = 0; i < count; i++) {
             memcpy(after, rows[i].tenant.s, rows[i].tenant.n + 1);
             if (!each(arg, &rows[i], believed[i])) {

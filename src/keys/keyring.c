@@ -41,6 +41,7 @@ static void drop_earlier(struct dk_core *core, bool proven)
     struct dk_registry *registry = core->registry;
     pthread_rwlock_wrlock(&registry->lock);
     dk_registry_keys_free(&registry->earlier);
+    atomic_fetch_add(&registry->moves, 1);
     if (proven) {
         registry->finished = registry->now.generation;
     }
@@ -130,6 +131,7 @@ static void adopt(struct dk_core *core, const struct dk_registry_row *row, struc
     }
     registry->looked = end->looked;
     registry->boundary = before->last_seal;
+    atomic_fetch_add(&registry->moves, 1);
     pthread_rwlock_unlock(&registry->lock);
 }
 
@@ -226,9 +228,11 @@ static dk_rc begin_once(struct dk_core *core, enum dk_txn_mode mode, struct dk_t
 {
     struct dk_registry_row row;
     struct dk_err none;
+    unsigned moves = atomic_load(&core->registry->moves);
     dk_err_clear(&none);
     *again = false;
     DK_TRY(dk_store_begin(&core->store, mode, txn, err));
+    txn->stamp = moves;
     dk_rc rc = read_row(txn, &row, &none);
     if (rc == DK_E_TAMPERED) {
         return DK_OK; /* no news: what is open goes on, and audit verify says so */
@@ -268,6 +272,11 @@ dk_rc dk_registry_begin(struct dk_core *core, enum dk_txn_mode mode, struct dk_t
         dk_store_rollback(txn);
     }
     return rc;
+}
+
+bool dk_registry_again(const struct dk_core *core, const struct dk_txn *txn, dk_rc rc)
+{
+    return rc == DK_E_TAMPERED && atomic_load(&core->registry->moves) != txn->stamp;
 }
 
 /* ---- at open --------------------------------------------------------------------------------- */

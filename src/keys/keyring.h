@@ -13,10 +13,18 @@
 /*
  * Begins a transaction in which the registry's key is the one of the store: where another process
  * has rekeyed meanwhile, its key is opened first. Every transaction that makes or verifies a MAC
- * begins here. A read transaction may still be older than what another thread followed since.
+ * begins here. A read transaction may still be older than what another thread followed since: see
+ * dk_registry_again.
  */
 DK_MUST_USE dk_rc dk_registry_begin(struct dk_core *core, enum dk_txn_mode mode, struct dk_txn *txn,
                                     struct dk_err *err);
+
+#define DK_REGISTRY_TRIES 16
+/*
+ * After a read that ended with `rc`: E_TAMPERED counts for nothing where this process took other keys
+ * since the transaction began. Then it is to be read again, in a new one.
+ */
+bool dk_registry_again(const struct dk_core *core, const struct dk_txn *txn, dk_rc rc);
 
 /* For dk_registry_open: the wanted pin, and the key before while a rekey is unfinished. */
 DK_MUST_USE dk_rc dk_keyring_start(struct dk_core *core, struct dk_err *err);

@@ -120,9 +120,19 @@ static dk_rc read_last(struct dk_core *core, const struct dk_key_name *name, str
                        struct dk_err *err)
 {
     struct dk_txn txn;
-    DK_TRY(dk_registry_begin(core, DK_TXN_READ, &txn, err));
-    dk_rc rc = read_in(core, &txn, name, true, out, err);
-    dk_store_rollback(&txn);
+    struct dk_err last;
+    dk_rc rc = DK_E_TAMPERED;
+    bool again = true;
+    for (int i = 0; i < DK_REGISTRY_TRIES && again; i++) {
+        dk_err_clear(&last);
+        DK_TRY(dk_registry_begin(core, DK_TXN_READ, &txn, err));
+        rc = read_in(core, &txn, name, true, out, &last);
+        dk_store_rollback(&txn);
+        again = dk_registry_again(core, &txn, rc);
+    }
+    if (rc != DK_OK) {
+        *err = last;
+    }
     return rc;
 }
 

@@ -13,22 +13,14 @@
 
 #define PAGE 1000 /* rows deleted in one transaction */
 
-/* The last row that a seal, and those before it, have; the rows of the log go up to it. */
-struct edge {
-    char mac[DK_MAC_TEXT]; /* "" = there is none */
-    int64_t seq;           /* 0 = it is not in the log */
-    int64_t rows;          /* up to it */
-};
-
 struct prune {
     struct dk_core *core;
     const struct dk_prune_args *args;
     struct dk_prune_result *result;
     struct dk_pruned last; /* the prune before, ended or not */
     struct dk_pruned next; /* seal 0 = there is nothing to begin */
-    struct edge last_edge, next_edge;
+    struct dk_log_edge last_edge, next_edge;
     bool chained; /* the seal that ends the chaining of old rows was read */
-    int64_t rows;
     struct dk_err *err;
     dk_rc rc;
 };
@@ -70,25 +62,17 @@ static bool see_seal(void *arg, const struct dk_seal_row *seal)
     return prune->rc == DK_OK;
 }
 
-static bool see_row(void *arg, const struct dk_log_row *row)
+static dk_rc find_edge(struct dk_txn *txn, int64_t seal, struct dk_log_edge *edge,
+                       struct dk_err *err)
 {
-    struct prune *prune = arg;
-    struct edge *edges[] = {&prune->last_edge, &prune->next_edge};
-    prune->rows++;
-    for (size_t i = 0; i < 2; i++) {
-        if (edges[i]->mac[0] != '\0' && strcmp(edges[i]->mac, row->mac) == 0) {
-            edges[i]->seq = row->seq;
-            edges[i]->rows = prune->rows;
-        }
-    }
-    return prune->next.seal != 0 ? prune->next_edge.seq == 0 : prune->last_edge.seq == 0;
+    edge->seal = seal;
+    return seal != 0 && edge->mac[0] != '\0' ? txn->ops->log_edge(txn->self, edge, err) : DK_OK;
 }
 
 static dk_rc plan_in(struct prune *prune, struct dk_txn *txn, struct dk_err *err)
 {
     struct dk_registry_row row;
     struct dk_ring ring = {0};
-    struct dk_log_query all = {.since = DK_TIME_NONE, .until = DK_TIME_NONE};
     DK_TRY(txn->ops->registry_read(txn->self, &row, err));
     DK_TRY(dk_ring_open_any(prune->core, txn, &row, &ring, err));
     dk_rc rc = dk_pruned_read(prune->core, txn, &ring, &prune->last, err);
@@ -96,7 +80,8 @@ static dk_rc plan_in(struct prune *prune, struct dk_txn *txn, struct dk_err *err
     DK_TRY(rc);
     DK_TRY(txn->ops->seal_walk(txn->self, 1, see_seal, prune, err));
     DK_TRY(prune->rc);
-    DK_TRY(txn->ops->log_walk(txn->self, &all, see_row, prune, err));
+    DK_TRY(find_edge(txn, prune->last.seal, &prune->last_edge, err));
+    DK_TRY(find_edge(txn, prune->next.seal, &prune->next_edge, err));
     if (prune->next.seal != 0 && prune->next_edge.seq == 0) {
         return DK_FAIL(err, TAMPERED, "seal %lld knows a row that the log has not",
                        (long long)prune->next.seal);
@@ -109,10 +94,9 @@ static dk_rc plan_in(struct prune *prune, struct dk_txn *txn, struct dk_err *err
 
 static dk_rc plan(struct prune *prune, struct dk_txn *txn, struct dk_err *err)
 {
-    prune->last_edge = prune->next_edge = (struct edge){.seq = 0};
+    prune->last_edge = prune->next_edge = (struct dk_log_edge){.seq = 0};
     prune->last = prune->next = (struct dk_pruned){.seal = 0};
     prune->chained = false;
-    prune->rows = 0;
     prune->err = err;
     prune->rc = DK_OK;
     return plan_in(prune, txn, err);
@@ -120,10 +104,10 @@ static dk_rc plan(struct prune *prune, struct dk_txn *txn, struct dk_err *err)
 
 /* ---- deleting -------------------------------------------------------------------------------- */
 
-static dk_rc delete_page(struct prune *prune, struct dk_txn *txn, int64_t seq, int64_t *deleted,
-                         struct dk_err *err)
+static dk_rc delete_page(struct prune *prune, struct dk_txn *txn, const struct dk_log_edge *edge,
+                         int64_t *deleted, struct dk_err *err)
 {
-    DK_TRY(txn->ops->log_prune(txn->self, seq, PAGE, deleted, err));
+    DK_TRY(txn->ops->log_prune(txn->self, edge, PAGE, deleted, err));
     dk_trace(prune->core->world, "prune.page_deleted");
     return DK_OK;
 }
@@ -139,8 +123,8 @@ static dk_rc begin_in(struct prune *prune, struct dk_txn *txn, struct dk_change 
     row.detail = detail;
     DK_TRY(dk_audit_store_here(core, change, &row, head, err));
     dk_trace(core->world, "prune.log_written");
-    DK_TRY(txn->ops->registry_pruned(txn->self, prune->next.seq, err));
-    DK_TRY(delete_page(prune, txn, prune->next_edge.seq, deleted, err));
+    DK_TRY(txn->ops->registry_pruned(txn->self, &prune->next_edge, err));
+    DK_TRY(delete_page(prune, txn, &prune->next_edge, deleted, err));
     DK_TRY(dk_change_seal(core, change, err));
     dk_trace(core->world, "prune.before_commit");
     return dk_audit_commit_here(core, txn, head, err);
@@ -178,14 +162,14 @@ static dk_rc begin_new(struct prune *prune, struct dk_err *err)
 }
 
 /* Each page in a transaction of its own, so that others can write between two. */
-static dk_rc delete_rest(struct prune *prune, int64_t seq, struct dk_err *err)
+static dk_rc delete_rest(struct prune *prune, const struct dk_log_edge *edge, struct dk_err *err)
 {
     int64_t deleted;
     do {
         struct dk_txn txn;
         deleted = 0;
         DK_TRY(dk_registry_begin(prune->core, DK_TXN_WRITE, &txn, err));
-        dk_rc rc = delete_page(prune, &txn, seq, &deleted, err);
+        dk_rc rc = delete_page(prune, &txn, edge, &deleted, err);
         rc = rc == DK_OK ? dk_store_commit(&txn, err) : rc;
         dk_store_rollback(&txn);
         DK_TRY(rc);
@@ -242,8 +226,8 @@ static dk_rc prune_all(struct prune *prune, struct dk_err *err)
     if (prune->next.seal != 0) {
         DK_TRY(begin_new(prune, err));
     }
-    int64_t seq = prune->next.seal != 0 ? prune->next_edge.seq : prune->last_edge.seq;
-    return seq != 0 ? delete_rest(prune, seq, err) : DK_OK;
+    const struct dk_log_edge *edge = prune->next.seal != 0 ? &prune->next_edge : &prune->last_edge;
+    return edge->seq != 0 ? delete_rest(prune, edge, err) : DK_OK;
 }
 
 dk_rc dk_prune(struct dk_core *core, const struct dk_prune_args *args, struct dk_prune_result *out,

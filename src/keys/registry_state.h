@@ -9,12 +9,14 @@
 #define DK_KEYS_REGISTRY_STATE_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "keys/core.h"
 
 struct dk_registry {
     char uuid[DK_UUID_TEXT];     /* fixed once open */
     pthread_mutex_t follow_lock; /* one thread at a time follows a rekey */
+    atomic_uint moves;           /* how often the keys were others */
     pthread_rwlock_t lock;       /* guards all that follows */
     struct dk_registry_keys now;
     struct dk_registry_keys earlier; /* believed in rows, while a rekey moves them; else empty */

@@ -331,13 +331,19 @@ static dk_rc look_at_keys(struct rekey *rekey, struct dk_txn *txn, struct dk_err
     return DK_OK;
 }
 
-/* Everything once more, keys of tenants without a row too: is it under the new key? */
+/*
+ * Everything once more, keys of tenants without a row too: is it under the new key? Another process
+ * may have ended this rekey and begun the next one: then it is that one's matter.
+ */
 static dk_rc count_damaged(struct rekey *rekey, struct dk_err *err)
 {
     struct dk_txn txn;
+    struct dk_registry_row row;
     DK_TRY(dk_registry_begin(rekey->core, DK_TXN_READ, &txn, err));
-    dk_rc rc = look_at_tenants(rekey, &txn, err);
-    rc = rc == DK_OK ? look_at_keys(rekey, &txn, err) : rc;
+    dk_rc rc = txn.ops->registry_read(txn.self, &row, err);
+    bool ours = rc == DK_OK && row.generation == rekey->result->generation;
+    rc = ours ? look_at_tenants(rekey, &txn, err) : rc;
+    rc = ours && rc == DK_OK ? look_at_keys(rekey, &txn, err) : rc;
     dk_store_rollback(&txn);
     DK_TRY(rc);
     if (rekey->result->damaged > 0 && !rekey->args->leave_damaged) {

@@ -25,9 +25,19 @@ static dk_rc look_at_tenant(struct dk_core *core, const struct dk_tenant *tenant
                             struct dk_tenant_row *out, struct dk_err *err)
 {
     struct dk_txn txn;
-    DK_TRY(dk_registry_begin(core, DK_TXN_READ, &txn, err));
-    dk_rc rc = dk_tenant_change_look(core, &txn, tenant, out, err);
-    dk_store_rollback(&txn);
+    struct dk_err last;
+    dk_rc rc = DK_E_TAMPERED;
+    bool again = true;
+    for (int i = 0; i < DK_REGISTRY_TRIES && again; i++) {
+        dk_err_clear(&last);
+        DK_TRY(dk_registry_begin(core, DK_TXN_READ, &txn, err));
+        rc = dk_tenant_change_look(core, &txn, tenant, out, &last);
+        dk_store_rollback(&txn);
+        again = dk_registry_again(core, &txn, rc);
+    }
+    if (rc != DK_OK) {
+        *err = last;
+    }
     return rc;
 }
 
@@ -65,16 +75,8 @@ static dk_rc read_both(struct dk_core *core, const struct dk_tenant *tenant, str
                        struct dk_err *err)
 {
     struct dk_key_name active = {*tenant, DK_VERSION_ACTIVE};
-    struct dk_err first;
-    dk_err_clear(&first);
-    dk_rc rc = look_at_tenant(core, tenant, &work->tenant, &first);
-    if (rc == DK_E_TAMPERED) { /* or its snapshot was from before a rekey that a thread followed */
-        rc = look_at_tenant(core, tenant, &work->tenant, err);
-    } else if (rc != DK_OK) {
-        *err = first;
-    }
-    DK_TRY(rc);
-    rc = dk_loader_read_row(core, &active, &work->old, err);
+    DK_TRY(look_at_tenant(core, tenant, &work->tenant, err));
+    dk_rc rc = dk_loader_read_row(core, &active, &work->old, err);
     if (rc == DK_E_TAMPERED && active_was_given_up(core, tenant)) {
         work->old = (struct dk_key_row){.tenant = *tenant, .compromised_at = DK_TIME_NONE};
         dk_err_clear(err);

@@ -99,8 +99,7 @@ static void look_for_row(struct dk_verifier *v, const struct dk_seal_row *seal,
 {
     char number[24];
     bool process = head->of == DK_HEAD_PROCESS;
-    if (chain->lost || v->log_cut || head->mac[0] == '\0' ||
-        has_row(v, head->mac)) {
+    if (chain->lost || v->log_cut || head->mac[0] == '\0' || has_row(v, head->mac)) {
         return;
     }
     chain->lost = true;

@@ -134,15 +134,36 @@ dk_rc dk_pg_log_walk(void *self, const struct dk_log_query *query,
     return DK_OK;
 }
 
-dk_rc dk_pg_log_prune(void *self, int64_t seq, int64_t limit, int64_t *deleted, struct dk_err *err)
+/* What the seal saw: numbers of rows are given out in another order than they are committed in. */
+#define IN_SEAL                                                                                    \
+    "pg_visible_in_snapshot(xid, (SELECT snapshot FROM seals WHERE n = $1)) AND seq <= $2"
+
+dk_rc dk_pg_log_edge(void *self, struct dk_log_edge *edge, struct dk_err *err)
 {
     struct dk_pg_params p = {.n = 0};
     PGresult *r = NULL;
-    dk_pg_int(&p, seq);
+    dk_pg_int(&p, edge->seal);
+    dk_pg_int(&p, INT64_MAX);
+    DK_TRY(dk_pg_one(self, NULL,
+                     "SELECT coalesce(max(seq), 0), count(*) FROM key_rotation_log WHERE " IN_SEAL,
+                     &p, "key_rotation_log", &r, err));
+    bool good = dk_pg_get_int(r, 0, 0, 0, INT64_MAX, &edge->seq) &&
+                dk_pg_get_int(r, 0, 1, 0, INT64_MAX, &edge->rows);
+    PQclear(r);
+    return good ? DK_OK : dk_pg_tampered("key_rotation_log", err);
+}
+
+dk_rc dk_pg_log_prune(void *self, const struct dk_log_edge *edge, int64_t limit, int64_t *deleted,
+                      struct dk_err *err)
+{
+    struct dk_pg_params p = {.n = 0};
+    PGresult *r = NULL;
+    dk_pg_int(&p, edge->seal);
+    dk_pg_int(&p, edge->seq);
     dk_pg_int(&p, limit);
     DK_TRY(dk_pg_ask(self, NULL,
                      "DELETE FROM key_rotation_log WHERE seq IN (SELECT seq FROM key_rotation_log "
-                     "WHERE seq <= $1 ORDER BY seq LIMIT $2)",
+                     "WHERE " IN_SEAL " ORDER BY seq LIMIT $3)",
                      &p, "pruning the log", &r, err));
     *deleted = dk_pg_touched(r);
     PQclear(r);

@@ -99,19 +99,23 @@ dk_rc dk_pg_registry_rekeyed(void *self, uint32_t generation, struct dk_err *err
     return DK_OK;
 }
 
-dk_rc dk_pg_registry_pruned(void *self, int64_t seq, struct dk_err *err)
+dk_rc dk_pg_registry_pruned(void *self, const struct dk_log_edge *edge, struct dk_err *err)
 {
     struct dk_pg_txn *txn = self;
     struct dk_pg_params p = {.n = 0};
     bool changed = false;
-    dk_pg_int(&p, seq);
+    dk_pg_int(&p, edge->seal);
+    dk_pg_int(&p, edge->seq);
     DK_TRY(dk_pg_do(txn, NULL,
-                    "UPDATE registry SET pruned_seq = greatest(pruned_seq, $1) WHERE id = 1", &p,
-                    "noting what was pruned", &changed, err));
+                    "UPDATE registry SET pruned_seal = greatest(pruned_seal, $1), pruned_seq = "
+                    "greatest(pruned_seq, $2) WHERE id = 1",
+                    &p, "noting what was pruned", &changed, err));
     if (!changed) {
         return DK_FAIL(err, TAMPERED, "there is no registry row");
     }
-    txn->registry.pruned_seq = seq > txn->registry.pruned_seq ? seq : txn->registry.pruned_seq;
+    if (edge->seq > txn->registry.pruned_seq) {
+        txn->registry.pruned_seq = edge->seq;
+    }
     return DK_OK;
 }
 

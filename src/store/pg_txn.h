@@ -36,7 +36,7 @@ dk_rc dk_pg_registry_fill(void *txn, const struct dk_wrap_columns *wrap, bool *f
 dk_rc dk_pg_registry_rekey(void *txn, const struct dk_registry_key_row *earlier,
                            const struct dk_wrap_columns *wrap, struct dk_err *err);
 dk_rc dk_pg_registry_rekeyed(void *txn, uint32_t generation, struct dk_err *err);
-dk_rc dk_pg_registry_pruned(void *txn, int64_t seq, struct dk_err *err);
+dk_rc dk_pg_registry_pruned(void *txn, const struct dk_log_edge *edge, struct dk_err *err);
 dk_rc dk_pg_registry_keys(void *txn, uint32_t from,
                           bool (*each)(void *arg, const struct dk_registry_key_row *row), void *arg,
                           struct dk_err *err);
@@ -89,7 +89,9 @@ dk_rc dk_pg_log_chain(void *txn, const struct dk_log_row *row, struct dk_err *er
 dk_rc dk_pg_log_walk(void *txn, const struct dk_log_query *query,
                      bool (*each)(void *arg, const struct dk_log_row *row), void *arg,
                      struct dk_err *err);
-dk_rc dk_pg_log_prune(void *txn, int64_t seq, int64_t limit, int64_t *deleted, struct dk_err *err);
+dk_rc dk_pg_log_edge(void *txn, struct dk_log_edge *edge, struct dk_err *err);
+dk_rc dk_pg_log_prune(void *txn, const struct dk_log_edge *edge, int64_t limit, int64_t *deleted,
+                      struct dk_err *err);
 dk_rc dk_pg_log_seen(void *txn, const char *subject, const char *operation, struct dk_mark *mark,
                      bool *seen, struct dk_err *err);
 dk_rc dk_pg_seal_append(void *txn, const struct dk_seal_row *row, struct dk_err *err);

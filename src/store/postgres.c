@@ -351,6 +351,7 @@ const struct dk_store_ops dk_store_postgres = {
     .log_append = dk_pg_log_append,
     .log_chain = dk_pg_log_chain,
     .log_walk = dk_pg_log_walk,
+    .log_edge = dk_pg_log_edge,
     .log_prune = dk_pg_log_prune,
     .log_seen = dk_pg_log_seen,
     .seal_append = dk_pg_seal_append,

@@ -441,6 +441,7 @@ const struct dk_store_ops dk_store_sqlite = {
     .log_append = dk_sqlite_log_append,
     .log_chain = dk_sqlite_log_chain,
     .log_walk = dk_sqlite_log_walk,
+    .log_edge = dk_sqlite_log_edge,
     .log_prune = dk_sqlite_log_prune,
     .log_seen = dk_sqlite_log_seen,
     .seal_append = dk_sqlite_seal_append,

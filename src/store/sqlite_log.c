@@ -114,13 +114,29 @@ dk_rc dk_sqlite_log_walk(void *self, const struct dk_log_query *query,
     return dk_sql_end_walk(txn, stmt, code, "reading the log", err);
 }
 
-dk_rc dk_sqlite_log_prune(void *self, int64_t seq, int64_t limit, int64_t *deleted,
-                          struct dk_err *err)
+static bool read_edge(sqlite3_stmt *stmt, void *to)
+{
+    struct dk_log_edge *edge = to;
+    return dk_sql_read_int(stmt, 0, 0, INT64_MAX, &edge->seq) &&
+           dk_sql_read_int(stmt, 1, 0, INT64_MAX, &edge->rows);
+}
+
+/* Every transaction sealed, so the last head of a seal is its newest row. */
+dk_rc dk_sqlite_log_edge(void *self, struct dk_log_edge *edge, struct dk_err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    DK_TRY(dk_sql_prepare(self, DK_SQL_LOG_EDGE, &stmt, err));
+    int bound = dk_sql_bind_str(stmt, 1, edge->mac);
+    return dk_sql_read_one(self, stmt, bound, read_edge, edge, "key_rotation_log", err);
+}
+
+dk_rc dk_sqlite_log_prune(void *self, const struct dk_log_edge *edge, int64_t limit,
+                          int64_t *deleted, struct dk_err *err)
 {
     struct dk_sqlite_txn *txn = self;
     sqlite3_stmt *stmt = NULL;
     DK_TRY(dk_sql_prepare(txn, DK_SQL_LOG_PRUNE, &stmt, err));
-    int bound = sqlite3_bind_int64(stmt, 1, seq) | sqlite3_bind_int64(stmt, 2, limit);
+    int bound = sqlite3_bind_int64(stmt, 1, edge->seq) | sqlite3_bind_int64(stmt, 2, limit);
     DK_TRY(dk_sql_run(txn, stmt, bound, "pruning the log", NULL, err));
     *deleted = sqlite3_changes(txn->db);
     return DK_OK;

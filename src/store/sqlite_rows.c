@@ -97,6 +97,8 @@ const char *const dk_sqlite_sql[DK_SQL_COUNT] = {
         LOG_WALK("(?1 = 0 OR rowid < ?1) AND tenant_id = ?4", "ORDER BY rowid DESC"),
     [DK_SQL_LOG_UNCHAINED] =
         LOG_WALK("rowid > ?1 AND tenant_id = ?4 AND mac IS NULL", "ORDER BY rowid"),
+    [DK_SQL_LOG_EDGE] = "SELECT max(rowid), count(*) FROM key_rotation_log WHERE rowid <= (SELECT "
+                        "rowid FROM key_rotation_log WHERE mac = ?1)",
     [DK_SQL_LOG_PRUNE] = "DELETE FROM key_rotation_log WHERE rowid IN (SELECT rowid FROM "
                          "key_rotation_log WHERE rowid <= ?1 ORDER BY rowid LIMIT ?2)",
     [DK_SQL_LOG_MARK] = "SELECT coalesce(max(rowid), 0) FROM key_rotation_log",
@@ -213,12 +215,12 @@ dk_rc dk_sqlite_registry_rekeyed(void *self, uint32_t generation, struct dk_err 
     return changed ? DK_OK : DK_FAIL(err, CONFLICT, "there is no rekey under way");
 }
 
-dk_rc dk_sqlite_registry_pruned(void *self, int64_t seq, struct dk_err *err)
+dk_rc dk_sqlite_registry_pruned(void *self, const struct dk_log_edge *edge, struct dk_err *err)
 {
     sqlite3_stmt *stmt = NULL;
     bool changed = false;
     DK_TRY(dk_sql_prepare(self, DK_SQL_REGISTRY_PRUNED, &stmt, err));
-    int bound = sqlite3_bind_int64(stmt, 1, seq);
+    int bound = sqlite3_bind_int64(stmt, 1, edge->seq);
     DK_TRY(dk_sql_run(self, stmt, bound, "noting what was pruned", &changed, err));
     return changed ? DK_OK : DK_FAIL(err, TAMPERED, "there is no registry row");
 }

@@ -45,6 +45,7 @@ enum dk_sqlite_statement {
     DK_SQL_LOG_TENANT_OLDEST,
     DK_SQL_LOG_TENANT_NEWEST,
     DK_SQL_LOG_UNCHAINED,
+    DK_SQL_LOG_EDGE,
     DK_SQL_LOG_PRUNE,
     DK_SQL_LOG_MARK,
     DK_SQL_LOG_SEEN,
@@ -85,7 +86,7 @@ dk_rc dk_sqlite_registry_fill(void *txn, const struct dk_wrap_columns *wrap, boo
 dk_rc dk_sqlite_registry_rekey(void *txn, const struct dk_registry_key_row *earlier,
                                const struct dk_wrap_columns *wrap, struct dk_err *err);
 dk_rc dk_sqlite_registry_rekeyed(void *txn, uint32_t generation, struct dk_err *err);
-dk_rc dk_sqlite_registry_pruned(void *txn, int64_t seq, struct dk_err *err);
+dk_rc dk_sqlite_registry_pruned(void *txn, const struct dk_log_edge *edge, struct dk_err *err);
 dk_rc dk_sqlite_registry_keys(void *txn, uint32_t from,
                               bool (*each)(void *arg, const struct dk_registry_key_row *row),
                               void *arg, struct dk_err *err);
@@ -145,8 +146,9 @@ dk_rc dk_sqlite_log_walk(void *txn, const struct dk_log_query *query,
                          struct dk_err *err);
 dk_rc dk_sqlite_log_seen(void *txn, const char *subject, const char *operation,
                          struct dk_mark *mark, bool *seen, struct dk_err *err);
-dk_rc dk_sqlite_log_prune(void *txn, int64_t seq, int64_t limit, int64_t *deleted,
-                          struct dk_err *err);
+dk_rc dk_sqlite_log_edge(void *txn, struct dk_log_edge *edge, struct dk_err *err);
+dk_rc dk_sqlite_log_prune(void *txn, const struct dk_log_edge *edge, int64_t limit,
+                          int64_t *deleted, struct dk_err *err);
 dk_rc dk_sqlite_seal_append(void *txn, const struct dk_seal_row *row, struct dk_err *err);
 dk_rc dk_sqlite_seal_newest(void *txn, struct dk_seal_row *out, struct dk_err *err);
 dk_rc dk_sqlite_seal_walk(void *txn, int64_t from,

@@ -41,7 +41,7 @@ struct dk_registry_row {
     struct dk_wrap_columns wrap;
     uint32_t generation; /* of the key; the first is 1 */
     bool rekeying;       /* rows may still be under the key before */
-    int64_t pruned_seq;  /* log rows up to this one may be deleted */
+    int64_t pruned_seq;  /* log rows that were pruned go up to this one */
 };
 
 /* An earlier registry key, kept for what it made. */
@@ -110,6 +110,14 @@ struct dk_seal_row {
     const char *heads;       /* lent for the call */
     char prev[DK_HASH_TEXT]; /* hash of seal n - 1, "" for the first */
     char mac[DK_MAC_TEXT];
+};
+
+/* The rows of the log that stand in a seal, and in those before it. */
+struct dk_log_edge {
+    int64_t seal;
+    char mac[DK_MAC_TEXT]; /* of the last head in it; "" = there is none */
+    int64_t seq;           /* the highest of those rows */
+    int64_t rows;          /* how many are there */
 };
 
 /* Where a page of keys begins: after this tenant and version. All zero = at the start. */
@@ -219,8 +227,8 @@ struct dk_store_ops {
                             const struct dk_wrap_columns *wrap, struct dk_err *err);
     /* No row is under the key before any more. E_CONFLICT: there is no rekey under way. */
     dk_rc (*registry_rekeyed)(void *txn, uint32_t generation, struct dk_err *err);
-    /* Log rows up to `seq` may be deleted from now on; a number that is lower changes nothing. */
-    dk_rc (*registry_pruned)(void *txn, int64_t seq, struct dk_err *err);
+    /* Log rows that stand in that seal, or in one before, may be deleted from now on. */
+    dk_rc (*registry_pruned)(void *txn, const struct dk_log_edge *edge, struct dk_err *err);
     /* Earlier keys from this generation on, in order, until `each` says false. */
     dk_rc (*registry_keys)(void *txn, uint32_t from,
                            bool (*each)(void *arg, const struct dk_registry_key_row *row),
@@ -292,8 +300,11 @@ struct dk_store_ops {
     dk_rc (*log_walk)(void *txn, const struct dk_log_query *query,
                       bool (*each)(void *arg, const struct dk_log_row *row), void *arg,
                       struct dk_err *err);
-    /* Deletes the oldest rows up to `seq`, at most `limit`. */
-    dk_rc (*log_prune)(void *txn, int64_t seq, int64_t limit, int64_t *deleted, struct dk_err *err);
+    /* Fills seq and rows of the edge: seq 0 = the log has none of them any more. */
+    dk_rc (*log_edge)(void *txn, struct dk_log_edge *edge, struct dk_err *err);
+    /* Deletes the oldest of those rows, at most `limit`. */
+    dk_rc (*log_prune)(void *txn, const struct dk_log_edge *edge, int64_t limit, int64_t *deleted,
+                       struct dk_err *err);
     /* Whether a row of this subject and operation was written since *mark, which moves on. */
     dk_rc (*log_seen)(void *txn, const char *subject, const char *operation, struct dk_mark *mark,
                       bool *seen, struct dk_err *err);
@@ -341,6 +352,7 @@ struct dk_txn {
     const struct dk_store_ops *ops;
     void *self; /* NULL: over */
     enum dk_txn_mode mode;
+    unsigned stamp; /* the caller's */
 };
 
 /* By its URL `scheme:place`. E_CONFIG names the schemes there are. */

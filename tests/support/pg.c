@@ -1,5 +1,6 @@
 #include "support/pg.h"
 
+#include <fcntl.h>
 #include <libpq-fe.h>
 #include <pthread.h>
 #include <signal.h>
@@ -17,7 +18,7 @@ _Noreturn static void give_up(const char *what, const char *why)
     abort();
 }
 
-/* ---- the server --------------------------------------------------------------------------- */
+/* ---- the server ------------------------------------------------------------------------------ */
 
 static char server[DK_PG_URL];
 static char bouncer[32]; /* its address; "" = there is none */
@@ -61,7 +62,7 @@ static void start_server(void)
 {
     int in[2];
     int out[2];
-    if (pipe(in) != 0 || pipe(out) != 0) {
+    if (pipe2(in, O_CLOEXEC) != 0 || pipe2(out, O_CLOEXEC) != 0) {
         give_up("start", "no pipe");
     }
     keeper = fork();
@@ -113,7 +114,7 @@ const char *dk_pg_server(void)
     return server;
 }
 
-/* ---- SQL ---------------------------------------------------------------------------------- */
+/* ---- SQL ------------------------------------------------------------------------------------- */
 
 static PGconn *connect_to(const char *url)
 {
@@ -189,7 +190,7 @@ int64_t dk_pg_number(const char *url, const char *sql)
     return number;
 }
 
-/* ---- databases ---------------------------------------------------------------------------- */
+/* ---- databases ------------------------------------------------------------------------------- */
 
 /* The database's name stands between these two in a URL: postgresql://user@host:port/name?.. */
 static const char *name_begins(const char *url)

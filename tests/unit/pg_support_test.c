@@ -78,12 +78,14 @@ static void a_copy_is_another_database(void **state)
     assert_false(dk_pg_sql(copy, "SELECT 1", state_of));
 }
 
-/* ---- a server of one's own ---------------------------------------------------------------- */
+/* ---- a server of one's own ------------------------------------------------------------------- */
+
+static const char *program;
 
 static int start_own(void *arg)
 {
     unsetenv("DEKHAND_TEST_PG");
-    execl("/proc/self/exe", "pg_support_test", (const char *)arg, (char *)NULL);
+    execl(program, program, (const char *)arg, (char *)NULL);
     return 127;
 }
 
@@ -135,6 +137,7 @@ static void own_server_goes_with_its_process(void **state)
 
 int main(int argc, char **argv)
 {
+    program = argv[0];
     if (argc == 2) {
         return run_own(argv[1]);
     }
