@@ -235,22 +235,31 @@ static void url_of_new(char url[static DK_PG_URL])
     }
 }
 
-void dk_pg_database_new(char url[static DK_PG_URL])
+static char how_to_copy[32];
+
+/* Through the log, as version 15 does it unasked, takes four times as long. */
+static void find_how_to_copy(void)
 {
-    char sql[128];
-    url_of_new(url); /* nobody can be connected to template0 */
-    snprintf(sql, sizeof sql, "CREATE DATABASE %.*s TEMPLATE template0", name_length(url),
-             name_begins(url));
+    if (dk_pg_number(dk_pg_server(), "SHOW server_version_num") >= 150000) {
+        snprintf(how_to_copy, sizeof how_to_copy, "STRATEGY file_copy");
+    }
+}
+
+static void make_database(const char *url, int from_n, const char *from)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    char sql[256];
+    pthread_once(&once, find_how_to_copy);
+    snprintf(sql, sizeof sql, "CREATE DATABASE %.*s TEMPLATE %.*s %s", name_length(url),
+             name_begins(url), from_n, from, how_to_copy);
     must(sql);
 }
 
-/* `before` NAME `between` NAME */
-static void must_names(const char *before, const char *url, const char *between, const char *other)
+void dk_pg_database_new(char url[static DK_PG_URL])
 {
-    char sql[256];
-    snprintf(sql, sizeof sql, "%s %.*s %s %.*s", before, name_length(url), name_begins(url),
-             between, name_length(other), name_begins(other));
-    must(sql);
+    static const char nobody_is_connected_to[] = "template0";
+    url_of_new(url);
+    make_database(url, (int)strlen(nobody_is_connected_to), nobody_is_connected_to);
 }
 
 static void send_away(const char *url)
@@ -266,14 +275,14 @@ void dk_pg_database_copy(const char *url, char out[static DK_PG_URL])
 {
     url_of_new(out);
     send_away(url);
-    must_names("CREATE DATABASE", out, "TEMPLATE", url);
+    make_database(out, name_length(url), name_begins(url));
 }
 
 void dk_pg_database_replace(const char *url, const char *from)
 {
     dk_pg_database_drop(url);
     send_away(from);
-    must_names("CREATE DATABASE", url, "TEMPLATE", from);
+    make_database(url, name_length(from), name_begins(from));
 }
 
 void dk_pg_database_rename(const char *url, char out[static DK_PG_URL])
@@ -284,8 +293,11 @@ void dk_pg_database_rename(const char *url, char out[static DK_PG_URL])
 
 void dk_pg_database_rename_to(const char *url, const char *name_of)
 {
+    char sql[256];
     send_away(url);
-    must_names("ALTER DATABASE", url, "RENAME TO", name_of);
+    snprintf(sql, sizeof sql, "ALTER DATABASE %.*s RENAME TO %.*s", name_length(url),
+             name_begins(url), name_length(name_of), name_begins(name_of));
+    must(sql);
 }
 
 void dk_pg_database_drop(const char *url)
