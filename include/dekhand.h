@@ -64,6 +64,7 @@ enum dekhand_code {
     DEKHAND_E_ROLLBACK = 31,
     DEKHAND_E_DENIED = 32,
     DEKHAND_E_REFUSED = 33,
+    DEKHAND_E_LEASE = 34,
 };
 
 /* A record of the caller's, filled on failure. The texts never hold a key or a plaintext. */

@@ -144,6 +144,13 @@ static dk_rc read_limits(const struct dk_settings *settings, struct dk_limits *l
     limits->rotation_us = rotation * DK_DAY_US;
     limits->warning_us = warning * DK_DAY_US;
     limits->poll_ms = dk_settings_int(settings, DK_OPT_POLL_SECONDS) * 1000;
+    limits->lease_ms = dk_settings_int(settings, DK_OPT_LEASE_SECONDS) * 1000;
+    if (limits->lease_ms <= limits->poll_ms) {
+        return DK_FAIL(err, CONFIG,
+                       "KMS_LEASE_SECONDS (%lld) is not above KMS_POLL_SECONDS (%lld): the lease "
+                       "would be over before it is renewed",
+                       (long long)limits->lease_ms / 1000, (long long)limits->poll_ms / 1000);
+    }
     limits->max_keys = (size_t)dk_settings_int(settings, DK_OPT_CACHE_MAX_KEYS);
     return read_ttls(settings, limits, err);
 }

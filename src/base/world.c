@@ -35,6 +35,14 @@ static int64_t clock_mono_ms(void *arg)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+static int64_t clock_boot_ms(void *arg)
+{
+    (void)arg;
+    struct timespec t;
+    clock_gettime(CLOCK_BOOTTIME, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
 static int random_fill(void *arg, uint8_t *p, size_t n)
 {
     (void)arg;
@@ -51,7 +59,7 @@ const struct dk_mem dk_mem_default = {mem_alloc, mem_free, NULL};
 
 const struct dk_world dk_world_default = {
     .mem = {mem_alloc, mem_free, NULL},
-    .clock = {clock_wall_us, clock_mono_ms, NULL},
+    .clock = {clock_wall_us, clock_mono_ms, clock_boot_ms, NULL},
     .random = {random_fill, random_fill_private, NULL},
 };
 

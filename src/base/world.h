@@ -40,6 +40,7 @@ struct dk_clock {
     int64_t (*wall_us)(void *arg); /* microseconds since 1970-01-01 UTC */
     /* Milliseconds that never go back; a few of them coarse: read on every call. */
     int64_t (*mono_ms)(void *arg);
+    int64_t (*boot_ms)(void *arg); /* the same, and the time that the machine slept counts */
     void *arg;
 };
 
@@ -71,6 +72,11 @@ static inline int64_t dk_wall_us(const struct dk_world *world)
 static inline int64_t dk_mono_ms(const struct dk_world *world)
 {
     return world->clock.mono_ms(world->clock.arg);
+}
+
+static inline int64_t dk_boot_ms(const struct dk_world *world)
+{
+    return world->clock.boot_ms(world->clock.arg);
 }
 
 static inline void dk_trace(const struct dk_world *world, const char *label)

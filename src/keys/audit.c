@@ -267,19 +267,25 @@ dk_rc dk_audit_store(struct dk_change *change, const struct dk_tenant_row *tenan
     return dk_audit_add_head(change, tenant, err);
 }
 
-dk_rc dk_audit_tenant(struct dk_core *core, struct dk_txn *txn, const struct dk_tenant *tenant,
-                      struct dk_tenant_row *out, struct dk_err *err)
+dk_rc dk_audit_believe(const struct dk_core *core, const struct dk_tenant *tenant,
+                       const struct dk_tenant_row *row, struct dk_err *err)
 {
-    DK_TRY(txn->ops->tenant_read(txn->self, tenant, out, err));
-    DK_TRY(dk_registry_verify_tenant(core, NULL, out, err));
-    if (!dk_tenant_equal(&out->tenant, tenant)) {
+    DK_TRY(dk_registry_verify_tenant(core, NULL, row, err));
+    if (!dk_tenant_equal(&row->tenant, tenant)) {
         return DK_FAIL(err, TAMPERED, "the row read for tenant %s is another's", tenant->s);
     }
-    if (out->keys_digest[0] == '\0') {
+    if (row->keys_digest[0] == '\0') {
         return DK_FAIL(err, SCHEMA, "the rows of tenant %s are not chained yet: run `dekhand init`",
                        tenant->s);
     }
     return DK_OK;
+}
+
+dk_rc dk_audit_tenant(struct dk_core *core, struct dk_txn *txn, const struct dk_tenant *tenant,
+                      struct dk_tenant_row *out, struct dk_err *err)
+{
+    DK_TRY(txn->ops->tenant_read(txn->self, tenant, out, err));
+    return dk_audit_believe(core, tenant, out, err);
 }
 
 dk_rc dk_audit_update_tenant(struct dk_core *core, struct dk_txn *txn, struct dk_tenant_row *row,
@@ -440,50 +446,56 @@ dk_rc dk_audit_unwraps(struct dk_core *core, const struct dk_key_row *rows, cons
 
 /* ---- what a tenant's key rows add up to ------------------------------------------------------ */
 
-struct digest {
-    const struct dk_core *core;
-    uint8_t sum[DK_SHA256_LEN];
-    dk_rc rc;
-    struct dk_err *err;
-};
-
 /* sum = SHA-256(sum | u32(version) | lp(row_mac)), beginning with zeros. */
-static bool digest_one(void *arg, uint32_t version, const char *row_mac)
+dk_rc dk_digest_add(const struct dk_core *core, struct dk_digest *digest, uint32_t version,
+                    const char *row_mac, struct dk_err *err)
 {
-    struct digest *digest = arg;
     uint8_t message[DK_SHA256_LEN + 8 + DK_MAC_TEXT];
     memcpy(message, digest->sum, DK_SHA256_LEN);
     uint8_t *p = dk_put_u32(message + DK_SHA256_LEN, version);
     p = dk_put_lp(p, row_mac, strlen(row_mac));
     struct dk_view view = dk_view_of(message, (size_t)(p - message));
-    digest->rc = dk_sha256(&digest->core->suite, view, digest->sum, digest->err);
-    return digest->rc == DK_OK;
+    return dk_sha256(&core->suite, view, digest->sum, err);
 }
 
-static dk_rc digest_text(const struct digest *digest, char out[static DK_MAC_TEXT])
+static void digest_text(const struct dk_digest *digest, char out[static DK_MAC_TEXT])
 {
     uint8_t marked[1 + DK_SHA256_LEN] = {DIGEST_MARK};
     memcpy(marked + 1, digest->sum, DK_SHA256_LEN);
-    if (digest->rc == DK_OK) {
-        dk_base64_encode(marked, sizeof marked, out);
-    }
-    return digest->rc;
+    dk_base64_encode(marked, sizeof marked, out);
+}
+
+struct summing {
+    const struct dk_core *core;
+    struct dk_digest digest;
+    dk_rc rc;
+    struct dk_err *err;
+};
+
+static bool add_one(void *arg, uint32_t version, const char *row_mac)
+{
+    struct summing *sum = arg;
+    sum->rc = dk_digest_add(sum->core, &sum->digest, version, row_mac, sum->err);
+    return sum->rc == DK_OK;
 }
 
 dk_rc dk_audit_digest(struct dk_core *core, struct dk_txn *txn, const struct dk_tenant *tenant,
                       char out[static DK_MAC_TEXT], struct dk_err *err)
 {
-    struct digest digest = {.core = core, .err = err};
-    DK_TRY(txn->ops->key_macs(txn->self, tenant, digest_one, &digest, err));
-    return digest_text(&digest, out);
+    struct summing sum = {.core = core, .err = err};
+    DK_TRY(txn->ops->key_macs(txn->self, tenant, add_one, &sum, err));
+    DK_TRY(sum.rc);
+    digest_text(&sum.digest, out);
+    return DK_OK;
 }
 
 dk_rc dk_audit_first_digest(const struct dk_core *core, const struct dk_key_row *row,
                             char out[static DK_MAC_TEXT], struct dk_err *err)
 {
-    struct digest digest = {.core = core, .err = err};
-    (void)digest_one(&digest, row->version, row->row_mac);
-    return digest_text(&digest, out);
+    struct dk_digest digest = {{0}};
+    DK_TRY(dk_digest_add(core, &digest, row->version, row->row_mac, err));
+    digest_text(&digest, out);
+    return DK_OK;
 }
 
 static dk_rc check_epoch(struct dk_core *core, const struct dk_tenant_row *tenant,
@@ -518,39 +530,24 @@ dk_rc dk_audit_check_tenant(struct dk_core *core, struct dk_txn *txn,
     return check_digest(tenant, digest, err);
 }
 
-dk_rc dk_audit_find_key(struct dk_core *core, struct dk_txn *txn,
-                        const struct dk_tenant_row *tenant, uint32_t version,
-                        struct dk_key_row *out, dk_rc *found, struct dk_err *err)
+dk_rc dk_audit_check_rows(struct dk_core *core, const struct dk_tenant_row *tenant,
+                          const struct dk_digest *digest, struct dk_err *err)
 {
     char text[DK_MAC_TEXT];
-    struct digest digest = {.core = core, .err = err};
-    DK_TRY(txn->ops->key_find(txn->self, &tenant->tenant, version, digest_one, &digest, out, found,
-                              err));
-    DK_TRY(digest_text(&digest, text));
+    digest_text(digest, text);
     DK_TRY(check_epoch(core, tenant, err));
     return check_digest(tenant, text, err);
 }
 
-/* A row of the tenant's own chain: one of unwraps may have been written before its first use was
-   lost to another. */
-static bool is_of_tenant(void *arg, const struct dk_log_row *row)
+dk_rc dk_audit_check_unknown(struct dk_core *core, const struct dk_find *find, struct dk_err *err)
 {
-    bool *known = arg;
-    *known = strcmp(row->operation, "decrypt") != 0;
-    return !*known;
-}
-
-dk_rc dk_audit_check_unknown(struct dk_core *core, struct dk_txn *txn,
-                             const struct dk_tenant *tenant, struct dk_err *err)
-{
-    struct dk_log_query query = {.tenant = tenant, .since = DK_TIME_NONE, .until = DK_TIME_NONE};
-    bool known = false;
-    if (dk_epochs_see(core->audit->epochs, tenant, 0) > 0) {
-        return DK_FAIL(err, ROLLBACK, "tenant %s was there, and its row is gone", tenant->s);
+    const char *name = find->tenant->s;
+    if (dk_epochs_see(core->audit->epochs, find->tenant, 0) > 0) {
+        return DK_FAIL(err, ROLLBACK, "tenant %s was there, and its row is gone", name);
     }
-    DK_TRY(txn->ops->log_walk(txn->self, &query, is_of_tenant, &known, err));
-    return known ? DK_FAIL(err, TAMPERED,
-                           "the log knows tenant %s, and its row is gone: it is not a new tenant",
-                           tenant->s)
-                 : DK_OK;
+    return find->in_log
+               ? DK_FAIL(err, TAMPERED,
+                         "the log knows tenant %s, and its row is gone: it is not a new tenant",
+                         name)
+               : DK_OK;
 }

@@ -94,20 +94,25 @@ DK_MUST_USE dk_rc dk_audit_tenant(struct dk_core *core, struct dk_txn *txn,
  */
 DK_MUST_USE dk_rc dk_audit_check_tenant(struct dk_core *core, struct dk_txn *txn,
                                         const struct dk_tenant_row *tenant, struct dk_err *err);
-/*
- * The same, and by the way reads the row of `version` (DK_VERSION_ACTIVE: the active one), as the
- * store has it. *found also when the answer is E_ROLLBACK: see key_find of the store.
- */
-DK_MUST_USE dk_rc dk_audit_find_key(struct dk_core *core, struct dk_txn *txn,
-                                    const struct dk_tenant_row *tenant, uint32_t version,
-                                    struct dk_key_row *out, dk_rc *found, struct dk_err *err);
+/* What the key rows of one tenant add up to, told one after the other by version. Zeroed: none. */
+struct dk_digest {
+    uint8_t sum[DK_SHA256_LEN];
+};
+DK_MUST_USE dk_rc dk_digest_add(const struct dk_core *core, struct dk_digest *digest,
+                                uint32_t version, const char *row_mac, struct dk_err *err);
+/* The same as dk_audit_check_tenant, of rows that were read already. */
+DK_MUST_USE dk_rc dk_audit_check_rows(struct dk_core *core, const struct dk_tenant_row *tenant,
+                                      const struct dk_digest *digest, struct dk_err *err);
+/* A row that was read: is it the tenant's, and dekhand's? Answers as dk_audit_tenant. */
+DK_MUST_USE dk_rc dk_audit_believe(const struct dk_core *core, const struct dk_tenant *tenant,
+                                   const struct dk_tenant_row *row, struct dk_err *err);
 /* Seals the tenant's row and stores it where its epoch is still `old_epoch`: else E_CONFLICT. */
 DK_MUST_USE dk_rc dk_audit_update_tenant(struct dk_core *core, struct dk_txn *txn,
                                          struct dk_tenant_row *row, int64_t old_epoch,
                                          struct dk_err *err);
 /* E_TAMPERED or E_ROLLBACK when the log, or this process, knows a tenant whose row is not there. */
-DK_MUST_USE dk_rc dk_audit_check_unknown(struct dk_core *core, struct dk_txn *txn,
-                                         const struct dk_tenant *tenant, struct dk_err *err);
+DK_MUST_USE dk_rc dk_audit_check_unknown(struct dk_core *core, const struct dk_find *find,
+                                         struct dk_err *err);
 /* One row about a tenant that changes no key, in a transaction of its own. */
 DK_MUST_USE dk_rc dk_audit_write(struct dk_core *core, const struct dk_tenant *tenant,
                                  struct dk_log_row *row, struct dk_err *err);

@@ -20,6 +20,7 @@ struct dk_limits {
     int64_t ttl_ms;
     int64_t hard_ttl_ms;
     int64_t poll_ms;
+    int64_t lease_ms; /* nothing is encrypted this long after the last good poll */
     size_t max_keys;
     int64_t flush_messages;   /* counts go to the store from here on: 2^20 */
     int64_t unflushed_max;    /* a process that cannot flush stops here: 2^28 */

@@ -1,6 +1,6 @@
 #include "keys/create.h"
 
-#include "keys/audit.h"
+#include "keys/audit_state.h"
 #include "keys/keyring.h"
 #include "keys/registry.h"
 
@@ -44,70 +44,79 @@ dk_rc dk_create_check_clock(const struct dk_core *core, const struct dk_key_row 
     return DK_OK;
 }
 
-/* The tenant's row and its first log row, each with what ties it to the other. */
-static dk_rc prepare_first(struct dk_core *core, const struct dk_key_row *row,
-                           struct dk_tenant_row *tenant, struct dk_log_row *log, struct dk_err *err)
-{
-    *tenant = (struct dk_tenant_row){.tenant = row->tenant, .next_version = 2, .epoch = 1};
-    DK_TRY(dk_audit_row(core, NULL, row->tenant.s, "create", log, err));
-    log->to_version = row->version;
-    log->detail = row->wrap.kms_key_id;
-    DK_TRY(dk_audit_first_digest(core, row, tenant->keys_digest, err));
-    DK_TRY(dk_audit_chain(core, tenant, log, err));
-    return dk_registry_seal_tenant(core, NULL, tenant, err);
-}
-
-/* One tenant inside the transaction of all. */
-static dk_rc insert_first(struct dk_core *core, struct dk_change *change, struct dk_key_row *row,
-                          struct dk_err *err)
-{
-    struct dk_txn *txn = change->txn;
+/* What one tenant's first version stores. */
+struct first_rows {
     struct dk_tenant_row tenant;
     struct dk_log_row log;
-    bool inserted = false;
+};
+
+/* The tenant's row and its first log row, each with what ties it to the other. */
+static dk_rc prepare_first(struct dk_core *core, struct dk_key_row *row, struct first_rows *out,
+                           struct dk_err *err)
+{
+    out->tenant = (struct dk_tenant_row){.tenant = row->tenant, .next_version = 2, .epoch = 1};
     DK_TRY(dk_create_check_clock(core, row, err));
     DK_TRY(dk_registry_seal_key(core, NULL, row, err)); /* here, where the registry's key stays */
-    DK_TRY(prepare_first(core, row, &tenant, &log, err));
-    DK_TRY(txn->ops->tenant_insert(txn->self, &tenant, &inserted, err));
-    if (!inserted) {
-        return DK_OK; /* another process was first: its key is the one */
-    }
-    dk_trace(core->world, "first_use.tenant_inserted");
-    DK_TRY(txn->ops->key_insert(txn->self, row, &inserted, err));
-    if (!inserted) {
-        return DK_FAIL(err, TAMPERED,
-                       "tenant %s has key rows but no tenant row: it is not a new tenant",
-                       row->tenant.s);
-    }
-    dk_trace(core->world, "first_use.key_inserted");
-    DK_TRY(dk_audit_store(change, &tenant, &log, err));
-    dk_trace(core->world, "first_use.log_written");
-    return DK_OK;
+    DK_TRY(dk_audit_row(core, NULL, row->tenant.s, "create", &out->log, err));
+    out->log.to_version = row->version;
+    out->log.detail = row->wrap.kms_key_id;
+    DK_TRY(dk_audit_first_digest(core, row, out->tenant.keys_digest, err));
+    DK_TRY(dk_audit_chain(core, &out->tenant, &out->log, err));
+    return dk_registry_seal_tenant(core, NULL, &out->tenant, err);
 }
 
-static dk_rc insert_in(struct dk_core *core, struct dk_change *change, struct dk_key_row *rows,
-                       size_t count, const dk_rc *rc, struct dk_err *err)
+/* One that was there already has its key: of another process, which was first. */
+static dk_rc note_inserted(struct dk_change *change, const struct dk_first *first,
+                           struct dk_err *err)
 {
-    for (size_t i = 0; i < count; i++) {
-        if (rc[i] == DK_OK) {
-            DK_TRY(insert_first(core, change, &rows[i], err));
+    if (first->orphans) {
+        return DK_FAIL(err, TAMPERED,
+                       "tenant %s has key rows but no tenant row: it is not a new tenant",
+                       first->tenant->tenant.s);
+    }
+    return first->inserted ? dk_audit_add_head(change, first->tenant, err) : DK_OK;
+}
+
+/* All tenants of a batch. */
+struct batch {
+    struct dk_key_row *rows;
+    const dk_rc *rc; /* only those that are DK_OK */
+    size_t count;
+    struct first_rows *first_rows;
+    struct dk_first *firsts;
+};
+
+static dk_rc insert_in(struct dk_core *core, struct dk_change *change, struct batch *batch,
+                       struct dk_err *err)
+{
+    struct dk_txn *txn = change->txn;
+    size_t n = 0;
+    for (size_t i = 0; i < batch->count; i++) {
+        if (batch->rc[i] == DK_OK) {
+            struct first_rows *rows = &batch->first_rows[n];
+            DK_TRY(prepare_first(core, &batch->rows[i], rows, err));
+            batch->firsts[n++] =
+                (struct dk_first){&rows->tenant, &batch->rows[i], &rows->log, 0, 0};
         }
+    }
+    DK_TRY(txn->ops->insert_first(txn->self, batch->firsts, n, err));
+    for (size_t i = 0; i < n; i++) {
+        DK_TRY(note_inserted(change, &batch->firsts[i], err));
     }
     if (change->n > 0) {
         DK_TRY(dk_change_seal(core, change, err));
     }
     dk_trace(core->world, "first_use.before_commit");
-    return dk_store_commit(change->txn, err);
+    return dk_store_commit(txn, err);
 }
 
-static dk_rc insert_all(struct dk_core *core, struct dk_key_row *rows, size_t count,
-                        const dk_rc *rc, struct dk_err *err)
+static dk_rc insert_batch(struct dk_core *core, struct batch *batch, struct dk_err *err)
 {
     struct dk_txn txn;
     struct dk_change change;
     DK_TRY(dk_registry_begin(core, DK_TXN_WRITE, &txn, err));
     dk_change_init(&change, core, &txn);
-    dk_rc all = insert_in(core, &change, rows, count, rc, err);
+    dk_rc all = insert_in(core, &change, batch, err);
     dk_change_clear(&change);
     dk_store_rollback(&txn);
     if (all == DK_OK) {
@@ -116,44 +125,74 @@ static dk_rc insert_all(struct dk_core *core, struct dk_key_row *rows, size_t co
     return all;
 }
 
+static dk_rc insert_all(struct dk_core *core, struct dk_key_row *rows, size_t count,
+                        const dk_rc *rc, struct dk_err *err)
+{
+    const struct dk_mem *mem = &core->world->mem;
+    struct batch batch = {.rows = rows,
+                          .rc = rc,
+                          .count = count,
+                          .first_rows = dk_mem_alloc(mem, count * sizeof *batch.first_rows),
+                          .firsts = dk_mem_alloc(mem, count * sizeof *batch.firsts)};
+    dk_rc all = batch.first_rows != NULL && batch.firsts != NULL
+                    ? insert_batch(core, &batch, err)
+                    : DK_FAIL(err, NOMEM, "no memory for %zu new tenants", count);
+    dk_mem_free(mem, batch.first_rows);
+    dk_mem_free(mem, batch.firsts);
+    return all;
+}
+
+static bool ignore_mac(void *arg, size_t i, uint32_t version, const char *row_mac)
+{
+    (void)arg;
+    (void)i;
+    (void)version;
+    (void)row_mac;
+    return true;
+}
+
 /* I07: rows of the tenant, tombstones too, mean that it is not new; unless its tenant row is there
    too: then another made it since this caller looked. */
-static dk_rc check_new(struct dk_txn *txn, const struct dk_tenant *tenant,
-                       struct dk_key_row *scratch, struct dk_err *err)
+static dk_rc check_new(const struct dk_find *find, struct dk_err *err)
 {
-    struct dk_key_cursor start = {0};
-    struct dk_tenant_row row;
-    struct dk_err none;
-    size_t found = 0;
-    DK_TRY(txn->ops->key_list(txn->self, tenant, DK_KEYS_ALL, &start, 1, scratch, &found, err));
-    if (found == 0) {
-        return DK_OK;
-    }
-    dk_err_clear(&none);
-    dk_rc rc = txn->ops->tenant_read(txn->self, tenant, &row, &none);
-    if (rc == DK_E_NOT_FOUND) {
+    if (find->versions > 0 && find->row_rc == DK_E_NOT_FOUND) {
         return DK_FAIL(err, TAMPERED,
                        "tenant %s has key rows but no tenant row: it is not a new tenant",
-                       tenant->s);
+                       find->tenant->s);
     }
-    return rc == DK_OK ? rc : dk_err_set(err, rc, none.file, none.line, "%s", none.text);
+    return DK_OK;
+}
+
+static dk_rc find_all(struct dk_core *core, struct dk_find *finds, size_t count, struct dk_err *err)
+{
+    struct dk_txn txn;
+    DK_TRY(dk_registry_begin(core, DK_TXN_READ, &txn, err));
+    dk_rc rc = txn.ops->find_many(txn.self, finds, count, ignore_mac, NULL, err);
+    dk_store_rollback(&txn);
+    return rc;
 }
 
 static dk_rc check_all_new(struct dk_core *core, const struct dk_tenant *const *tenants,
                            size_t count, struct dk_key_row *scratch, dk_rc *rc, struct dk_err *err)
 {
-    struct dk_txn txn;
-    DK_TRY(dk_registry_begin(core, DK_TXN_READ, &txn, err));
+    struct dk_find *finds = dk_mem_alloc(&core->world->mem, count * sizeof *finds);
+    if (finds == NULL) {
+        return DK_FAIL(err, NOMEM, "no memory to look for %zu tenants", count);
+    }
     for (size_t i = 0; i < count; i++) {
+        finds[i] = (struct dk_find){.tenant = tenants[i], .key = &scratch[i]};
+    }
+    dk_rc all = find_all(core, finds, count, err);
+    for (size_t i = 0; i < count && all == DK_OK; i++) {
         struct dk_err one;
         dk_err_clear(&one);
-        rc[i] = check_new(&txn, tenants[i], scratch, &one);
+        rc[i] = check_new(&finds[i], &one);
         if (rc[i] != DK_OK) {
             *err = one;
         }
     }
-    dk_store_rollback(&txn);
-    return DK_OK;
+    dk_mem_free(&core->world->mem, finds);
+    return all;
 }
 
 dk_rc dk_create_first(struct dk_core *core, const struct dk_tenant *const *tenants, size_t count,

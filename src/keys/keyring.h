@@ -21,8 +21,8 @@ DK_MUST_USE dk_rc dk_registry_begin(struct dk_core *core, enum dk_txn_mode mode,
 
 #define DK_REGISTRY_TRIES 16
 /*
- * After a read that ended with `rc`: E_TAMPERED counts for nothing where this process took other keys
- * since the transaction began. Then it is to be read again, in a new one.
+ * After a read that ended with `rc`: E_TAMPERED counts for nothing where this process took other
+ * keys since the transaction began. Then it is to be read again, in a new one.
  */
 bool dk_registry_again(const struct dk_core *core, const struct dk_txn *txn, dk_rc rc);
 

@@ -10,15 +10,10 @@
 #include "keys/states.h"
 
 /* Without a tenant row there may be no key row either (I07). */
-static dk_rc explain_no_tenant(struct dk_core *core, struct dk_txn *txn,
-                               const struct dk_key_name *name, struct dk_key_row *scratch,
-                               struct dk_err *err)
+static dk_rc explain_no_tenant(struct dk_core *core, const struct dk_key_name *name,
+                               const struct dk_find *find, struct dk_err *err)
 {
-    struct dk_key_cursor start = {0};
-    size_t count = 0;
-    DK_TRY(
-        txn->ops->key_list(txn->self, &name->tenant, DK_KEYS_ALL, &start, 1, scratch, &count, err));
-    if (count > 0) {
+    if (find->versions > 0) {
         return DK_FAIL(err, TAMPERED, "tenant %s has key rows but no tenant row", name->tenant.s);
     }
     if (name->version != DK_VERSION_ACTIVE) {
@@ -27,7 +22,7 @@ static dk_rc explain_no_tenant(struct dk_core *core, struct dk_txn *txn,
                        name->tenant.s, name->version);
     }
     DK_TRY(dk_audit_check(core, err)); /* an older registry may have forgotten the tenant */
-    DK_TRY(dk_audit_check_unknown(core, txn, &name->tenant, err));
+    DK_TRY(dk_audit_check_unknown(core, find, err));
     return DK_FAIL(err, NOT_FOUND, "tenant %s has no key yet", name->tenant.s);
 }
 
@@ -43,43 +38,27 @@ static dk_rc explain_no_key(const struct dk_key_name *name, struct dk_err *err)
                    name->tenant.s, name->tenant.s);
 }
 
-/* What a transaction has of a key, and of the rows of its tenant. */
-struct found {
-    struct dk_err tenant; /* E_ROLLBACK: they are older than there were */
-    bool read;            /* `key` says what reading the row gave */
-    dk_rc key;
+/* One key of a batch: what the store has of it, and of all key rows of its tenant. */
+struct look {
+    struct dk_find find;
+    struct dk_digest digest;
 };
 
-static dk_rc read_alone(struct dk_txn *txn, const struct dk_key_name *name, struct dk_key_row *out,
-                        struct dk_err *err)
+/* `older`: the tenant's rows are older than there were, and why; else it is clear. */
+static dk_rc judge_key(struct dk_core *core, const struct dk_key_name *name,
+                       const struct dk_find *find, const struct dk_err *older, struct dk_err *err)
 {
-    return name->version == DK_VERSION_ACTIVE
-               ? txn->ops->key_read_active(txn->self, &name->tenant, out, err)
-               : txn->ops->key_read(txn->self, &name->tenant, name->version, out, err);
-}
-
-static dk_rc read_key(struct dk_core *core, struct dk_txn *txn, const struct dk_key_name *name,
-                      const struct found *found, struct dk_key_row *out, struct dk_err *err)
-{
-    struct dk_err none;
-    dk_err_clear(&none);
-    dk_rc rc = found->read ? found->key : read_alone(txn, name, out, &none);
-    if (rc == DK_E_TAMPERED && found->read) {
-        return DK_FAIL(err, TAMPERED, "a row of encryption_keys holds what dekhand does not write");
-    }
+    dk_rc rc = find->key_rc;
     if (rc == DK_OK) {
-        DK_TRY(dk_registry_verify_key(core, NULL, out, err));
-        if (!dk_tenant_equal(&out->tenant, &name->tenant)) {
+        DK_TRY(dk_registry_verify_key(core, NULL, find->key, err));
+        if (!dk_tenant_equal(&find->key->tenant, &name->tenant)) {
             return DK_FAIL(err, TAMPERED, "the row read for tenant %s is another's",
                            name->tenant.s);
         }
-    } else if (rc != DK_E_NOT_FOUND) {
-        *err = none;
-        return rc;
     }
     /* Older rows than there were: nothing is encrypted; what is there still opens (I04). */
-    if (found->tenant.rc != DK_OK && (name->version == DK_VERSION_ACTIVE || rc != DK_OK)) {
-        *err = found->tenant;
+    if (older->rc != DK_OK && (name->version == DK_VERSION_ACTIVE || rc != DK_OK)) {
+        *err = *older;
         return err->rc;
     }
     return rc == DK_OK ? DK_OK : explain_no_key(name, err);
@@ -89,44 +68,88 @@ static dk_rc read_key(struct dk_core *core, struct dk_txn *txn, const struct dk_
  * `last`: what looks older is older. A first look may be into a snapshot from before a change that
  * another thread has seen meanwhile: it ends with E_ROLLBACK, and a new transaction decides.
  */
-static dk_rc read_in(struct dk_core *core, struct dk_txn *txn, const struct dk_key_name *name,
-                     bool last, struct dk_key_row *out, struct dk_err *err)
+static dk_rc judge(struct dk_core *core, const struct dk_key_name *name, const struct look *look,
+                   bool last, struct dk_err *err)
 {
-    struct dk_tenant_row tenant;
-    struct found found = {.read = false};
-    struct dk_err *cause = &found.tenant;
-    dk_err_clear(cause);
-    dk_rc rc = dk_audit_tenant(core, txn, &name->tenant, &tenant, cause);
-    if (rc == DK_E_NOT_FOUND) {
-        return explain_no_tenant(core, txn, name, out, err);
+    const struct dk_find *find = &look->find;
+    struct dk_err cause;
+    dk_err_clear(&cause);
+    if (find->row_rc == DK_E_NOT_FOUND) {
+        return explain_no_tenant(core, name, find, err);
     }
-    bool older = rc == DK_OK && dk_audit_check(core, cause) != DK_OK; /* told already */
+    dk_rc rc =
+        find->row_rc == DK_OK
+            ? dk_audit_believe(core, &name->tenant, &find->row, &cause)
+            : DK_FAIL(&cause, TAMPERED, "a row of tenants holds what dekhand does not write");
+    if (rc == DK_OK && find->key_rc == DK_E_TAMPERED) {
+        return DK_FAIL(err, TAMPERED, "a row of encryption_keys holds what dekhand does not write");
+    }
+    bool older = rc == DK_OK && dk_audit_check(core, &cause) != DK_OK; /* told already */
     if (rc == DK_OK && !older) {
-        rc = dk_audit_find_key(core, txn, &tenant, name->version, out, &found.key, cause);
-        found.read = true;
+        rc = dk_audit_check_rows(core, &find->row, &look->digest, &cause);
     }
-    if (rc != DK_OK && (rc != DK_E_ROLLBACK || (!last && !older))) {
-        *err = *cause;
+    if (rc != DK_OK && (rc != DK_E_ROLLBACK || !last)) {
+        *err = cause;
         return rc;
     }
     if (rc == DK_E_ROLLBACK) {
         DK_LOG(&core->log, ERROR, "tenant_went_back", DK_LOG_S(TENANT, name->tenant.s),
-               DK_LOG_S(REASON, cause->text));
+               DK_LOG_S(REASON, cause.text));
     }
-    return read_key(core, txn, name, &found, out, err);
+    return judge_key(core, name, find, &cause, err);
 }
 
+struct adding {
+    const struct dk_core *core;
+    struct look *looks;
+    dk_rc rc;
+    struct dk_err *err;
+};
+
+static bool add_mac(void *arg, size_t i, uint32_t version, const char *row_mac)
+{
+    struct adding *adding = arg;
+    adding->rc =
+        dk_digest_add(adding->core, &adding->looks[i].digest, version, row_mac, adding->err);
+    return adding->rc == DK_OK;
+}
+
+/* Fills looks[i] for each, `finds` being room for as many. */
+static dk_rc look_in(struct dk_core *core, struct dk_txn *txn, struct look *looks,
+                     struct dk_find *finds, size_t count, struct dk_err *err)
+{
+    struct adding adding = {core, looks, DK_OK, err};
+    for (size_t i = 0; i < count; i++) {
+        finds[i] = looks[i].find;
+        looks[i].digest = (struct dk_digest){{0}};
+    }
+    DK_TRY(txn->ops->find_many(txn->self, finds, count, add_mac, &adding, err));
+    for (size_t i = 0; i < count; i++) {
+        looks[i].find = finds[i];
+    }
+    return adding.rc;
+}
+
+static struct look look_for(const struct dk_key_name *name, struct dk_key_row *out)
+{
+    return (struct look){.find = {.tenant = &name->tenant, .version = name->version, .key = out}};
+}
+
+/* In a transaction of its own; again while other threads take other registry keys. */
 static dk_rc read_last(struct dk_core *core, const struct dk_key_name *name, struct dk_key_row *out,
                        struct dk_err *err)
 {
     struct dk_txn txn;
+    struct dk_find find;
     struct dk_err last;
     dk_rc rc = DK_E_TAMPERED;
     bool again = true;
     for (int i = 0; i < DK_REGISTRY_TRIES && again; i++) {
+        struct look look = look_for(name, out);
         dk_err_clear(&last);
         DK_TRY(dk_registry_begin(core, DK_TXN_READ, &txn, err));
-        rc = read_in(core, &txn, name, true, out, &last);
+        rc = look_in(core, &txn, &look, &find, 1, &last);
+        rc = rc == DK_OK ? judge(core, name, &look, true, &last) : rc;
         dk_store_rollback(&txn);
         again = dk_registry_again(core, &txn, rc);
     }
@@ -136,18 +159,15 @@ static dk_rc read_last(struct dk_core *core, const struct dk_key_name *name, str
     return rc;
 }
 
-/*
- * In this transaction; in one of its own when this one may be too old: for the tenant, or for the
- * registry key that another thread has followed meanwhile.
- */
-static dk_rc read_row(struct dk_core *core, struct dk_txn *txn, const struct dk_key_name *name,
-                      struct dk_key_row *out, struct dk_err *err)
+/* A first look that may be too old, for the tenant or for the registry's key, does not decide. */
+static dk_rc judge_or_look_again(struct dk_core *core, const struct dk_key_name *name,
+                                 const struct look *look, struct dk_err *err)
 {
     struct dk_err first;
     dk_err_clear(&first);
-    dk_rc rc = read_in(core, txn, name, false, out, &first);
+    dk_rc rc = judge(core, name, look, false, &first);
     if (rc == DK_E_ROLLBACK || rc == DK_E_TAMPERED) {
-        return read_last(core, name, out, err);
+        return read_last(core, name, look->find.key, err);
     }
     if (rc != DK_OK) {
         *err = first;
@@ -158,11 +178,13 @@ static dk_rc read_row(struct dk_core *core, struct dk_txn *txn, const struct dk_
 dk_rc dk_loader_read_row(struct dk_core *core, const struct dk_key_name *name,
                          struct dk_key_row *out, struct dk_err *err)
 {
+    struct look look = look_for(name, out);
+    struct dk_find find;
     struct dk_txn txn;
     DK_TRY(dk_registry_begin(core, DK_TXN_READ, &txn, err));
-    dk_rc rc = read_row(core, &txn, name, out, err);
+    dk_rc rc = look_in(core, &txn, &look, &find, 1, err);
     dk_store_rollback(&txn);
-    return rc;
+    return rc == DK_OK ? judge_or_look_again(core, name, &look, err) : rc;
 }
 
 dk_rc dk_loader_unwrap(struct dk_core *core, const struct dk_key_row *row, struct dk_secret *out,
@@ -239,24 +261,58 @@ static dk_rc make_live(struct dk_core *core, const struct dk_key_name *name,
     return DK_OK;
 }
 
-/* Reads all rows in one transaction; the missing active ones keep E_NOT_FOUND. */
-static dk_rc read_many(struct dk_core *core, const struct dk_key_name *names, size_t count,
-                       struct dk_key_row *rows, dk_rc *rc, dk_rc only, struct dk_err *err)
+/* The looks of one batch, and which name each is for. */
+struct looks {
+    struct look *look;
+    struct dk_find *find;
+    size_t *at;
+    size_t count;
+};
+
+static void free_looks(const struct dk_mem *mem, struct looks *looks)
+{
+    dk_mem_free(mem, looks->look);
+    dk_mem_free(mem, looks->find);
+    dk_mem_free(mem, looks->at);
+}
+
+static dk_rc look_at_all(struct dk_core *core, struct looks *looks, struct dk_err *err)
 {
     struct dk_txn txn;
     DK_TRY(dk_registry_begin(core, DK_TXN_READ, &txn, err));
-    for (size_t i = 0; i < count; i++) {
+    dk_rc rc = look_in(core, &txn, looks->look, looks->find, looks->count, err);
+    dk_store_rollback(&txn);
+    return rc;
+}
+
+/* Reads those whose answer is `only` at one moment; the missing active ones get E_NOT_FOUND. */
+static dk_rc read_many(struct dk_core *core, const struct dk_key_name *names, size_t count,
+                       struct dk_key_row *rows, dk_rc *rc, dk_rc only, struct dk_err *err)
+{
+    const struct dk_mem *mem = &core->world->mem;
+    struct looks looks = {.look = dk_mem_alloc(mem, count * sizeof *looks.look),
+                          .find = dk_mem_alloc(mem, count * sizeof *looks.find),
+                          .at = dk_mem_alloc(mem, count * sizeof *looks.at)};
+    bool room = looks.look != NULL && looks.find != NULL && looks.at != NULL;
+    for (size_t i = 0; i < count && room; i++) {
         if (rc[i] == only) {
-            struct dk_err one;
-            dk_err_clear(&one);
-            rc[i] = read_row(core, &txn, &names[i], &rows[i], &one);
-            if (rc[i] != DK_OK) {
-                *err = one;
-            }
+            looks.look[looks.count] = look_for(&names[i], &rows[i]);
+            looks.at[looks.count++] = i;
         }
     }
-    dk_store_rollback(&txn);
-    return DK_OK;
+    dk_rc all = room ? look_at_all(core, &looks, err)
+                     : DK_FAIL(err, NOMEM, "no memory to look for %zu keys", count);
+    for (size_t k = 0; k < looks.count && all == DK_OK; k++) {
+        struct dk_err one;
+        dk_err_clear(&one);
+        size_t i = looks.at[k];
+        rc[i] = judge_or_look_again(core, &names[i], &looks.look[k], &one);
+        if (rc[i] != DK_OK) {
+            *err = one;
+        }
+    }
+    free_looks(mem, &looks);
+    return all;
 }
 
 /* First use of the `n` names whose answer is E_NOT_FOUND; then they are read back (I06). */

@@ -1,55 +1,19 @@
-#include "keys/manager.h"
-
-#include <pthread.h>
+/* Values through keys, and what happens beside them. */
 #include <stdlib.h>
 
 #include "keys/audit.h"
 #include "keys/counts.h"
-#include "keys/keyring.h"
 #include "keys/loader.h"
+#include "keys/manager_state.h"
 #include "keys/registry.h"
 #include "keys/rotate.h"
-#include "keys/sealer.h"
 #include "keys/warning.h"
 
 #define FLUSH_EVERY_MS (INT64_C(3600) * 1000)
 #define WARN_EVERY_MS (INT64_C(3600) * 1000)
 #define PREFETCH_MAX 2048
-#define CHANGED_MAX 256
-#define CACHE_CLEAR "cache-clear" /* the operation, in the log */
-
-struct dk_manager {
-    struct dk_core *core;
-    struct dk_cache *cache;
-    struct dk_key_source keys; /* the cache */
-    struct dk_threads *threads;
-    _Atomic int64_t next_poll_ms; /* who moves it on does the poll */
-    _Atomic int64_t next_flush_ms;
-    _Atomic int64_t next_warning_ms; /* 0: at the first tick */
-    pthread_mutex_t poll_lock;       /* guards the marks */
-    struct dk_mark mark;             /* changes of tenants seen so far */
-    struct dk_mark log_mark;         /* rows of the log seen so far */
-};
 
 /* ---- open, close, fork ----------------------------------------------------------------------- */
-
-/* Whether somebody asked since the last look that every process reads its keys again. */
-static dk_rc see_clears(struct dk_manager *manager, struct dk_txn *txn, bool *cleared,
-                        struct dk_err *err)
-{
-    return txn->ops->log_seen(txn->self, "*", CACHE_CLEAR, &manager->log_mark, cleared, err);
-}
-
-static dk_rc first_mark(struct dk_manager *manager, struct dk_err *err)
-{
-    struct dk_txn txn;
-    DK_TRY(dk_store_begin(&manager->core->store, DK_TXN_READ, &txn, err));
-    bool went_back, cleared;
-    dk_rc rc = txn.ops->changes(txn.self, &manager->mark, &went_back, NULL, NULL, err);
-    rc = rc == DK_OK ? see_clears(manager, &txn, &cleared, err) : rc;
-    dk_store_rollback(&txn);
-    return rc;
-}
 
 static void schedule(struct dk_manager *manager)
 {
@@ -66,6 +30,7 @@ static void free_parts(struct dk_manager *manager)
     dk_counts_close(core->counts);
     core->counts = NULL;
     pthread_mutex_destroy(&manager->poll_lock);
+    dk_lease_destroy(&manager->lease);
     dk_mem_free(&core->world->mem, manager);
 }
 
@@ -76,7 +41,7 @@ static dk_rc open_parts(struct dk_manager *manager, struct dk_err *err)
     DK_TRY(dk_cache_open(manager->core, &loader, &manager->cache, err));
     manager->keys = dk_cache_source(manager->cache);
     DK_TRY(dk_threads_open(manager->core, manager->cache, &manager->threads, err));
-    DK_TRY(first_mark(manager, err));
+    DK_TRY(dk_poll_first(manager, err));
     return dk_audit_start(manager->core, err);
 }
 
@@ -88,6 +53,7 @@ dk_rc dk_manager_open(struct dk_core *core, struct dk_manager **out, struct dk_e
     }
     manager->core = core;
     pthread_mutex_init(&manager->poll_lock, NULL);
+    dk_lease_init(&manager->lease);
     dk_rc rc = open_parts(manager, err);
     if (rc != DK_OK) {
         free_parts(manager);
@@ -111,49 +77,11 @@ static dk_rc flush(struct dk_manager *manager, struct dk_err *err)
     return rc;
 }
 
-/* Who has the lease seals at each poll; longer, so that it stays with who is there. */
-static int64_t lease_ms(const struct dk_manager *manager)
-{
-    return 3 * manager->core->limits.poll_ms;
-}
-
-static void seal_now(struct dk_manager *manager, int64_t ms)
-{
-    struct dk_err err;
-    dk_err_clear(&err);
-    if (dk_sealer_turn(manager->core, ms, &err) != DK_OK) {
-        DK_LOG(&manager->core->log, WARN, "not_sealed", DK_LOG_S(CODE, dk_error_info(err.rc)->name),
-               DK_LOG_S(REASON, err.text));
-    }
-}
-
-/* The anchor is left at what this process, and the others so far, have sealed. */
-static void look_last(struct dk_manager *manager)
-{
-    struct dk_txn txn;
-    struct dk_err err;
-    bool back = false;
-    dk_err_clear(&err);
-    if (!dk_registry_is_open(manager->core)) {
-        return; /* a child that only closes: it has not opened the registry again */
-    }
-    if (dk_audit_has_unsealed(manager->core)) {
-        seal_now(manager, 0);
-    }
-    if (dk_registry_begin(manager->core, DK_TXN_READ, &txn, &err) == DK_OK) {
-        dk_rc rc = dk_audit_look(manager->core, &txn, &back, &err);
-        dk_store_rollback(&txn);
-        if (rc == DK_OK) {
-            dk_audit_anchor(manager->core);
-        }
-    }
-}
-
 dk_rc dk_manager_close(struct dk_manager *manager, struct dk_err *err)
 {
     dk_threads_fold(manager->threads);
     dk_rc rc = dk_counts_flush(manager->core, NULL, NULL, err);
-    look_last(manager);
+    dk_poll_last(manager);
     free_parts(manager);
     return rc;
 }
@@ -168,6 +96,7 @@ void dk_manager_abandon(struct dk_manager *manager)
 void dk_manager_after_fork(struct dk_manager *manager)
 {
     pthread_mutex_init(&manager->poll_lock, NULL);
+    pthread_mutex_init(&manager->lease.lock, NULL);
     dk_counts_after_fork(manager->core->counts);
     dk_cache_after_fork(manager->cache);
     dk_threads_after_fork(manager->threads);
@@ -176,80 +105,6 @@ void dk_manager_after_fork(struct dk_manager *manager)
 }
 
 /* ---- what happens beside calls --------------------------------------------------------------- */
-
-struct changed {
-    struct dk_manager *manager;
-    bool may_seal;
-    size_t count;
-    struct dk_tenant tenants[CHANGED_MAX];
-};
-
-static void forget_changed(struct changed *changed)
-{
-    if (changed->count > 0) {
-        dk_cache_forget(changed->manager->cache, changed->tenants, changed->count);
-        changed->count = 0;
-    }
-}
-
-static void note_changed(void *arg, const struct dk_tenant *tenant)
-{
-    struct changed *changed = arg;
-    changed->tenants[changed->count++] = *tenant;
-    if (changed->count == CHANGED_MAX) {
-        forget_changed(changed);
-    }
-}
-
-/*
- * Another registry, or an older copy of this one: no key in memory counts any more. Nor after a
- * `cache clear`, anywhere.
- */
-static dk_rc look_for_changes(struct dk_manager *manager, struct dk_txn *txn,
-                              struct changed *changed, struct dk_err *err)
-{
-    bool went_back = false, back = false, cleared = false;
-    DK_TRY(txn->ops->changes(txn->self, &manager->mark, &went_back, note_changed, changed, err));
-    DK_TRY(see_clears(manager, txn, &cleared, err));
-    DK_TRY(dk_audit_look(manager->core, txn, &back, err));
-    DK_TRY(dk_sealer_is_free(manager->core, txn, &changed->may_seal, err));
-    if (went_back || back || cleared) {
-        dk_cache_forget_all(manager->cache);
-    }
-    return DK_OK;
-}
-
-static dk_rc poll_changes(struct dk_manager *manager, struct dk_err *err)
-{
-    struct changed *changed = dk_mem_alloc(&manager->core->world->mem, sizeof *changed);
-    struct dk_txn txn;
-    if (changed == NULL) {
-        return DK_FAIL(err, NOMEM, "no memory to look for changes");
-    }
-    changed->manager = manager;
-    changed->count = 0;
-    changed->may_seal = false;
-    pthread_mutex_lock(&manager->poll_lock);
-    dk_rc rc = dk_registry_begin(manager->core, DK_TXN_READ, &txn, err);
-    if (rc == DK_OK) {
-        rc = look_for_changes(manager, &txn, changed, err);
-        dk_store_rollback(&txn);
-    }
-    forget_changed(changed);
-    if (rc == DK_OK) {
-        dk_audit_anchor(manager->core);
-    }
-    if (rc == DK_OK && changed->may_seal) {
-        seal_now(manager, lease_ms(manager));
-    }
-    pthread_mutex_unlock(&manager->poll_lock);
-    dk_mem_free(&manager->core->world->mem, changed);
-    if (rc != DK_OK) {
-        DK_LOG(&manager->core->log, WARN, "changes_not_seen",
-               DK_LOG_S(CODE, dk_error_info(rc)->name), DK_LOG_S(REASON, err->text));
-    }
-    return rc;
-}
 
 static bool flush_is_due(struct dk_manager *manager)
 {
@@ -271,7 +126,7 @@ __attribute__((noinline)) static void poll_if_due(struct dk_manager *manager, in
         return;
     }
     dk_err_clear(&err);
-    dk_rc ignored = poll_changes(manager, &err);
+    dk_rc ignored = dk_poll(manager, &err);
     if (flush_is_due(manager)) {
         dk_err_clear(&err);
         ignored = flush(manager, &err);
@@ -302,7 +157,7 @@ dk_rc dk_manager_tick(struct dk_manager *manager, struct dk_err *err)
     int64_t now = dk_mono_ms(manager->core->world);
     if (now >= atomic_load(&manager->next_poll_ms)) {
         atomic_store(&manager->next_poll_ms, now + manager->core->limits.poll_ms);
-        DK_TRY(poll_changes(manager, err));
+        DK_TRY(dk_poll(manager, err));
     }
     dk_cache_tick(manager->cache);
     dk_threads_fold(manager->threads);
@@ -328,10 +183,10 @@ static dk_rc write_clear(struct dk_manager *manager, const char *by, struct dk_e
     struct dk_log_row row;
     struct dk_txn txn;
     bool cleared;
-    DK_TRY(dk_audit_row(manager->core, by, "*", CACHE_CLEAR, &row, err));
+    DK_TRY(dk_audit_row(manager->core, by, "*", DK_CACHE_CLEAR, &row, err));
     DK_TRY(dk_audit_write_here(manager->core, &row, err));
     DK_TRY(dk_store_begin(&manager->core->store, DK_TXN_READ, &txn, err));
-    dk_rc rc = see_clears(manager, &txn, &cleared, err);
+    dk_rc rc = dk_poll_see_clears(manager, &txn, &cleared, err);
     dk_store_rollback(&txn);
     return rc;
 }
@@ -398,6 +253,13 @@ static inline dk_rc get_hot(struct dk_manager *manager, struct dk_view tenant, u
     DK_TRY(dk_thread_get(manager->threads, thread, err));
     if (now >= atomic_load_explicit(&manager->next_poll_ms, memory_order_relaxed)) {
         poll_if_due(manager, now);
+    }
+    if (now != (*thread)->tick) { /* 250 times a second at most */
+        (*thread)->tick = now;
+        dk_lease_compare(&manager->lease, manager->core->world, manager->core->limits.lease_ms);
+    }
+    if (asked == DK_VERSION_ACTIVE && dk_lease_is_over(&manager->lease, now)) {
+        DK_TRY(dk_poll_renew_lease(manager, err));
     }
     *out = dk_thread_find(*thread, tenant, asked, now);
     if (*out == NULL) {

@@ -59,7 +59,6 @@ static dk_rc turn_in(struct dk_core *core, struct dk_txn *txn, int64_t lease_ms,
         return DK_OK;
     }
     DK_TRY(dk_sealer_seal(core, txn, err));
-    dk_trace(core->world, "seal.before_commit");
     return dk_store_commit(txn, err);
 }
 

@@ -47,6 +47,7 @@ struct dk_thread {
     struct dk_nonce_pool *nonces;
     const _Atomic uint64_t *changes; /* of the cache */
     uint64_t changes_seen;           /* when the generations were looked at last */
+    int64_t tick;                    /* the clock of calls at the last one */
     struct dk_hot *last;             /* found last: fields of one tenant come together */
     unsigned count;                  /* of hot, and empty ones among them */
     unsigned hand;

@@ -61,7 +61,7 @@ void dk_pg_close_all(struct dk_pg *store);
 void dk_pg_after_fork(struct dk_pg *store);
 
 /* What a statement is given. Values are lent until it was sent. */
-#define DK_PG_PARAMS 20
+#define DK_PG_PARAMS 32
 struct dk_pg_params {
     int n;
     Oid type[DK_PG_PARAMS];

@@ -3,28 +3,24 @@
 
 #include "store/pg_txn.h"
 
-#define KEY_COLUMNS                                                                                \
-    "id, tenant_id, version, state, provider, kms_key_id, encrypted_data_key, context_timestamp, " \
-    "check_value, created_at, expires_at, rotated_at, compromised_at, disabled_at, purged_at, "    \
-    "messages, row_mac"
 #define PAGE 500 /* rows that are read at once where there is no limit */
 
-static bool read_key(const PGresult *r, int i, struct dk_key_row *out)
+bool dk_pg_get_key(const PGresult *r, int i, int c, struct dk_key_row *out)
 {
     char state[16];
-    return dk_pg_get_uuid(r, i, 0, out->id) && dk_pg_get_tenant(r, i, 1, &out->tenant) &&
-           dk_pg_get_version(r, i, 2, &out->version) &&
-           dk_pg_get_str(r, i, 3, state, sizeof state) && dk_state_from_name(state, &out->state) &&
-           dk_pg_get_wrap(r, i, 4, &out->wrap) &&
-           dk_pg_get_bytes(r, i, 8, out->check_value, DK_CHECK_BYTES) &&
-           dk_pg_get_time(r, i, 9, false, &out->created_at) &&
-           dk_pg_get_time(r, i, 10, false, &out->expires_at) &&
-           dk_pg_get_time(r, i, 11, true, &out->rotated_at) &&
-           dk_pg_get_time(r, i, 12, true, &out->compromised_at) &&
-           dk_pg_get_time(r, i, 13, true, &out->disabled_at) &&
-           dk_pg_get_time(r, i, 14, true, &out->purged_at) &&
-           dk_pg_get_int(r, i, 15, 0, INT64_MAX, &out->messages) &&
-           dk_pg_get_str(r, i, 16, out->row_mac, sizeof out->row_mac);
+    return dk_pg_get_uuid(r, i, c, out->id) && dk_pg_get_tenant(r, i, c + 1, &out->tenant) &&
+           dk_pg_get_version(r, i, c + 2, &out->version) &&
+           dk_pg_get_str(r, i, c + 3, state, sizeof state) &&
+           dk_state_from_name(state, &out->state) && dk_pg_get_wrap(r, i, c + 4, &out->wrap) &&
+           dk_pg_get_bytes(r, i, c + 8, out->check_value, DK_CHECK_BYTES) &&
+           dk_pg_get_time(r, i, c + 9, false, &out->created_at) &&
+           dk_pg_get_time(r, i, c + 10, false, &out->expires_at) &&
+           dk_pg_get_time(r, i, c + 11, true, &out->rotated_at) &&
+           dk_pg_get_time(r, i, c + 12, true, &out->compromised_at) &&
+           dk_pg_get_time(r, i, c + 13, true, &out->disabled_at) &&
+           dk_pg_get_time(r, i, c + 14, true, &out->purged_at) &&
+           dk_pg_get_int(r, i, c + 15, 0, INT64_MAX, &out->messages) &&
+           dk_pg_get_str(r, i, c + 16, out->row_mac, sizeof out->row_mac);
 }
 
 static dk_rc read_one(struct dk_pg_txn *txn, const struct dk_tenant *tenant, const char *sql,
@@ -34,7 +30,7 @@ static dk_rc read_one(struct dk_pg_txn *txn, const struct dk_tenant *tenant, con
     PGresult *r = NULL;
     memset(&row, 0, sizeof row);
     DK_TRY(dk_pg_one(txn, tenant->s, sql, p, "encryption_keys", &r, err));
-    bool good = read_key(r, 0, &row);
+    bool good = dk_pg_get_key(r, 0, 0, &row);
     PQclear(r);
     if (!good) {
         return dk_pg_tampered("encryption_keys", err);
@@ -50,7 +46,8 @@ dk_rc dk_pg_key_read(void *self, const struct dk_tenant *tenant, uint32_t versio
     dk_pg_str(&p, tenant->s);
     dk_pg_int(&p, version);
     return read_one(self, tenant,
-                    "SELECT " KEY_COLUMNS " FROM encryption_keys WHERE tenant_id = $1 AND version "
+                    "SELECT " DK_PG_KEY_COLUMNS
+                    " FROM encryption_keys WHERE tenant_id = $1 AND version "
                     "= $2",
                     &p, out, err);
 }
@@ -61,7 +58,8 @@ dk_rc dk_pg_key_read_active(void *self, const struct dk_tenant *tenant, struct d
     struct dk_pg_params p = {.n = 0};
     dk_pg_str(&p, tenant->s);
     return read_one(self, tenant,
-                    "SELECT " KEY_COLUMNS " FROM encryption_keys WHERE tenant_id = $1 AND state = "
+                    "SELECT " DK_PG_KEY_COLUMNS
+                    " FROM encryption_keys WHERE tenant_id = $1 AND state = "
                     "'active'",
                     &p, out, err);
 }
@@ -85,9 +83,7 @@ static void add_key(struct dk_pg_params *p, const struct dk_key_row *row)
     dk_pg_time(p, row->purged_at);
 }
 
-/* An insert that was passed over: because of the check value (a key handed out twice), or not. */
-static dk_rc explain_ignored(struct dk_pg_txn *txn, const struct dk_key_row *row,
-                             struct dk_err *err)
+dk_rc dk_pg_explain_ignored(struct dk_pg_txn *txn, const struct dk_key_row *row, struct dk_err *err)
 {
     struct dk_pg_params p = {.n = 0};
     PGresult *r = NULL;
@@ -108,10 +104,11 @@ dk_rc dk_pg_key_insert(void *self, const struct dk_key_row *row, bool *inserted,
     dk_pg_int(&p, row->messages);
     dk_pg_str(&p, row->row_mac);
     DK_TRY(dk_pg_do(self, row->tenant.s,
-                    "INSERT INTO encryption_keys (" KEY_COLUMNS ") VALUES ($1, $2, $3, $4, $5, $6, "
+                    "INSERT INTO encryption_keys (" DK_PG_KEY_COLUMNS
+                    ") VALUES ($1, $2, $3, $4, $5, $6, "
                     "$7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) ON CONFLICT DO NOTHING",
                     &p, "storing a key", inserted, err));
-    return *inserted ? DK_OK : explain_ignored(self, row, err);
+    return *inserted ? DK_OK : dk_pg_explain_ignored(self, row, err);
 }
 
 dk_rc dk_pg_key_update(void *self, const struct dk_key_row *row, enum dk_state old_state,
@@ -167,7 +164,7 @@ static dk_rc read_keys(PGresult *r, struct dk_key_row *out, size_t *count, struc
     size_t n = (size_t)PQntuples(r);
     for (size_t i = 0; i < n && rc == DK_OK; i++) {
         memset(&out[i], 0, sizeof out[i]);
-        rc = read_key(r, (int)i, &out[i]) ? DK_OK : dk_pg_tampered("encryption_keys", err);
+        rc = dk_pg_get_key(r, (int)i, 0, &out[i]) ? DK_OK : dk_pg_tampered("encryption_keys", err);
     }
     PQclear(r);
     *count = rc == DK_OK ? n : 0;
@@ -181,14 +178,15 @@ dk_rc dk_pg_key_list(void *self, const struct dk_tenant *tenant, enum dk_key_fil
     struct dk_pg_params p = {.n = 0};
     PGresult *r = NULL;
     const char *sql =
-        tenant != NULL ? "SELECT " KEY_COLUMNS
+        tenant != NULL ? "SELECT " DK_PG_KEY_COLUMNS
                          " FROM encryption_keys WHERE tenant_id = $1 AND version > $2 "
                          "ORDER BY version LIMIT $3"
-        : filter == DK_KEYS_ACTIVE
-            ? "SELECT " KEY_COLUMNS " FROM encryption_keys WHERE (tenant_id, version) > ($1, $2) "
-              "AND state = 'active' ORDER BY tenant_id, version LIMIT $3"
-            : "SELECT " KEY_COLUMNS " FROM encryption_keys WHERE (tenant_id, version) > ($1, $2) "
-              "ORDER BY tenant_id, version LIMIT $3";
+        : filter == DK_KEYS_ACTIVE ? "SELECT " DK_PG_KEY_COLUMNS
+                                     " FROM encryption_keys WHERE (tenant_id, version) > ($1, $2) "
+                                     "AND state = 'active' ORDER BY tenant_id, version LIMIT $3"
+                                   : "SELECT " DK_PG_KEY_COLUMNS
+                                     " FROM encryption_keys WHERE (tenant_id, version) > ($1, $2) "
+                                     "ORDER BY tenant_id, version LIMIT $3";
     dk_pg_str(&p, tenant != NULL ? tenant->s : after->tenant.s);
     dk_pg_int(&p, after->version);
     dk_pg_int(&p, (int64_t)limit);
@@ -206,7 +204,7 @@ static dk_rc expiring_page(struct dk_pg_txn *txn, const struct dk_key_row *last,
     dk_pg_str(&p, last->tenant.s);
     dk_pg_int(&p, PAGE);
     return dk_pg_ask(txn, NULL,
-                     "SELECT " KEY_COLUMNS " FROM encryption_keys WHERE state = 'active' AND "
+                     "SELECT " DK_PG_KEY_COLUMNS " FROM encryption_keys WHERE state = 'active' AND "
                      "(expires_at, tenant_id) > ($1, $3) AND expires_at <= $2 ORDER BY expires_at, "
                      "tenant_id LIMIT $4",
                      &p, "listing keys by their expiry", out, err);
@@ -227,7 +225,7 @@ dk_rc dk_pg_key_expiring(void *self, int64_t from_us, int64_t until_us,
         DK_TRY(expiring_page(self, &row, row.expires_at, until_us, &r, err));
         n = PQntuples(r);
         for (int i = 0; i < n && rc == DK_OK && more; i++) {
-            rc = read_key(r, i, &row) ? DK_OK : dk_pg_tampered("encryption_keys", err);
+            rc = dk_pg_get_key(r, i, 0, &row) ? DK_OK : dk_pg_tampered("encryption_keys", err);
             more = rc == DK_OK && each(arg, &row);
         }
         PQclear(r);
@@ -279,44 +277,5 @@ dk_rc dk_pg_key_macs(void *self, const struct dk_tenant *tenant,
         more = rc == DK_OK && each(arg, version, row_mac);
     }
     PQclear(r);
-    return rc;
-}
-
-static bool is_wanted(const PGresult *r, int i, uint32_t at, uint32_t version)
-{
-    char state[16];
-    return version != 0 ? at == version
-                        : dk_pg_get_str(r, i, 3, state, sizeof state) &&
-                              strcmp(state, dk_state_name(DK_ACTIVE)) == 0;
-}
-
-dk_rc dk_pg_key_find(void *self, const struct dk_tenant *tenant, uint32_t version,
-                     bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
-                     struct dk_key_row *out, dk_rc *found, struct dk_err *err)
-{
-    struct dk_pg_params p = {.n = 0};
-    PGresult *r = NULL;
-    dk_rc rc = DK_OK, worth = DK_E_NOT_FOUND;
-    bool more = true;
-    dk_pg_str(&p, tenant->s);
-    DK_TRY(dk_pg_ask(self, tenant->s,
-                     "SELECT " KEY_COLUMNS " FROM encryption_keys WHERE tenant_id = $1 ORDER BY "
-                     "version",
-                     &p, "reading a tenant's keys", &r, err));
-    for (int i = 0; i < PQntuples(r) && rc == DK_OK && more; i++) {
-        uint32_t at;
-        char row_mac[DK_MAC_TEXT];
-        bool good =
-            dk_pg_get_version(r, i, 2, &at) && dk_pg_get_str(r, i, 16, row_mac, sizeof row_mac);
-        rc = good ? DK_OK : dk_pg_tampered("encryption_keys", err);
-        more = rc == DK_OK && each(arg, at, row_mac);
-        if (rc == DK_OK && worth == DK_E_NOT_FOUND && is_wanted(r, i, at, version)) {
-            worth = read_key(r, i, out) ? DK_OK : DK_E_TAMPERED;
-        }
-    }
-    PQclear(r);
-    if (rc == DK_OK) {
-        *found = worth;
-    }
     return rc;
 }

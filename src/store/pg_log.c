@@ -4,11 +4,8 @@
 
 #include "store/pg_txn.h"
 
-#define LOG_COLUMNS                                                                                \
-    "id, tenant_id, operation, from_version, to_version, success, error_message, performed_at, "   \
-    "performed_by, node, detail, prev, mac"
 #define LOG_WALK(where, order)                                                                     \
-    "SELECT seq, " LOG_COLUMNS " FROM key_rotation_log WHERE " where                               \
+    "SELECT seq, " DK_PG_LOG_COLUMNS " FROM key_rotation_log WHERE " where                         \
     " AND ($2::timestamptz IS NULL OR performed_at >= $2) AND ($3::timestamptz IS NULL OR "        \
     "performed_at < $3) " order " LIMIT $4"
 #define LOG_PAGE 1000
@@ -68,7 +65,7 @@ dk_rc dk_pg_log_append(void *self, const struct dk_log_row *row, struct dk_err *
     dk_pg_str_or_null(&p, row->prev);
     dk_pg_str_or_null(&p, row->mac);
     DK_TRY(dk_pg_do(self, row->tenant,
-                    "INSERT INTO key_rotation_log (" LOG_COLUMNS
+                    "INSERT INTO key_rotation_log (" DK_PG_LOG_COLUMNS
                     ") VALUES ($1, $2, $3, $4, $5, $6, "
                     "$7, $8, $9, $10, $11, $12, $13)",
                     &p, "writing the log", &stored, err));

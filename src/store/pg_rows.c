@@ -5,8 +5,6 @@
 
 #include "store/pg_txn.h"
 
-#define TENANT_COLUMNS                                                                             \
-    "tenant_id, next_version, epoch, rotation_days, row_mac, log_head, keys_digest"
 #define EVERYTHING "3:3:" /* a snapshot in which no transaction is visible */
 
 /* ---- the registry ---------------------------------------------------------------------------- */
@@ -152,15 +150,15 @@ static bool read_days(const PGresult *r, int i, int c, int64_t *out)
     return dk_pg_get_int(r, i, c, PQgetisnull(r, i, c) ? 0 : 1, INT32_MAX, out);
 }
 
-static bool read_tenant_row(const PGresult *r, int i, struct dk_tenant_row *out)
+bool dk_pg_get_tenant_row(const PGresult *r, int i, int c, struct dk_tenant_row *out)
 {
-    return dk_pg_get_tenant(r, i, 0, &out->tenant) &&
-           dk_pg_get_int(r, i, 1, 1, (int64_t)INT32_MAX + 1, &out->next_version) &&
-           dk_pg_get_int(r, i, 2, 1, INT64_MAX, &out->epoch) &&
-           read_days(r, i, 3, &out->rotation_days) &&
-           dk_pg_get_str(r, i, 4, out->row_mac, sizeof out->row_mac) &&
-           dk_pg_get_nullable(r, i, 5, out->log_head, sizeof out->log_head) &&
-           dk_pg_get_nullable(r, i, 6, out->keys_digest, sizeof out->keys_digest);
+    return dk_pg_get_tenant(r, i, c, &out->tenant) &&
+           dk_pg_get_int(r, i, c + 1, 1, (int64_t)INT32_MAX + 1, &out->next_version) &&
+           dk_pg_get_int(r, i, c + 2, 1, INT64_MAX, &out->epoch) &&
+           read_days(r, i, c + 3, &out->rotation_days) &&
+           dk_pg_get_str(r, i, c + 4, out->row_mac, sizeof out->row_mac) &&
+           dk_pg_get_nullable(r, i, c + 5, out->log_head, sizeof out->log_head) &&
+           dk_pg_get_nullable(r, i, c + 6, out->keys_digest, sizeof out->keys_digest);
 }
 
 /* Who may write reads with the row locked: it stays as it is until the transaction ends. */
@@ -174,12 +172,13 @@ dk_rc dk_pg_tenant_read(void *self, const struct dk_tenant *tenant, struct dk_te
     memset(&row, 0, sizeof row);
     dk_pg_str(&p, tenant->s);
     DK_TRY(dk_pg_one(self, tenant->s,
-                     txn->mode == DK_TXN_READ
-                         ? "SELECT " TENANT_COLUMNS " FROM tenants WHERE tenant_id = $1"
-                         : "SELECT " TENANT_COLUMNS " FROM tenants WHERE tenant_id = $1 FOR NO KEY "
-                           "UPDATE",
+                     txn->mode == DK_TXN_READ ? "SELECT " DK_PG_TENANT_COLUMNS
+                                                " FROM tenants WHERE tenant_id = $1"
+                                              : "SELECT " DK_PG_TENANT_COLUMNS
+                                                " FROM tenants WHERE tenant_id = $1 FOR NO KEY "
+                                                "UPDATE",
                      &p, "tenants", &r, err));
-    bool good = read_tenant_row(r, 0, &row);
+    bool good = dk_pg_get_tenant_row(r, 0, 0, &row);
     PQclear(r);
     if (!good) {
         return dk_pg_tampered("tenants", err);
@@ -206,7 +205,8 @@ dk_rc dk_pg_tenant_insert(void *self, const struct dk_tenant_row *row, bool *ins
     struct dk_pg_params p = {.n = 0};
     add_tenant(&p, row);
     return dk_pg_do(self, row->tenant.s,
-                    "INSERT INTO tenants (" TENANT_COLUMNS ") VALUES ($1, $2, $3, $4, $5, $6, $7) "
+                    "INSERT INTO tenants (" DK_PG_TENANT_COLUMNS
+                    ") VALUES ($1, $2, $3, $4, $5, $6, $7) "
                     "ON CONFLICT DO NOTHING",
                     &p, "storing a tenant", inserted, err);
 }
@@ -246,13 +246,13 @@ dk_rc dk_pg_tenant_list(void *self, const char *after, size_t limit, struct dk_t
     dk_pg_str(&p, after);
     dk_pg_int(&p, (int64_t)limit);
     DK_TRY(dk_pg_ask(self, NULL,
-                     "SELECT " TENANT_COLUMNS " FROM tenants WHERE tenant_id > $1 ORDER BY "
+                     "SELECT " DK_PG_TENANT_COLUMNS " FROM tenants WHERE tenant_id > $1 ORDER BY "
                      "tenant_id LIMIT $2",
                      &p, "listing tenants", &r, err));
     size_t n = (size_t)PQntuples(r);
     for (size_t i = 0; i < n && rc == DK_OK; i++) {
         memset(&out[i], 0, sizeof out[i]);
-        rc = read_tenant_row(r, (int)i, &out[i]) ? DK_OK : dk_pg_tampered("tenants", err);
+        rc = dk_pg_get_tenant_row(r, (int)i, 0, &out[i]) ? DK_OK : dk_pg_tampered("tenants", err);
     }
     PQclear(r);
     *count = rc == DK_OK ? n : 0;

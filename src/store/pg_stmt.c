@@ -85,6 +85,109 @@ void dk_pg_bytes(struct dk_pg_params *p, const uint8_t *b, size_t n)
     add(p, OID_BYTEA, b, (int)n, 1);
 }
 
+/* ---- arrays ---------------------------------------------------------------------------------- */
+
+#define OID_BYTEA_ARRAY 1001
+#define OID_TEXT_ARRAY 1009
+#define OID_INT8_ARRAY 1016
+#define OID_TIMESTAMPTZ_ARRAY 1185
+
+static const struct {
+    Oid array, member;
+} member_types[] = {
+    [DK_PG_TEXTS] = {OID_TEXT_ARRAY, OID_TEXT},
+    [DK_PG_INTS] = {OID_INT8_ARRAY, OID_INT8},
+    [DK_PG_TIMES] = {OID_TIMESTAMPTZ_ARRAY, OID_TIMESTAMPTZ},
+    [DK_PG_BYTEAS] = {OID_BYTEA_ARRAY, OID_BYTEA},
+};
+
+static void put(struct dk_pg_array *array, const void *p, size_t n)
+{
+    if (!array->failed && array->n + n > array->cap) {
+        size_t cap = (array->cap + n) * 2;
+        uint8_t *bytes = dk_mem_alloc(array->mem, cap);
+        array->failed = bytes == NULL;
+        if (bytes != NULL && array->n > 0) {
+            memcpy(bytes, array->bytes, array->n);
+        }
+        dk_mem_free(array->mem, array->bytes);
+        array->bytes = bytes;
+        array->cap = bytes != NULL ? cap : 0;
+        array->n = bytes != NULL ? array->n : 0;
+    }
+    if (!array->failed && n > 0) {
+        memcpy(array->bytes + array->n, p, n);
+        array->n += n;
+    }
+}
+
+static void put_int4(struct dk_pg_array *array, int32_t v)
+{
+    uint8_t b[4];
+    dk_put_u32(b, (uint32_t)v);
+    put(array, b, sizeof b);
+}
+
+/* Dimensions, whether there are NULLs (it may say so without any), type; size and lower bound. */
+void dk_pg_array_begin(struct dk_pg_array *array, const struct dk_mem *mem, enum dk_pg_member of,
+                       size_t count)
+{
+    *array = (struct dk_pg_array){.mem = mem, .type = member_types[of].array};
+    put_int4(array, 1);
+    put_int4(array, 1);
+    put_int4(array, (int32_t)member_types[of].member);
+    put_int4(array, (int32_t)count);
+    put_int4(array, 1);
+}
+
+void dk_pg_array_bytes(struct dk_pg_array *array, const uint8_t *b, size_t n)
+{
+    put_int4(array, (int32_t)n);
+    put(array, b, n);
+}
+
+void dk_pg_array_str(struct dk_pg_array *array, const char *s)
+{
+    dk_pg_array_bytes(array, (const uint8_t *)s, strlen(s));
+}
+
+void dk_pg_array_str_or_null(struct dk_pg_array *array, const char *s)
+{
+    if (s[0] == '\0') {
+        put_int4(array, -1);
+    } else {
+        dk_pg_array_str(array, s);
+    }
+}
+
+void dk_pg_array_int(struct dk_pg_array *array, int64_t v)
+{
+    uint8_t b[8];
+    dk_put_u32(b, (uint32_t)((uint64_t)v >> 32));
+    dk_put_u32(b + 4, (uint32_t)v);
+    dk_pg_array_bytes(array, b, sizeof b);
+}
+
+void dk_pg_array_time(struct dk_pg_array *array, int64_t us)
+{
+    if (us == DK_TIME_NONE) {
+        put_int4(array, -1);
+    } else {
+        dk_pg_array_int(array, us - EPOCH_US);
+    }
+}
+
+void dk_pg_array_free(struct dk_pg_array *array)
+{
+    dk_mem_free(array->mem, array->bytes);
+    array->bytes = NULL;
+}
+
+void dk_pg_array(struct dk_pg_params *p, const struct dk_pg_array *array)
+{
+    add(p, array->type, array->bytes, (int)array->n, 1);
+}
+
 /* ---- one statement --------------------------------------------------------------------------- */
 
 /* Whose rows the policies show; sent before the statement, in the same message, when it changes. */
@@ -115,6 +218,32 @@ dk_rc dk_pg_ask(struct dk_pg_txn *txn, const char *scope, const char *sql,
     snprintf(txn->scope, sizeof txn->scope, "%s", tenant);
     PQclear(calls[0].result);
     *out = calls[1].result;
+    return DK_OK;
+}
+
+dk_rc dk_pg_ask_two(struct dk_pg_txn *txn, const char *const sql[2],
+                    const struct dk_pg_params *params, const char *what, PGresult *out[2],
+                    struct dk_err *err)
+{
+    struct dk_pg_call calls[2] = {{.sql = sql[0], .params = params, .what = what},
+                                  {.sql = sql[1], .params = params, .what = what}};
+    PGresult *none = NULL;
+    bool lost = false;
+    if (txn->scope[0] != '\0') { /* to all rows first */
+        DK_TRY(dk_pg_ask(txn, NULL, "SELECT", NULL, what, &none, err));
+        PQclear(none);
+    }
+    if (txn->failed) {
+        return DK_FAIL(err, STORE, "%s: the transaction has failed", what);
+    }
+    dk_rc rc = dk_pg_run(txn->conn->pg, calls, 2, &lost, err);
+    if (rc != DK_OK) {
+        txn->failed = true;
+        txn->gone = txn->gone || lost;
+        return rc;
+    }
+    out[0] = calls[0].result;
+    out[1] = calls[1].result;
     return DK_OK;
 }
 

@@ -33,6 +33,28 @@ void dk_pg_bool(struct dk_pg_params *p, bool v);
 void dk_pg_time(struct dk_pg_params *p, int64_t us); /* DK_TIME_NONE = NULL */
 void dk_pg_bytes(struct dk_pg_params *p, const uint8_t *b, size_t n);
 
+/*
+ * An array of one dimension, for unnest(): begun for `count` members, then one add for each. Memory
+ * of the world's, until it is freed; `failed`: there was none.
+ */
+struct dk_pg_array {
+    const struct dk_mem *mem;
+    Oid type; /* of the array */
+    uint8_t *bytes;
+    size_t n, cap;
+    bool failed;
+};
+enum dk_pg_member { DK_PG_TEXTS, DK_PG_INTS, DK_PG_TIMES, DK_PG_BYTEAS };
+void dk_pg_array_begin(struct dk_pg_array *array, const struct dk_mem *mem, enum dk_pg_member of,
+                       size_t count);
+void dk_pg_array_str(struct dk_pg_array *array, const char *s);
+void dk_pg_array_str_or_null(struct dk_pg_array *array, const char *s); /* "" = NULL */
+void dk_pg_array_int(struct dk_pg_array *array, int64_t v);
+void dk_pg_array_time(struct dk_pg_array *array, int64_t us);
+void dk_pg_array_bytes(struct dk_pg_array *array, const uint8_t *b, size_t n);
+void dk_pg_array_free(struct dk_pg_array *array);
+void dk_pg_array(struct dk_pg_params *p, const struct dk_pg_array *array);
+
 /* ---- one statement --------------------------------------------------------------------------- */
 
 /*
@@ -42,6 +64,10 @@ void dk_pg_bytes(struct dk_pg_params *p, const uint8_t *b, size_t n);
 DK_MUST_USE dk_rc dk_pg_ask(struct dk_pg_txn *txn, const char *scope, const char *sql,
                             const struct dk_pg_params *params, const char *what, PGresult **out,
                             struct dk_err *err);
+/* Two in one message, over all rows. */
+DK_MUST_USE dk_rc dk_pg_ask_two(struct dk_pg_txn *txn, const char *const sql[2],
+                                const struct dk_pg_params *params, const char *what,
+                                PGresult *out[2], struct dk_err *err);
 /* The same where no row is wanted; *changed (may be NULL): exactly one row was touched. */
 DK_MUST_USE dk_rc dk_pg_do(struct dk_pg_txn *txn, const char *scope, const char *sql,
                            const struct dk_pg_params *params, const char *what, bool *changed,

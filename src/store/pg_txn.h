@@ -19,6 +19,23 @@
 void dk_pg_since(const char *then, const char *place_then, const char *now, const char *place_now,
                  bool *back, char out[static DK_MARK_TEXT]);
 
+/* The columns of rows, and their readers. */
+#define DK_PG_KEY_COLUMNS                                                                          \
+    "id, tenant_id, version, state, provider, kms_key_id, encrypted_data_key, context_timestamp, " \
+    "check_value, created_at, expires_at, rotated_at, compromised_at, disabled_at, purged_at, "    \
+    "messages, row_mac"
+#define DK_PG_TENANT_COLUMNS                                                                       \
+    "tenant_id, next_version, epoch, rotation_days, row_mac, log_head, keys_digest"
+#define DK_PG_LOG_COLUMNS                                                                          \
+    "id, tenant_id, operation, from_version, to_version, success, error_message, performed_at, "   \
+    "performed_by, node, detail, prev, mac"
+bool dk_pg_get_key(const PGresult *r, int i, int c, struct dk_key_row *out);
+bool dk_pg_get_tenant_row(const PGresult *r, int i, int c, struct dk_tenant_row *out);
+/* An insert that was passed over: E_PROVIDER when the check value is there (a key handed out
+ * twice). */
+DK_MUST_USE dk_rc dk_pg_explain_ignored(struct dk_pg_txn *txn, const struct dk_key_row *row,
+                                        struct dk_err *err);
+
 /* Migrations (pg_migrate.c). */
 dk_rc dk_pg_migrate(void *self, struct dk_err *err);
 dk_rc dk_pg_exists(void *self, bool *out, struct dk_err *err);
@@ -79,9 +96,12 @@ dk_rc dk_pg_key_counts(void *txn, int64_t now_us, int64_t warn_until_us, struct 
 dk_rc dk_pg_key_macs(void *txn, const struct dk_tenant *tenant,
                      bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
                      struct dk_err *err);
-dk_rc dk_pg_key_find(void *txn, const struct dk_tenant *tenant, uint32_t version,
-                     bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
-                     struct dk_key_row *out, dk_rc *found, struct dk_err *err);
+
+/* Many at once (pg_many.c). */
+dk_rc dk_pg_find_many(void *txn, struct dk_find *finds, size_t count,
+                      bool (*each)(void *arg, size_t i, uint32_t version, const char *row_mac),
+                      void *arg, struct dk_err *err);
+dk_rc dk_pg_insert_first(void *txn, struct dk_first *firsts, size_t count, struct dk_err *err);
 
 /* The log and the seals (pg_log.c). */
 dk_rc dk_pg_log_append(void *txn, const struct dk_log_row *row, struct dk_err *err);

@@ -200,23 +200,11 @@ dk_rc dk_sqlite_key_counts(void *self, int64_t now_us, int64_t warn_until_us,
     return dk_sql_read_one(self, stmt, bound, read_counts, out, "encryption_keys", err);
 }
 
-/* Columns of the statement that walks over a tenant's keys. */
-struct mac_columns {
-    int version, row_mac;
-};
-
-static bool each_mac(sqlite3_stmt *stmt, struct mac_columns at,
-                     bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
-                     bool *more)
+static bool read_mac(sqlite3_stmt *stmt, int i, uint32_t *version, char row_mac[static DK_MAC_TEXT],
+                     int mac)
 {
-    uint32_t version;
-    char row_mac[DK_MAC_TEXT];
-    if (!dk_sql_read_version(stmt, at.version, &version) ||
-        !dk_sql_read_str(stmt, at.row_mac, row_mac, sizeof row_mac)) {
-        return false;
-    }
-    *more = each(arg, version, row_mac);
-    return true;
+    return dk_sql_read_version(stmt, i, version) &&
+           dk_sql_read_str(stmt, mac, row_mac, DK_MAC_TEXT);
 }
 
 dk_rc dk_sqlite_key_macs(void *self, const struct dk_tenant *tenant,
@@ -229,12 +217,17 @@ dk_rc dk_sqlite_key_macs(void *self, const struct dk_tenant *tenant,
     DK_TRY(dk_sql_prepare(txn, DK_SQL_KEY_MACS, &stmt, err));
     int code = dk_sql_bind_str(stmt, 1, tenant->s) == SQLITE_OK ? SQLITE_ROW : SQLITE_NOMEM;
     while (more && code == SQLITE_ROW && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
-        if (!each_mac(stmt, (struct mac_columns){0, 1}, each, arg, &more)) {
+        uint32_t version;
+        char row_mac[DK_MAC_TEXT];
+        if (!read_mac(stmt, 0, &version, row_mac, 1)) {
             return dk_sql_finish_one(txn, stmt, false, "encryption_keys", err);
         }
+        more = each(arg, version, row_mac);
     }
     return dk_sql_end_walk(txn, stmt, code, "reading the MACs of a tenant's keys", err);
 }
+
+/* ---- many at once: one after the other ------------------------------------------------------- */
 
 static bool is_wanted(sqlite3_stmt *stmt, uint32_t version)
 {
@@ -245,28 +238,103 @@ static bool is_wanted(sqlite3_stmt *stmt, uint32_t version)
     return state != NULL && strcmp((const char *)state, dk_state_name(DK_ACTIVE)) == 0;
 }
 
-dk_rc dk_sqlite_key_find(void *self, const struct dk_tenant *tenant, uint32_t version,
-                         bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
-                         struct dk_key_row *out, dk_rc *found, struct dk_err *err)
+static dk_rc find_keys(struct dk_sqlite_txn *txn, struct dk_find *find, size_t at,
+                       bool (*each)(void *arg, size_t i, uint32_t version, const char *row_mac),
+                       void *arg, bool *more, struct dk_err *err)
 {
-    struct dk_sqlite_txn *txn = self;
     sqlite3_stmt *stmt = NULL;
-    dk_rc rc = DK_E_NOT_FOUND;
-    bool more = true;
+    find->key_rc = DK_E_NOT_FOUND;
+    find->versions = 0;
     DK_TRY(dk_sql_prepare(txn, DK_SQL_KEY_FIND, &stmt, err));
-    int code = dk_sql_bind_str(stmt, 1, tenant->s) == SQLITE_OK ? SQLITE_ROW : SQLITE_NOMEM;
-    while (more && code == SQLITE_ROW && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
-        if (!each_mac(stmt, (struct mac_columns){2, 16}, each, arg, &more)) {
+    int code = dk_sql_bind_str(stmt, 1, find->tenant->s) == SQLITE_OK ? SQLITE_ROW : SQLITE_NOMEM;
+    while (*more && code == SQLITE_ROW && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
+        uint32_t version;
+        char row_mac[DK_MAC_TEXT];
+        bool readable = read_mac(stmt, 2, &version, row_mac, 16);
+        if ((sqlite3_errcode(txn->db) & 0xFF) == SQLITE_NOMEM) {
             return dk_sql_finish_one(txn, stmt, false, "encryption_keys", err);
         }
-        if (rc == DK_E_NOT_FOUND && is_wanted(stmt, version)) {
-            rc = read_key(stmt, out) ? DK_OK : DK_E_TAMPERED;
+        find->versions++;
+        if (!readable) { /* of this tenant nothing is believed; the others go on */
+            find->key_rc = DK_E_TAMPERED;
+            break;
+        }
+        *more = each(arg, at, version, row_mac);
+        if (find->key_rc == DK_E_NOT_FOUND && is_wanted(stmt, find->version)) {
+            find->key_rc = read_key(stmt, find->key) ? DK_OK : DK_E_TAMPERED;
         }
         if ((sqlite3_errcode(txn->db) & 0xFF) == SQLITE_NOMEM) {
             return dk_sql_finish_one(txn, stmt, false, "encryption_keys", err);
         }
     }
-    DK_TRY(dk_sql_end_walk(txn, stmt, code, "reading a tenant's keys", err));
-    *found = rc;
+    return dk_sql_end_walk(txn, stmt, code, "reading a tenant's keys", err);
+}
+
+/* What the row is worth is the answer of reading it; anything else is an error. */
+static dk_rc find_tenant(struct dk_sqlite_txn *txn, struct dk_find *find, struct dk_err *err)
+{
+    struct dk_err cause;
+    dk_err_clear(&cause);
+    find->row_rc = dk_sqlite_tenant_read(txn, find->tenant, &find->row, &cause);
+    if (find->row_rc != DK_OK && find->row_rc != DK_E_NOT_FOUND && find->row_rc != DK_E_TAMPERED) {
+        *err = cause;
+        return err->rc;
+    }
+    return DK_OK;
+}
+
+static dk_rc look_into_log(struct dk_sqlite_txn *txn, struct dk_find *find, struct dk_err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    DK_TRY(dk_sql_prepare(txn, DK_SQL_LOG_KNOWS, &stmt, err));
+    int code = dk_sql_bind_str(stmt, 1, find->tenant->s);
+    code = code == SQLITE_OK ? sqlite3_step(stmt) : SQLITE_NOMEM;
+    find->in_log = code == SQLITE_ROW;
+    return dk_sql_end_walk(txn, stmt, code, "looking for a tenant in the log", err);
+}
+
+dk_rc dk_sqlite_find_many(void *self, struct dk_find *finds, size_t count,
+                          bool (*each)(void *arg, size_t i, uint32_t version, const char *row_mac),
+                          void *arg, struct dk_err *err)
+{
+    bool more = true;
+    for (size_t i = 0; i < count && more; i++) {
+        struct dk_find *find = &finds[i];
+        find->in_log = false;
+        DK_TRY(find_tenant(self, find, err));
+        DK_TRY(find_keys(self, find, i, each, arg, &more, err));
+        if (find->row_rc == DK_E_NOT_FOUND && find->versions == 0) {
+            DK_TRY(look_into_log(self, find, err));
+        }
+    }
+    return DK_OK;
+}
+
+static dk_rc insert_one(struct dk_sqlite_txn *txn, struct dk_first *first, struct dk_err *err)
+{
+    const struct dk_world *world = txn->store->world;
+    bool stored = false;
+    DK_TRY(dk_sqlite_tenant_insert(txn, first->tenant, &first->inserted, err));
+    if (!first->inserted) {
+        return DK_OK;
+    }
+    dk_trace(world, "first_use.tenant_inserted");
+    DK_TRY(dk_sqlite_key_insert(txn, first->key, &stored, err));
+    first->orphans = !stored;
+    if (!stored) {
+        return DK_OK;
+    }
+    dk_trace(world, "first_use.key_inserted");
+    DK_TRY(dk_sqlite_log_append(txn, first->log, err));
+    dk_trace(world, "first_use.log_written");
+    return DK_OK;
+}
+
+dk_rc dk_sqlite_insert_first(void *self, struct dk_first *firsts, size_t count, struct dk_err *err)
+{
+    for (size_t i = 0; i < count; i++) {
+        firsts[i].orphans = false;
+        DK_TRY(insert_one(self, &firsts[i], err));
+    }
     return DK_OK;
 }

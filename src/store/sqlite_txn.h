@@ -45,6 +45,7 @@ enum dk_sqlite_statement {
     DK_SQL_LOG_TENANT_OLDEST,
     DK_SQL_LOG_TENANT_NEWEST,
     DK_SQL_LOG_UNCHAINED,
+    DK_SQL_LOG_KNOWS,
     DK_SQL_LOG_EDGE,
     DK_SQL_LOG_PRUNE,
     DK_SQL_LOG_MARK,
@@ -121,9 +122,10 @@ dk_rc dk_sqlite_key_counts(void *txn, int64_t now_us, int64_t warn_until_us,
 dk_rc dk_sqlite_key_macs(void *txn, const struct dk_tenant *tenant,
                          bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
                          struct dk_err *err);
-dk_rc dk_sqlite_key_find(void *txn, const struct dk_tenant *tenant, uint32_t version,
-                         bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
-                         struct dk_key_row *out, dk_rc *found, struct dk_err *err);
+dk_rc dk_sqlite_find_many(void *txn, struct dk_find *finds, size_t count,
+                          bool (*each)(void *arg, size_t i, uint32_t version, const char *row_mac),
+                          void *arg, struct dk_err *err);
+dk_rc dk_sqlite_insert_first(void *txn, struct dk_first *firsts, size_t count, struct dk_err *err);
 dk_rc dk_sqlite_tenant_list(void *txn, const char *after, size_t limit, struct dk_tenant_row *out,
                             size_t *count, struct dk_err *err);
 dk_rc dk_sqlite_changes(void *txn, struct dk_mark *mark, bool *went_back,

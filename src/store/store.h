@@ -133,6 +133,27 @@ struct dk_key_counts {
     int64_t near_expiry; /* active, not expired, expiring before the given time */
 };
 
+/* One key that is looked for, and what the store has of it and of its tenant. */
+struct dk_find {
+    const struct dk_tenant *tenant;
+    uint32_t version; /* 0 = the active one */
+    struct dk_tenant_row row;
+    dk_rc row_rc; /* DK_OK, E_NOT_FOUND, or E_TAMPERED: it holds what dekhand does not write */
+    struct dk_key_row *key; /* a row only where key_rc is DK_OK */
+    dk_rc key_rc;           /* as row_rc; E_TAMPERED also when the MAC of any row is no text */
+    size_t versions;        /* key rows of the tenant */
+    bool in_log; /* of one without any row: its own chain has rows (unwraps are not of it) */
+};
+
+/* A tenant's first rows. */
+struct dk_first {
+    const struct dk_tenant_row *tenant;
+    const struct dk_key_row *key;
+    const struct dk_log_row *log;
+    bool inserted; /* false: the tenant is there already */
+    bool orphans;  /* it is not, but key rows of it are, which forbid it */
+};
+
 enum dk_key_filter { DK_KEYS_ALL, DK_KEYS_ACTIVE };
 
 /* Where the schema is not what the migrations of this version make. Texts are lent for the call. */
@@ -282,13 +303,14 @@ struct dk_store_ops {
                       bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
                       struct dk_err *err);
     /*
-     * The same, and by the way the row of `version` (0 = the active one), straight into `out`: it
-     * is a row only where *found is DK_OK. *found: what it is worth by itself; E_NOT_FOUND;
-     * E_TAMPERED: it holds what dekhand does not write.
+     * Many keys at once, each with the row of its tenant; `each` is told version and MAC of each
+     * key row, by version, of the i-th that is looked for; false ends it.
      */
-    dk_rc (*key_find)(void *txn, const struct dk_tenant *tenant, uint32_t version,
-                      bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
-                      struct dk_key_row *out, dk_rc *found, struct dk_err *err);
+    dk_rc (*find_many)(void *txn, struct dk_find *finds, size_t count,
+                       bool (*each)(void *arg, size_t i, uint32_t version, const char *row_mac),
+                       void *arg, struct dk_err *err);
+    /* Many first versions at once, each only where nothing of its tenant is there. */
+    dk_rc (*insert_first)(void *txn, struct dk_first *firsts, size_t count, struct dk_err *err);
     /* At most `limit` rows after the tenant `after` ("" = from the first), by tenant id. */
     dk_rc (*tenant_list)(void *txn, const char *after, size_t limit, struct dk_tenant_row *out,
                          size_t *count, struct dk_err *err);

@@ -24,6 +24,7 @@ static struct dk_err err;
  * through a pool where DEKHAND_TEST_STORE says so.
  */
 enum { SQLITE, POSTGRES, STORES };
+#define MANY 40
 
 struct shop {
     struct dk_place place;
@@ -1126,18 +1127,24 @@ static void tenants_and_the_macs_of_their_keys_are_listed(void **state)
     }
 }
 
+static bool note_of_one(void *arg, size_t i, uint32_t version, const char *row_mac)
+{
+    return i == 0 && note_mac(arg, version, row_mac);
+}
+
 static void find(struct dk_txn *txn, uint32_t version, dk_rc want, struct dk_key_row *out)
 {
     struct dk_tenant acme = tenant_of("acme");
     struct walked walked = {.count = 0};
-    dk_rc found = DK_E_INTERNAL;
-    DK_TEST_OK(err,
-               txn->ops->key_find(txn->self, &acme, version, note_mac, &walked, out, &found, &err));
+    struct dk_find find = {.tenant = &acme, .version = version, .key = out};
+    DK_TEST_OK(err, txn->ops->find_many(txn->self, &find, 1, note_of_one, &walked, &err));
     assert_int_equal(walked.count, 3);
     for (uint32_t n = 0; n < 3; n++) {
         assert_int_equal(walked.n[n], n + 1);
     }
-    assert_int_equal(found, want);
+    assert_int_equal(find.versions, 3);
+    assert_int_equal(find.row_rc, DK_E_NOT_FOUND);
+    assert_int_equal(find.key_rc, want);
 }
 
 static void I04_a_key_is_found_beside_the_macs_of_all(void **state)
@@ -1255,6 +1262,113 @@ static void I04_a_store_that_is_older_than_a_mark_says_so(void **state)
     }
 }
 
+struct tally {
+    size_t of[MANY];
+};
+
+static bool count_versions(void *arg, size_t i, uint32_t version, const char *row_mac)
+{
+    struct tally *tally = arg;
+    assert_int_equal(version, ++tally->of[i]); /* by version */
+    assert_string_equal(row_mac, "another MAC");
+    return true;
+}
+
+/* Every third has a row, every second a key or two, and the same one may be asked for twice. */
+static void I07_many_keys_are_found_at_once_each_with_what_there_is_of_its_tenant(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        static struct dk_tenant tenants[MANY];
+        static struct dk_find finds[MANY];
+        static struct dk_key_row rows[MANY];
+        struct tally tally = {{0}};
+        shop_open(&shop, i);
+        for (size_t k = 0; k < MANY; k++) {
+            char name[32];
+            snprintf(name, sizeof name, "tenant-%zu", k - k % 7 % 2);
+            tenants[k] = tenant_of(name);
+            finds[k] = (struct dk_find){
+                .tenant = &tenants[k], .version = k % 4 == 0 ? 0 : 2, .key = &rows[k]};
+            if (k % 7 % 2 == 1) {
+                continue; /* as the one before */
+            }
+            if (k % 3 == 0) {
+                put_tenant(&shop, name);
+            }
+            if (k % 2 == 0) {
+                put_key(&shop, name, 1, DK_RETIRED);
+                put_key(&shop, name, 2, DK_ACTIVE);
+            }
+            if (k % 5 == 0) {
+                put_log(&shop, name, 1000 + (unsigned)k, 1000);
+            }
+        }
+        struct dk_txn txn = begin(&shop, DK_TXN_READ);
+        DK_TEST_OK(err, txn.ops->find_many(txn.self, finds, MANY, count_versions, &tally, &err));
+        dk_store_rollback(&txn);
+        for (size_t k = 0; k < MANY; k++) {
+            size_t as = k - k % 7 % 2;
+            bool keys = as % 2 == 0, row = as % 3 == 0;
+            assert_int_equal(finds[k].row_rc, row ? DK_OK : DK_E_NOT_FOUND);
+            assert_int_equal(finds[k].key_rc, keys ? DK_OK : DK_E_NOT_FOUND);
+            assert_int_equal(finds[k].versions, keys ? 2 : 0);
+            assert_int_equal(tally.of[k], keys ? 2 : 0);
+            assert_int_equal(finds[k].in_log, !row && !keys && as % 5 == 0);
+            if (keys) {
+                assert_int_equal(rows[k].version, 2);
+                assert_true(dk_tenant_equal(&rows[k].tenant, &tenants[k]));
+            }
+            if (row) {
+                assert_true(dk_tenant_equal(&finds[k].row.tenant, &tenants[k]));
+            }
+        }
+        shop_close(&shop);
+    }
+}
+
+static void I07_first_versions_are_inserted_where_nothing_of_the_tenant_is(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        static struct dk_tenant_row tenants[4];
+        static struct dk_key_row keys[4];
+        static struct dk_log_row logs[4];
+        struct dk_first firsts[4];
+        static const char *const names[4] = {"fresh", "known", "orphan", "zebra"};
+        shop_open(&shop, i);
+        put_tenant(&shop, "known");
+        put_key(&shop, "orphan", 1, DK_RETIRED);
+        for (unsigned k = 0; k < 4; k++) {
+            tenants[k] = tenant_row(names[k]);
+            keys[k] = key_row(&shop, names[k], 1, DK_ACTIVE);
+            logs[k] = log_row(names[k], 500 + k, 1000);
+            logs[k].from_version = 0;
+            logs[k].to_version = 1;
+            firsts[k] = (struct dk_first){&tenants[k], &keys[k], &logs[k], false, false};
+        }
+        struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
+        DK_TEST_OK(err, txn.ops->insert_first(txn.self, firsts, 4, &err));
+        commit(&txn);
+        assert_true(firsts[0].inserted && !firsts[0].orphans);
+        assert_false(firsts[1].inserted || firsts[1].orphans);
+        assert_true(firsts[2].orphans);
+        assert_true(firsts[3].inserted && !firsts[3].orphans);
+        struct dk_key_row got = get_key(&shop, "zebra", 1);
+        assert_same_row(&keys[3], &got);
+        assert_int_equal(dk_place_number(&shop.place, "SELECT count(*) FROM key_rotation_log"), 2);
+        txn = begin(&shop, DK_TXN_WRITE); /* a data key that is in use */
+        tenants[0] = tenant_row("thief");
+        memcpy(keys[0].id, keys[1].id, sizeof keys[0].id);
+        keys[0].tenant = tenant_of("thief");
+        DK_TEST_FAILS(err, PROVIDER, txn.ops->insert_first(txn.self, firsts, 1, &err));
+        dk_store_rollback(&txn);
+        shop_close(&shop);
+    }
+}
+
 static void rows_that_dekhand_cannot_have_written_are_tampered(void **state)
 {
     (void)state;
@@ -1286,10 +1400,9 @@ static void rows_that_dekhand_cannot_have_written_are_tampered(void **state)
         DK_TEST_FAILS(err, TAMPERED, txn.ops->key_read_active(txn.self, &acme, &row, &err));
         assert_memory_equal(&row, &untouched, sizeof row);
         struct walked walked = {.count = 0};
-        dk_rc found = DK_OK;
-        dk_err_clear(&err);
-        dk_rc rc = txn.ops->key_find(txn.self, &acme, 1, note_mac, &walked, &row, &found, &err);
-        assert_int_equal(rc == DK_OK ? found : rc, DK_E_TAMPERED);
+        struct dk_find find = {.tenant = &acme, .version = 1, .key = &row};
+        DK_TEST_OK(err, txn.ops->find_many(txn.self, &find, 1, note_of_one, &walked, &err));
+        assert_int_equal(find.key_rc, DK_E_TAMPERED);
         DK_TEST_FAILS(
             err, TAMPERED,
             txn.ops->key_list(txn.self, NULL, DK_KEYS_ALL, &start, 1, &row, &count, &err));
@@ -1609,6 +1722,8 @@ int main(void)
         cmocka_unit_test(seals_are_walked_from_any_number_on),
         cmocka_unit_test(tenants_and_the_macs_of_their_keys_are_listed),
         cmocka_unit_test(I04_a_key_is_found_beside_the_macs_of_all),
+        cmocka_unit_test(I07_many_keys_are_found_at_once_each_with_what_there_is_of_its_tenant),
+        cmocka_unit_test(I07_first_versions_are_inserted_where_nothing_of_the_tenant_is),
         cmocka_unit_test(R13_changes_since_a_mark_are_told_once),
         cmocka_unit_test(I04_a_store_that_is_older_than_a_mark_says_so),
         cmocka_unit_test(rows_that_dekhand_cannot_have_written_are_tampered),

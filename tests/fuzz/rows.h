@@ -209,7 +209,7 @@ static const struct dk_store_ops fuzz_store = {
     .registry_keys = fuzz_registry_keys,
     .key_list = dk_sqlite_key_list,
     .key_macs = dk_sqlite_key_macs,
-    .key_find = dk_sqlite_key_find,
+    .find_many = dk_sqlite_find_many,
     .tenant_list = dk_sqlite_tenant_list,
     .log_walk = dk_sqlite_log_walk,
     .seal_newest = dk_sqlite_seal_newest,
@@ -233,7 +233,7 @@ static inline void fuzz_open(struct dk_core *core, struct dk_sqlite_txn *txn,
     for (size_t i = 0; i < count; i++) {
         fuzz_make_table(txn->db, &tables[i]);
     }
-    core->store = (struct dk_store){&fuzz_store, txn, core->world};
+    core->store = (struct dk_store){.ops = &fuzz_store, .self = txn, .world = core->world};
     fuzz_must(dk_provider_open(&fuzz_provider, &setup, &core->provider, &err) == DK_OK);
     fuzz_must(dk_registry_new(core, &err) == DK_OK && dk_registry_open(core, &err) == DK_OK);
 }

@@ -64,6 +64,12 @@ static int64_t world_mono_ms(void *arg)
     return ((struct dk_test_world *)arg)->mono_ms;
 }
 
+static int64_t world_boot_ms(void *arg)
+{
+    const struct dk_test_world *w = arg;
+    return w->mono_ms + w->slept_ms;
+}
+
 static int world_random(void *arg, uint8_t *p, size_t n)
 {
     struct dk_test_world *w = arg;
@@ -79,7 +85,7 @@ void dk_test_world_init(struct dk_test_world *w)
 {
     memset(w, 0, sizeof *w);
     w->world = (struct dk_world){.mem = {world_alloc, world_free, w},
-                                 .clock = {world_wall_us, world_mono_ms, w},
+                                 .clock = {world_wall_us, world_mono_ms, world_boot_ms, w},
                                  .random = {world_random, world_random, w}};
     w->random_state = 1;
     w->wall_us = INT64_C(1767225600) * 1000000; /* 2026-01-01T00:00:00Z */

@@ -54,6 +54,7 @@ struct dk_test_world {
     uint64_t random_state;
     int64_t wall_us;
     int64_t mono_ms;
+    int64_t slept_ms; /* of the machine */
 };
 void dk_test_world_init(struct dk_test_world *w);
 

@@ -1,0 +1,43 @@
+/*
+ * manager_state: what manager.c (calls) and poll.c (news of the registry) share of one instance.
+ */
+#ifndef DK_KEYS_MANAGER_STATE_H
+#define DK_KEYS_MANAGER_STATE_H
+
+#include <pthread.h>
+
+#include "keys/lease.h"
+#include "keys/manager.h"
+
+#define DK_CACHE_CLEAR "cache-clear" /* the operation, in the log */
+
+struct dk_manager {
+    struct dk_core *core;
+    struct dk_cache *cache;
+    struct dk_key_source keys; /* the cache */
+    struct dk_threads *threads;
+    _Atomic int64_t next_poll_ms; /* who moves it on does the poll */
+    _Atomic int64_t next_flush_ms;
+    _Atomic int64_t next_warning_ms; /* 0: at the first tick */
+    struct dk_lease lease;
+    pthread_mutex_t poll_lock; /* guards the marks */
+    struct dk_mark mark;       /* changes of tenants seen so far */
+    struct dk_mark log_mark;   /* rows of the log seen so far */
+};
+
+/* Where the registry stands at open: what changes after it is news. */
+DK_MUST_USE dk_rc dk_poll_first(struct dk_manager *manager, struct dk_err *err);
+/*
+ * Forgets keys that changed elsewhere, moves the anchor on, renews the lease, and seals where that
+ * is this process's turn. A failure is logged too.
+ */
+DK_MUST_USE dk_rc dk_poll(struct dk_manager *manager, struct dk_err *err);
+/* At close: seals what this process wrote, and moves the anchor on. */
+void dk_poll_last(struct dk_manager *manager);
+/* The lease is over: looks, once a poll at most. E_LEASE: there is no news still. */
+DK_MUST_USE dk_rc dk_poll_renew_lease(struct dk_manager *manager, struct dk_err *err);
+/* Whether somebody asked since the last look that every process reads its keys again. */
+DK_MUST_USE dk_rc dk_poll_see_clears(struct dk_manager *manager, struct dk_txn *txn, bool *cleared,
+                                     struct dk_err *err);
+
+#endif
