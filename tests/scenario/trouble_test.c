@@ -53,7 +53,8 @@ static void P5_a_registry_that_vanished_is_an_outage_not_a_new_beginning(void **
     dk_place_take_away(&place);
     place.w.mono_ms += 2000;
     ASSERT_CODE(dk_test_decrypt(d, "acme", &value, "x"), OK);
-    ASSERT_CODE(dk_test_encrypt(d, "new", "x", &value), E_STORE);
+    int code = dk_test_encrypt(d, "new", "x", &value);
+    assert_true(code == DEKHAND_E_STORE || code == DEKHAND_E_UNREACHABLE);
     assert_true(dk_place_is_away(&place)); /* nobody made another one */
     dk_place_bring_back(&place);
     dk_place_close(d);
