@@ -33,6 +33,7 @@ CREATE TABLE registry_keys (
     last_seal bigint NOT NULL CHECK (last_seal > 0)
 );
 
+-- fillfactor: a row that changes finds room on its page (of messages that were counted, of heads).
 -- log_head: the mac of the tenant's newest log row. keys_digest: over the MACs of all its key rows.
 -- changed_xid: the transaction of the last change that others have to know of.
 CREATE TABLE tenants (
@@ -44,7 +45,7 @@ CREATE TABLE tenants (
     row_mac text NOT NULL,
     log_head text,
     keys_digest text
-);
+) WITH (fillfactor = 85);
 
 CREATE INDEX tenants_changed ON tenants (changed_xid);
 
@@ -70,7 +71,7 @@ CREATE TABLE encryption_keys (
     UNIQUE (tenant_id, version),
     CHECK ((state = 'purged') = (purged_at IS NOT NULL)),
     CHECK ((state = 'purged') = (encrypted_data_key = ''))
-);
+) WITH (fillfactor = 85);
 
 CREATE UNIQUE INDEX encryption_keys_one_active ON encryption_keys (tenant_id)
     WHERE state = 'active';

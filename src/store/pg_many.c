@@ -64,56 +64,79 @@ static dk_rc take_keys(const PGresult *r, struct dk_find *finds, size_t count,
     return DK_OK;
 }
 
-/* Those of whom nothing is there: does the log know them? */
-static dk_rc look_into_log(struct dk_pg_txn *txn, struct dk_find *finds, size_t count,
-                           const struct dk_pg_params *p, struct dk_err *err)
+static bool is_unknown(const struct dk_find *find)
 {
+    return find->row_rc == DK_E_NOT_FOUND && find->versions == 0;
+}
+
+static dk_rc ask_log(struct dk_pg_txn *txn, struct dk_find *finds, size_t count,
+                     const struct dk_pg_array *ids, struct dk_err *err)
+{
+    struct dk_pg_params p = {.n = 0};
     PGresult *r = NULL;
-    size_t unknown = 0, at;
+    size_t row = 0;
     dk_rc rc = DK_OK;
-    for (size_t i = 0; i < count; i++) {
-        unknown += finds[i].row_rc == DK_E_NOT_FOUND && finds[i].versions == 0;
-    }
-    if (unknown == 0) {
-        return DK_OK;
-    }
-    DK_TRY(dk_pg_ask(txn, NULL,
-                     "SELECT u.i FROM unnest($1) WITH ORDINALITY u(id, i) WHERE NOT EXISTS (SELECT "
-                     "1 FROM tenants t WHERE t.tenant_id = u.id) AND EXISTS (SELECT 1 FROM "
-                     "key_rotation_log l WHERE l.tenant_id = u.id AND l.operation <> 'decrypt')",
-                     p, "looking for tenants in the log", &r, err));
-    for (int i = 0; i < PQntuples(r) && rc == DK_OK; i++) {
-        bool good = read_place(r, i, count, &at);
-        rc = good ? DK_OK : dk_pg_tampered("key_rotation_log", err);
-        finds[at].in_log = good && finds[at].versions == 0;
+    dk_pg_array(&p, ids);
+    DK_TRY(
+        dk_pg_ask(txn, NULL,
+                  "SELECT (SELECT true FROM key_rotation_log l WHERE l.tenant_id = u.id AND "
+                  "l.operation <> 'decrypt' LIMIT 1) IS NOT NULL FROM unnest($1) WITH ORDINALITY "
+                  "u(id, i) ORDER BY u.i",
+                  &p, "looking for tenants in the log", &r, err));
+    for (size_t i = 0; i < count && rc == DK_OK; i++) {
+        if (is_unknown(&finds[i])) {
+            bool good =
+                (int)row < PQntuples(r) && dk_pg_get_bool(r, (int)row++, 0, &finds[i].in_log);
+            rc = good ? DK_OK : dk_pg_tampered("key_rotation_log", err);
+        }
     }
     PQclear(r);
     return rc;
 }
 
-#define PREFIXED_KEY_COLUMNS                                                                       \
-    "k.id, k.tenant_id, k.version, k.state, k.provider, k.kms_key_id, k.encrypted_data_key, "      \
-    "k.context_timestamp, k.check_value, k.created_at, k.expires_at, k.rotated_at, "               \
-    "k.compromised_at, k.disabled_at, k.purged_at, k.messages, k.row_mac"
+/* Those of whom nothing is there: does the log know them? */
+static dk_rc look_into_log(struct dk_pg_txn *txn, struct dk_find *finds, size_t count,
+                           struct dk_err *err)
+{
+    struct dk_pg_array ids;
+    size_t unknown = 0;
+    for (size_t i = 0; i < count; i++) {
+        unknown += is_unknown(&finds[i]);
+    }
+    if (unknown == 0) {
+        return DK_OK;
+    }
+    dk_pg_array_begin(&ids, &txn->store->world->mem, DK_PG_TEXTS, unknown);
+    for (size_t i = 0; i < count; i++) {
+        if (is_unknown(&finds[i])) {
+            dk_pg_array_str(&ids, finds[i].tenant->s);
+        }
+    }
+    dk_rc rc = ids.failed ? DK_FAIL(err, NOMEM, "no memory to look for %zu tenants", unknown)
+                          : ask_log(txn, finds, count, &ids, err);
+    dk_pg_array_free(&ids);
+    return rc;
+}
 
+/* OFFSET 0: one look into the index for each, whatever the planner knows of the tables so far. */
 static dk_rc find_in(struct dk_pg_txn *txn, struct dk_find *finds, size_t count,
                      const struct dk_pg_params *p,
                      bool (*each)(void *arg, size_t i, uint32_t version, const char *row_mac),
                      void *arg, struct dk_err *err)
 {
     static const char *const sql[2] = {
-        "SELECT u.i, t.tenant_id, t.next_version, t.epoch, t.rotation_days, t.row_mac, t.log_head, "
-        "t.keys_digest FROM unnest($1) WITH ORDINALITY u(id, i) JOIN tenants t ON t.tenant_id = "
-        "u.id",
-        "SELECT u.i, " PREFIXED_KEY_COLUMNS " FROM unnest($1) WITH ORDINALITY u(id, i) JOIN "
-        "encryption_keys k ON k.tenant_id = u.id ORDER BY u.i, k.version"};
+        "SELECT u.i, t.* FROM unnest($1) WITH ORDINALITY u(k, i), LATERAL "
+        "(SELECT " DK_PG_TENANT_COLUMNS " FROM tenants WHERE tenant_id = u.k OFFSET 0) t",
+        "SELECT u.i, k.* FROM unnest($1) WITH ORDINALITY u(k, i), LATERAL "
+        "(SELECT " DK_PG_KEY_COLUMNS
+        " FROM encryption_keys WHERE tenant_id = u.k ORDER BY version OFFSET 0) k"};
     PGresult *r[2] = {NULL, NULL};
     DK_TRY(dk_pg_ask_two(txn, sql, p, "looking for keys", r, err));
     dk_rc rc = take_tenants(r[0], finds, count, err);
     rc = rc == DK_OK ? take_keys(r[1], finds, count, each, arg, err) : rc;
     PQclear(r[0]);
     PQclear(r[1]);
-    return rc == DK_OK ? look_into_log(txn, finds, count, p, err) : rc;
+    return rc == DK_OK ? look_into_log(txn, finds, count, err) : rc;
 }
 
 dk_rc dk_pg_find_many(void *self, struct dk_find *finds, size_t count,
