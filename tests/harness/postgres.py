@@ -1,10 +1,10 @@
-"""One PostgreSQL server and its pool for all suites: making one takes a second, and there are many."""
+"""One PostgreSQL server and its pool for all suites: making them takes a second."""
 
 import subprocess
 import tempfile
 from contextlib import contextmanager
 
-from harness import tree
+from harness import scratch, tree
 from harness.report import Result
 
 NAMES = ("DEKHAND_TEST_PG", "DEKHAND_TEST_BOUNCER")  # in the order in which servers.py prints them
@@ -17,9 +17,11 @@ def shared(report):
 
     Both end with their standard input, also when this process is killed.
     """
-    with tempfile.TemporaryFile() as told, subprocess.Popen(
-            [tree.PYTHON, "tests/servers.py"], cwd=tree.ROOT, env=tree.clean_environment(),
+    with scratch.folder() as folder, tempfile.TemporaryFile() as told, subprocess.Popen(
+            [tree.PYTHON, "tests/servers.py"], cwd=tree.ROOT,
+            env={**tree.clean_environment(), "TMPDIR": str(folder)},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=told, text=True) as keeper:
+        folder.chmod(scratch.ANYBODY)
         told_of = [keeper.stdout.readline().strip() for _ in NAMES]
         if all(told_of):
             tree.FOR_TESTS.update(zip(NAMES, told_of))
