@@ -102,6 +102,7 @@ void dk_manager_after_fork(struct dk_manager *manager)
     dk_threads_after_fork(manager->threads);
     schedule(manager);
     atomic_store(&manager->next_poll_ms, INT64_MIN); /* look at once */
+    atomic_store(&manager->next_hello_ms, 0); /* a node of its own */
 }
 
 /* ---- what happens beside calls --------------------------------------------------------------- */
@@ -159,6 +160,7 @@ dk_rc dk_manager_tick(struct dk_manager *manager, struct dk_err *err)
         atomic_store(&manager->next_poll_ms, now + manager->core->limits.poll_ms);
         DK_TRY(dk_poll(manager, err));
     }
+    dk_poll_hello(manager);
     dk_cache_tick(manager->cache);
     dk_threads_fold(manager->threads);
     if (flush_is_due(manager)) {

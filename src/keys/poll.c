@@ -7,6 +7,7 @@
 #include "keys/sealer.h"
 
 #define CHANGED_MAX 256
+#define HELLOS_A_LEASE 3
 
 dk_rc dk_poll_see_clears(struct dk_manager *manager, struct dk_txn *txn, bool *cleared,
                          struct dk_err *err)
@@ -121,6 +122,33 @@ dk_rc dk_poll(struct dk_manager *manager, struct dk_err *err)
     return rc;
 }
 
+static dk_rc say(struct dk_core *core, bool leaves, struct dk_err *err)
+{
+    char node[DK_ACTOR_MAX + 1];
+    struct dk_txn txn;
+    dk_audit_node(core, node);
+    DK_TRY(dk_store_begin(&core->store, DK_TXN_WRITE, &txn, err));
+    dk_rc rc = txn.ops->node(txn.self, node, leaves, err);
+    rc = rc == DK_OK ? dk_store_commit(&txn, err) : rc;
+    dk_store_rollback(&txn);
+    return rc;
+}
+
+/* Nothing depends on it: a failure is told by the look that comes next. */
+void dk_poll_hello(struct dk_manager *manager)
+{
+    struct dk_core *core = manager->core;
+    struct dk_err err;
+    int64_t now = dk_mono_ms(core->world);
+    if (core->store.ops->node == NULL || now < atomic_load(&manager->next_hello_ms)) {
+        return;
+    }
+    atomic_store(&manager->next_hello_ms, now + core->limits.lease_ms / HELLOS_A_LEASE);
+    dk_err_clear(&err);
+    dk_rc ignored = say(core, false, &err);
+    (void)ignored;
+}
+
 void dk_poll_last(struct dk_manager *manager)
 {
     struct dk_txn txn;
@@ -132,6 +160,11 @@ void dk_poll_last(struct dk_manager *manager)
     }
     if (dk_audit_has_unsealed(manager->core)) {
         seal_now(manager, 0);
+    }
+    if (atomic_load(&manager->next_hello_ms) != 0) {
+        dk_rc ignored = say(manager->core, true, &err);
+        (void)ignored;
+        dk_err_clear(&err);
     }
     if (dk_registry_begin(manager->core, DK_TXN_READ, &txn, &err) == DK_OK) {
         dk_rc rc = dk_audit_look(manager->core, &txn, &back, &err);

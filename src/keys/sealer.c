@@ -59,6 +59,7 @@ static dk_rc turn_in(struct dk_core *core, struct dk_txn *txn, int64_t lease_ms,
         return DK_OK;
     }
     DK_TRY(dk_sealer_seal(core, txn, err));
+    DK_TRY(txn->ops->tidy(txn->self, err));
     return dk_store_commit(txn, err);
 }
 
