@@ -20,6 +20,7 @@ struct dk_manager {
     _Atomic int64_t next_flush_ms;
     _Atomic int64_t next_warning_ms; /* 0: at the first tick */
     _Atomic int64_t next_hello_ms;   /* 0: it has not said yet that it is there */
+    atomic_bool leads; /* this process has the lease to seal, and does what one does for all */
     struct dk_lease lease;
     pthread_mutex_t poll_lock; /* guards the marks */
     struct dk_mark mark;       /* changes of tenants seen so far */

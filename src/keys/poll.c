@@ -39,11 +39,13 @@ static int64_t lease_ms(const struct dk_manager *manager)
 static void seal_now(struct dk_manager *manager, int64_t ms)
 {
     struct dk_err err;
+    bool held = false;
     dk_err_clear(&err);
-    if (dk_sealer_turn(manager->core, ms, &err) != DK_OK) {
+    if (dk_sealer_turn(manager->core, ms, &held, &err) != DK_OK) {
         DK_LOG(&manager->core->log, WARN, "not_sealed", DK_LOG_S(CODE, dk_error_info(err.rc)->name),
                DK_LOG_S(REASON, err.text));
     }
+    atomic_store(&manager->leads, held && ms > 0);
 }
 
 struct changed {
@@ -112,6 +114,8 @@ dk_rc dk_poll(struct dk_manager *manager, struct dk_err *err)
     }
     if (rc == DK_OK && changed->may_seal) {
         seal_now(manager, lease_ms(manager));
+    } else if (rc == DK_OK) {
+        atomic_store(&manager->leads, false);
     }
     pthread_mutex_unlock(&manager->poll_lock);
     dk_mem_free(&manager->core->world->mem, changed);

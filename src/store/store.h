@@ -102,6 +102,7 @@ struct dk_log_query {
     int64_t after;                  /* seq: rows behind it in the order asked for; 0 = the start */
     bool newest_first;
     bool unchained; /* only rows without a mac; wants a tenant */
+    bool failed;    /* only what did not succeed; of all tenants, newest first */
 };
 
 struct dk_seal_row {
