@@ -58,10 +58,10 @@ def test_each_file_is_run_once(kind):
         assert "tests/scenario" in commands
 
 
-def test_every_program_with_a_registry_runs_elsewhere_or_says_why_not():
+def test_every_program_with_a_registry_runs_once_more_or_says_why_not():
     with_registry = {name for name, path in SOURCES.items() if "dk_place_" in path.read_text()}
-    assert set(stores.POSTGRES) | set(stores.SQLITE_ALONE) == with_registry
-    assert not set(stores.POSTGRES) & set(stores.SQLITE_ALONE)
+    assert set(stores.POSTGRES) | set(stores.ONCE) == with_registry
+    assert not set(stores.POSTGRES) & set(stores.ONCE)
     assert set(stores.POOLED) <= with_registry and set(stores.SANITIZED) <= set(stores.POSTGRES)
 
 

@@ -38,7 +38,7 @@ static const struct {
     {FIRST_USE, "first_use.generated", 1, EVERYWHERE},
     {FIRST_USE, "first_use.tenant_inserted", 1, EVERYWHERE},
     {FIRST_USE, "first_use.key_inserted", 1, IN_SQLITE},
-    {FIRST_USE, "first_use.log_written", 1, EVERYWHERE},
+    {FIRST_USE, "first_use.log_written", 1, IN_SQLITE},
     {FIRST_USE, "change.sealed", 1, IN_SQLITE},
     {FIRST_USE, "first_use.before_commit", 1, EVERYWHERE},
     {FIRST_USE, "first_use.committed", 1, EVERYWHERE},
@@ -84,7 +84,6 @@ static const struct {
     {PRUNE, "prune.page_deleted", 2, EVERYWHERE},
     {PRUNE, "prune.ended", 1, EVERYWHERE},
     {SEAL, "change.sealed", 1, IN_POSTGRES},
-    {SEAL, "seal.before_commit", 1, IN_POSTGRES},
 };
 #define POINTS (sizeof points / sizeof points[0])
 
