@@ -35,3 +35,4 @@ def shared(report):
             for name in NAMES:
                 tree.FOR_TESTS.pop(name, None)
             keeper.stdin.close()
+            keeper.wait()  # `with` would not, after Ctrl-C; the folder goes when all have ended
