@@ -61,8 +61,19 @@ void dk_store_close(struct dk_store *store)
 dk_rc dk_store_begin(struct dk_store *store, enum dk_txn_mode mode, struct dk_txn *txn,
                      struct dk_err *err)
 {
+    struct dk_err cause;
+    dk_err_clear(&cause);
     *txn = (struct dk_txn){.ops = store->ops, .mode = mode};
-    return store->ops->begin(store->self, mode, &txn->self, err);
+    dk_rc rc = store->ops->begin(store->self, mode, &txn->self, &cause);
+    if (rc == DK_OK) {
+        atomic_store_explicit(&store->seen, true, memory_order_relaxed);
+        return DK_OK;
+    }
+    if (rc == DK_E_CONFIG && atomic_load_explicit(&store->seen, memory_order_relaxed)) {
+        cause.rc = DK_E_STORE;
+    }
+    *err = cause;
+    return err->rc;
 }
 
 dk_rc dk_store_commit(struct dk_txn *txn, struct dk_err *err)

@@ -11,6 +11,8 @@
 #ifndef DK_STORE_STORE_H
 #define DK_STORE_STORE_H
 
+#include <stdatomic.h>
+
 #include "base/log.h"
 #include "base/tenant.h"
 
@@ -374,6 +376,7 @@ struct dk_store {
     const struct dk_store_ops *ops;
     void *self;
     const struct dk_world *world;
+    atomic_bool seen; /* a transaction has begun: what is missing since was there */
 };
 
 struct dk_txn {
@@ -388,6 +391,7 @@ DK_MUST_USE dk_rc dk_store_open(const struct dk_world *world, const char *url, s
                                 struct dk_err *err);
 void dk_store_close(struct dk_store *store);
 
+/* E_CONFIG at first only: what was there once and is not is an outage, E_STORE. */
 DK_MUST_USE dk_rc dk_store_begin(struct dk_store *store, enum dk_txn_mode mode, struct dk_txn *txn,
                                  struct dk_err *err);
 DK_MUST_USE dk_rc dk_store_commit(struct dk_txn *txn, struct dk_err *err);
