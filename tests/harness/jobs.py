@@ -11,7 +11,8 @@ LONGEST = (
     "scenario/alloc_test", "scenario/power_cut_test", "scenario/test_cli_jsonl",
     "scenario/test_cli_csv", "scenario/damaged_test", "scenario/test_cli_tamper",
     "scenario/test_cli_operate", "scenario/test_cli_values", "scenario/io_sweep_test",
-    "scenario/test_cli_threads", "scenario",
+    "scenario/test_cli_threads", "scenario", "scenario/kill_test@postgres",
+    "contract/store_test@pooled", "scenario/prune_test@postgres",
 )
 
 
