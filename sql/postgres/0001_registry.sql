@@ -101,6 +101,7 @@ CREATE UNIQUE INDEX key_rotation_log_seq ON key_rotation_log (seq);
 CREATE INDEX key_rotation_log_chain ON key_rotation_log (tenant_id, seq);
 CREATE INDEX key_rotation_log_time ON key_rotation_log (performed_at);
 CREATE INDEX key_rotation_log_xid ON key_rotation_log (xid);
+CREATE INDEX key_rotation_log_failed ON key_rotation_log (performed_at) WHERE NOT success;
 
 -- heads: one line for each chain that grew: `tenant <id> <epoch> <mac>` or `process <node> <mac>`.
 -- snapshot, place: what was visible when the heads were read, on which timeline.

@@ -249,7 +249,7 @@ static bool was_made_good(struct failures *failures, const struct dk_log_row *ro
 static bool see_failure(void *arg, const struct dk_log_row *row)
 {
     struct failures *failures = arg;
-    if (row->success || strcmp(row->operation, "rotate") != 0) {
+    if (strcmp(row->operation, "rotate") != 0) {
         return true;
     }
     if (!was_made_good(failures, row)) {
@@ -268,8 +268,10 @@ void dk_checkup_rotation(struct dk_core *core, struct dk_report *report, int64_t
     struct dk_err err;
     struct dk_txn txn;
     struct failures failures = {.core = core, .txn = &txn};
-    struct dk_log_query query = {
-        .since = dk_wall_us(core->world) - WEEK_US, .until = DK_TIME_NONE, .newest_first = true};
+    struct dk_log_query query = {.since = dk_wall_us(core->world) - WEEK_US,
+                                 .until = DK_TIME_NONE,
+                                 .newest_first = true,
+                                 .failed = true};
     dk_err_clear(&err);
     dk_rc rc = dk_store_begin(&core->store, DK_TXN_READ, &txn, &err);
     if (rc == DK_OK) {

@@ -102,6 +102,7 @@ void dk_manager_after_fork(struct dk_manager *manager)
     dk_threads_after_fork(manager->threads);
     schedule(manager);
     atomic_store(&manager->next_poll_ms, INT64_MIN); /* look at once */
+    atomic_store(&manager->next_hello_ms, 0);        /* a node of its own */
 }
 
 /* ---- what happens beside calls --------------------------------------------------------------- */
@@ -134,11 +135,12 @@ __attribute__((noinline)) static void poll_if_due(struct dk_manager *manager, in
     (void)ignored;
 }
 
-/* Once an hour; the first tick looks too. */
+/* Once an hour; the first tick looks too. Of many nodes the one that leads. */
 static dk_rc warn_if_due(struct dk_manager *manager, int64_t now, struct dk_err *err)
 {
     int64_t due = atomic_load(&manager->next_warning_ms);
-    if (now < due ||
+    bool elsewhere = manager->core->store.ops->lease != NULL && !atomic_load(&manager->leads);
+    if (elsewhere || now < due ||
         !atomic_compare_exchange_strong(&manager->next_warning_ms, &due, now + WARN_EVERY_MS)) {
         return DK_OK;
     }
@@ -159,6 +161,7 @@ dk_rc dk_manager_tick(struct dk_manager *manager, struct dk_err *err)
         atomic_store(&manager->next_poll_ms, now + manager->core->limits.poll_ms);
         DK_TRY(dk_poll(manager, err));
     }
+    dk_poll_hello(manager);
     dk_cache_tick(manager->cache);
     dk_threads_fold(manager->threads);
     if (flush_is_due(manager)) {

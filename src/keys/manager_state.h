@@ -19,6 +19,8 @@ struct dk_manager {
     _Atomic int64_t next_poll_ms; /* who moves it on does the poll */
     _Atomic int64_t next_flush_ms;
     _Atomic int64_t next_warning_ms; /* 0: at the first tick */
+    _Atomic int64_t next_hello_ms;   /* 0: it has not said yet that it is there */
+    atomic_bool leads; /* this process has the lease to seal, and does what one does for all */
     struct dk_lease lease;
     pthread_mutex_t poll_lock; /* guards the marks */
     struct dk_mark mark;       /* changes of tenants seen so far */
@@ -32,6 +34,8 @@ DK_MUST_USE dk_rc dk_poll_first(struct dk_manager *manager, struct dk_err *err);
  * is this process's turn. A failure is logged too.
  */
 DK_MUST_USE dk_rc dk_poll(struct dk_manager *manager, struct dk_err *err);
+/* A process that ticks is a node, and says so from time to time. */
+void dk_poll_hello(struct dk_manager *manager);
 /* At close: seals what this process wrote, and moves the anchor on. */
 void dk_poll_last(struct dk_manager *manager);
 /* The lease is over: looks, once a poll at most. E_LEASE: there is no news still. */

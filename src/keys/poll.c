@@ -7,6 +7,7 @@
 #include "keys/sealer.h"
 
 #define CHANGED_MAX 256
+#define HELLOS_A_LEASE 3
 
 dk_rc dk_poll_see_clears(struct dk_manager *manager, struct dk_txn *txn, bool *cleared,
                          struct dk_err *err)
@@ -38,11 +39,13 @@ static int64_t lease_ms(const struct dk_manager *manager)
 static void seal_now(struct dk_manager *manager, int64_t ms)
 {
     struct dk_err err;
+    bool held = false;
     dk_err_clear(&err);
-    if (dk_sealer_turn(manager->core, ms, &err) != DK_OK) {
+    if (dk_sealer_turn(manager->core, ms, &held, &err) != DK_OK) {
         DK_LOG(&manager->core->log, WARN, "not_sealed", DK_LOG_S(CODE, dk_error_info(err.rc)->name),
                DK_LOG_S(REASON, err.text));
     }
+    atomic_store(&manager->leads, held && ms > 0);
 }
 
 struct changed {
@@ -111,6 +114,8 @@ dk_rc dk_poll(struct dk_manager *manager, struct dk_err *err)
     }
     if (rc == DK_OK && changed->may_seal) {
         seal_now(manager, lease_ms(manager));
+    } else if (rc == DK_OK) {
+        atomic_store(&manager->leads, false);
     }
     pthread_mutex_unlock(&manager->poll_lock);
     dk_mem_free(&manager->core->world->mem, changed);
@@ -119,6 +124,33 @@ dk_rc dk_poll(struct dk_manager *manager, struct dk_err *err)
                DK_LOG_S(CODE, dk_error_info(rc)->name), DK_LOG_S(REASON, err->text));
     }
     return rc;
+}
+
+static dk_rc say(struct dk_core *core, bool leaves, struct dk_err *err)
+{
+    char node[DK_ACTOR_MAX + 1];
+    struct dk_txn txn;
+    dk_audit_node(core, node);
+    DK_TRY(dk_store_begin(&core->store, DK_TXN_WRITE, &txn, err));
+    dk_rc rc = txn.ops->node(txn.self, node, leaves, err);
+    rc = rc == DK_OK ? dk_store_commit(&txn, err) : rc;
+    dk_store_rollback(&txn);
+    return rc;
+}
+
+/* Nothing depends on it: a failure is told by the look that comes next. */
+void dk_poll_hello(struct dk_manager *manager)
+{
+    struct dk_core *core = manager->core;
+    struct dk_err err;
+    int64_t now = dk_mono_ms(core->world);
+    if (core->store.ops->node == NULL || now < atomic_load(&manager->next_hello_ms)) {
+        return;
+    }
+    atomic_store(&manager->next_hello_ms, now + core->limits.lease_ms / HELLOS_A_LEASE);
+    dk_err_clear(&err);
+    dk_rc ignored = say(core, false, &err);
+    (void)ignored;
 }
 
 void dk_poll_last(struct dk_manager *manager)
@@ -132,6 +164,11 @@ void dk_poll_last(struct dk_manager *manager)
     }
     if (dk_audit_has_unsealed(manager->core)) {
         seal_now(manager, 0);
+    }
+    if (atomic_load(&manager->next_hello_ms) != 0) {
+        dk_rc ignored = say(manager->core, true, &err);
+        (void)ignored;
+        dk_err_clear(&err);
     }
     if (dk_registry_begin(manager->core, DK_TXN_READ, &txn, &err) == DK_OK) {
         dk_rc rc = dk_audit_look(manager->core, &txn, &back, &err);

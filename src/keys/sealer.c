@@ -49,31 +49,34 @@ dk_rc dk_sealer_seal(struct dk_core *core, struct dk_txn *txn, struct dk_err *er
 }
 
 /* Two that seal at once: the second one finds the lease, or the seals, changed: E_BUSY. */
-static dk_rc turn_in(struct dk_core *core, struct dk_txn *txn, int64_t lease_ms, struct dk_err *err)
+static dk_rc turn_in(struct dk_core *core, struct dk_txn *txn, int64_t lease_ms, bool *held,
+                     struct dk_err *err)
 {
     char node[DK_ACTOR_MAX + 1];
-    bool held = false;
     dk_audit_node(core, node);
-    DK_TRY(txn->ops->lease(txn->self, LEASE, node, lease_ms, &held, err));
-    if (!held) {
+    DK_TRY(txn->ops->lease(txn->self, LEASE, node, lease_ms, held, err));
+    if (!*held) {
         return DK_OK;
     }
     DK_TRY(dk_sealer_seal(core, txn, err));
+    DK_TRY(txn->ops->tidy(txn->self, err));
     return dk_store_commit(txn, err);
 }
 
-dk_rc dk_sealer_turn(struct dk_core *core, int64_t lease_ms, struct dk_err *err)
+dk_rc dk_sealer_turn(struct dk_core *core, int64_t lease_ms, bool *held, struct dk_err *err)
 {
     struct dk_txn txn;
     struct dk_err none;
+    *held = false;
     if (!core->store.ops->seals_apart || dk_audit_check(core, err) != DK_OK) {
         dk_err_clear(err);
         return DK_OK;
     }
     DK_TRY(dk_registry_begin(core, DK_TXN_SEAL, &txn, err));
     dk_err_clear(&none);
-    dk_rc rc = turn_in(core, &txn, lease_ms, &none);
+    dk_rc rc = turn_in(core, &txn, lease_ms, held, &none);
     dk_store_rollback(&txn);
+    *held = *held && rc == DK_OK;
     if (rc != DK_OK && rc != DK_E_BUSY) {
         *err = none;
         return rc;

@@ -15,9 +15,10 @@
 DK_MUST_USE dk_rc dk_sealer_seal(struct dk_core *core, struct dk_txn *txn, struct dk_err *err);
 /*
  * Takes or keeps the lease for that long (0: only now) and seals. Nothing is done while another has
- * it, or while the registry is older than it was.
+ * it (*held false), or while the registry is older than it was.
  */
-DK_MUST_USE dk_rc dk_sealer_turn(struct dk_core *core, int64_t lease_ms, struct dk_err *err);
+DK_MUST_USE dk_rc dk_sealer_turn(struct dk_core *core, int64_t lease_ms, bool *held,
+                                 struct dk_err *err);
 /* Whether a turn would have the lease, as this transaction sees it. */
 DK_MUST_USE dk_rc dk_sealer_is_free(struct dk_core *core, struct dk_txn *txn, bool *out,
                                     struct dk_err *err);

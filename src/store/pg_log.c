@@ -8,7 +8,9 @@
     "SELECT seq, " DK_PG_LOG_COLUMNS " FROM key_rotation_log WHERE " where                         \
     " AND ($2::timestamptz IS NULL OR performed_at >= $2) AND ($3::timestamptz IS NULL OR "        \
     "performed_at < $3) " order " LIMIT $4"
-#define LOG_PAGE 1000
+/* Who stops early has not read much: the first page is small. */
+#define LOG_PAGE_MIN 16
+#define LOG_PAGE_MAX 1024
 #define SEAL_PAGE 64 /* one may be long */
 
 /* ---- the log --------------------------------------------------------------------------------- */
@@ -90,6 +92,9 @@ static const char *choose(const struct dk_log_query *query)
     if (query->unchained) {
         return LOG_WALK("seq > $1 AND tenant_id = $5 AND mac IS NULL", "ORDER BY seq");
     }
+    if (query->failed) {
+        return LOG_WALK("($1 = 0 OR seq < $1) AND NOT success", "ORDER BY seq DESC");
+    }
     if (query->tenant != NULL) {
         return query->newest_first
                    ? LOG_WALK("($1 = 0 OR seq < $1) AND tenant_id = $5", "ORDER BY seq DESC")
@@ -106,15 +111,16 @@ dk_rc dk_pg_log_walk(void *self, const struct dk_log_query *query,
 {
     struct dk_log_row row = {.seq = query->after};
     bool more = true;
-    int n;
+    int n, page = LOG_PAGE_MIN / 4;
     do {
+        page = page < LOG_PAGE_MAX ? 4 * page : page;
         struct dk_pg_params p = {.n = 0};
         PGresult *r = NULL;
         dk_rc rc = DK_OK;
         dk_pg_int(&p, row.seq);
         dk_pg_time(&p, query->since);
         dk_pg_time(&p, query->until);
-        dk_pg_int(&p, LOG_PAGE);
+        dk_pg_int(&p, page);
         if (query->tenant != NULL) {
             dk_pg_str(&p, query->tenant->s);
         }
@@ -127,7 +133,7 @@ dk_rc dk_pg_log_walk(void *self, const struct dk_log_query *query,
         }
         PQclear(r);
         DK_TRY(rc);
-    } while (more && n == LOG_PAGE);
+    } while (more && n == page);
     return DK_OK;
 }
 

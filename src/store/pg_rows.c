@@ -384,6 +384,36 @@ dk_rc dk_pg_log_seen(void *self, const char *subject, const char *operation, str
 
 /* ---- leases ---------------------------------------------------------------------------------- */
 
+dk_rc dk_pg_node(void *self, const char *node, bool leaves, struct dk_err *err)
+{
+    struct dk_pg_params p = {.n = 0};
+    dk_pg_str(&p, node);
+    if (leaves) {
+        return dk_pg_do(self, NULL, "DELETE FROM nodes WHERE node = $1", &p, "leaving", NULL, err);
+    }
+    dk_pg_str(&p, DK_VERSION);
+    return dk_pg_do(
+        self, NULL,
+        "INSERT INTO nodes (node, version, started_at, seen_at) VALUES ($1, $2, "
+        "clock_timestamp(), clock_timestamp()) ON CONFLICT (node) DO UPDATE SET seen_at "
+        "= excluded.seen_at",
+        &p, "saying that this process is there", NULL, err);
+}
+
+/* Numbers of which only the sum counts: from many rows into few. And who is gone for a day. */
+dk_rc dk_pg_tidy(void *self, struct dk_err *err)
+{
+    DK_TRY(dk_pg_do(self, NULL, "DELETE FROM nodes WHERE seen_at < now() - interval '1 day'", NULL,
+                    "forgetting nodes", NULL, err));
+    return dk_pg_do(
+        self, NULL,
+        "WITH d AS (DELETE FROM key_count_deltas RETURNING bucket, active, total) INSERT "
+        "INTO key_counts AS c (bucket, active, total) SELECT bucket, sum(active), "
+        "sum(total) FROM d GROUP BY bucket ON CONFLICT (bucket) DO UPDATE SET active = "
+        "c.active + excluded.active, total = c.total + excluded.total",
+        NULL, "keeping counts", NULL, err);
+}
+
 /* By the server's clock; the row stays locked until the transaction ends. */
 dk_rc dk_pg_lease(void *self, const char *name, const char *holder, int64_t ms, bool *held,
                   struct dk_err *err)

@@ -6,8 +6,8 @@
 #include "store/pg_txn.h"
 
 static const char *const tables[] = {
-    "registry",         "registry_keys", "tenants", "encryption_keys",
-    "key_rotation_log", "seals",         "leases",  "nodes"};
+    "registry", "registry_keys", "tenants", "encryption_keys", "key_rotation_log",
+    "seals",    "leases",        "nodes",   "key_counts",      "key_count_deltas"};
 
 /* Every row is read: a page whose checksum is wrong, or a broken row, ends that. */
 dk_rc dk_pg_integrity(void *self, bool (*each)(void *arg, const char *table, const char *text),

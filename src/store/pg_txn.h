@@ -74,6 +74,8 @@ dk_rc dk_pg_tenant_list(void *txn, const char *after, size_t limit, struct dk_te
 dk_rc dk_pg_changes(void *txn, struct dk_mark *mark, bool *went_back,
                     void (*each)(void *arg, const struct dk_tenant *tenant), void *arg,
                     struct dk_err *err);
+dk_rc dk_pg_node(void *txn, const char *node, bool leaves, struct dk_err *err);
+dk_rc dk_pg_tidy(void *txn, struct dk_err *err);
 dk_rc dk_pg_lease(void *txn, const char *name, const char *holder, int64_t ms, bool *held,
                   struct dk_err *err);
 

@@ -361,5 +361,7 @@ const struct dk_store_ops dk_store_postgres = {
     .seal_walk = dk_pg_seal_walk,
     .moved = dk_pg_moved,
     .changes = dk_pg_changes,
+    .node = dk_pg_node,
+    .tidy = dk_pg_tidy,
     .lease = dk_pg_lease,
 };

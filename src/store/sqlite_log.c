@@ -85,6 +85,9 @@ static enum dk_sqlite_statement choose(const struct dk_log_query *query)
     if (query->unchained) {
         return DK_SQL_LOG_UNCHAINED;
     }
+    if (query->failed) {
+        return DK_SQL_LOG_FAILED;
+    }
     if (query->tenant != NULL) {
         return query->newest_first ? DK_SQL_LOG_TENANT_NEWEST : DK_SQL_LOG_TENANT_OLDEST;
     }

@@ -97,6 +97,7 @@ const char *const dk_sqlite_sql[DK_SQL_COUNT] = {
         LOG_WALK("(?1 = 0 OR rowid < ?1) AND tenant_id = ?4", "ORDER BY rowid DESC"),
     [DK_SQL_LOG_UNCHAINED] =
         LOG_WALK("rowid > ?1 AND tenant_id = ?4 AND mac IS NULL", "ORDER BY rowid"),
+    [DK_SQL_LOG_FAILED] = LOG_WALK("(?1 = 0 OR rowid < ?1) AND success = 0", "ORDER BY rowid DESC"),
     [DK_SQL_LOG_KNOWS] = "SELECT 1 FROM key_rotation_log WHERE tenant_id = ?1 AND operation <> "
                          "'decrypt' LIMIT 1",
     [DK_SQL_LOG_EDGE] = "SELECT max(rowid), count(*) FROM key_rotation_log WHERE rowid <= (SELECT "

@@ -102,6 +102,7 @@ struct dk_log_query {
     int64_t after;                  /* seq: rows behind it in the order asked for; 0 = the start */
     bool newest_first;
     bool unchained; /* only rows without a mac; wants a tenant */
+    bool failed;    /* only what did not succeed; of all tenants, newest first */
 };
 
 struct dk_seal_row {
@@ -371,6 +372,11 @@ struct dk_store_ops {
     dk_rc (*changes)(void *txn, struct dk_mark *mark, bool *went_back,
                      void (*each)(void *arg, const struct dk_tenant *tenant), void *arg,
                      struct dk_err *err);
+    /* That this process is there, or leaves; in a WRITE transaction. NULL: nobody asks. */
+    dk_rc (*node)(void *txn, const char *node, bool leaves, struct dk_err *err);
+    /* What who has the lease does beside: keeps counts small, forgets nodes that are gone. In a
+       SEAL transaction. */
+    dk_rc (*tidy)(void *txn, struct dk_err *err);
     /*
      * Takes or keeps a lease for that long; *held false: another has it. It counts from the commit.
      * A transaction that reads only looks whether it could. NULL: nobody needs one.

@@ -1,0 +1,256 @@
+/* Several processes over one registry in PostgreSQL: who seals, who is there, what each one knows.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "support/world.h"
+
+#define ASSERT_CODE(call, code) assert_string_equal(dekhand_error_name(call), #code)
+#define POLL_MS 100 /* of real time: leases go by the server's clock, and hold for three polls */
+#define SEALS "SELECT count(*) FROM seals"
+#define NODES "SELECT count(*) FROM nodes"
+
+static void place_new(struct dk_place *place)
+{
+    dk_place_bare(place, false);
+    place->limits.poll_ms = POLL_MS;
+    ASSERT_CODE(dk_place_init(place, NULL), OK);
+}
+
+static void tick(struct dk_place *place, struct dekhand *d)
+{
+    place->w.mono_ms += POLL_MS;
+    ASSERT_CODE(dekhand_tick(d, NULL), OK);
+}
+
+static void use(struct dekhand *d, const char *tenant)
+{
+    struct dk_test_value value;
+    ASSERT_CODE(dk_test_encrypt(d, tenant, "x", &value), OK);
+}
+
+static void count_finding(void *arg, const struct dekhand_finding *finding)
+{
+    fprintf(stderr, "%s: %s\n", finding->table, finding->text);
+    ++*(size_t *)arg;
+}
+
+static size_t findings(struct dekhand *d)
+{
+    size_t n = 0;
+    struct dekhand_audit_result result = {.size = sizeof result};
+    ASSERT_CODE(dekhand_audit_verify(d, count_finding, &n, &result, NULL), OK);
+    return n;
+}
+
+static void I26_who_has_the_lease_seals_for_all_and_another_takes_over(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    place_new(&place);
+    struct dekhand *a = dk_place_open(&place), *b = dk_place_open(&place);
+    use(a, "acme");
+    use(b, "globex");
+    int64_t seals = dk_place_number(&place, SEALS);
+    assert_int_equal(findings(a), 0); /* what no seal has yet is no finding */
+    tick(&place, a);
+    assert_int_equal(dk_place_number(&place, SEALS), seals + 1);
+    assert_int_equal(dk_place_number(&place,
+                                     "SELECT count(*) FROM seals WHERE heads LIKE '%acme%' AND "
+                                     "heads LIKE '%globex%' AND heads LIKE '%process%'"),
+                     1);
+    tick(&place, a);
+    assert_int_equal(dk_place_number(&place, SEALS), seals + 1); /* nothing to seal */
+    use(b, "initech");
+    tick(&place, b);
+    assert_int_equal(dk_place_number(&place, SEALS), seals + 1); /* it is not b's turn */
+    usleep(4 * POLL_MS * 1000);
+    tick(&place, b);
+    assert_int_equal(dk_place_number(&place, SEALS), seals + 2);
+    assert_int_equal(dk_place_number(&place, "SELECT fence FROM leases"),
+                     dk_place_number(&place, "SELECT max(fence) FROM leases"));
+    assert_int_equal(findings(b), 0);
+    dk_place_close(a);
+    dk_place_close(b);
+    struct dekhand *fresh = dk_place_open(&place);
+    assert_int_equal(findings(fresh), 0);
+    dk_place_close(fresh);
+    dk_place_free(&place);
+}
+
+static void I26_who_writes_and_closes_leaves_it_sealed(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    place_new(&place);
+    for (int i = 0; i < 3; i++) {
+        int64_t seals = dk_place_number(&place, SEALS);
+        struct dekhand *d = dk_place_open(&place);
+        if (i < 2) {
+            use(d, i == 0 ? "acme" : "globex");
+        }
+        dk_place_close(d);
+        assert_int_equal(dk_place_number(&place, SEALS), seals + (i < 2));
+    }
+    dk_place_free(&place);
+}
+
+static void a_process_that_ticks_is_a_node_until_it_closes(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    place_new(&place);
+    struct dekhand *a = dk_place_open(&place), *b = dk_place_open(&place);
+    assert_int_equal(dk_place_number(&place, NODES), 0);
+    tick(&place, a);
+    tick(&place, b);
+    assert_int_equal(dk_place_number(&place, NODES), 2);
+    dk_place_close(a);
+    assert_int_equal(dk_place_number(&place, NODES), 1);
+    dk_place_close(b);
+    assert_int_equal(dk_place_number(&place, NODES), 0);
+    dk_place_free(&place);
+}
+
+static void R13_what_one_node_rotates_the_others_know_after_a_poll(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    struct dk_test_value value;
+    place_new(&place);
+    struct dekhand *a = dk_place_open(&place), *b = dk_place_open(&place);
+    use(a, "acme");
+    use(b, "acme");
+    for (uint32_t version = 2; version < 6; version++) {
+        ASSERT_CODE(dk_test_rotate(version % 2 == 0 ? a : b, "acme", 0, NULL), OK);
+        tick(&place, a);
+        tick(&place, b);
+        ASSERT_CODE(dk_test_encrypt(a, "acme", "x", &value), OK);
+        assert_int_equal(dk_test_version(&value), version);
+        ASSERT_CODE(dk_test_encrypt(b, "acme", "x", &value), OK);
+        assert_int_equal(dk_test_version(&value), version);
+    }
+    dk_place_close(a);
+    dk_place_close(b);
+    dk_place_free(&place);
+}
+
+/* ---- first use and rotation by all at once --------------------------------------------------- */
+
+#define PROCESSES 4
+#define THREADS 8
+#define TENANTS 40
+
+struct crowd {
+    struct dk_place *place;
+    struct dekhand *d;
+    int codes[THREADS];
+};
+
+static void first_uses(void *arg, size_t index)
+{
+    struct crowd *crowd = arg;
+    char name[32];
+    struct dk_test_value value;
+    for (size_t i = 0; i < TENANTS && crowd->codes[index] == DEKHAND_OK; i++) {
+        snprintf(name, sizeof name, "tenant-%02zu", (i + index * 5) % TENANTS);
+        crowd->codes[index] = dk_test_encrypt(crowd->d, name, "x", &value);
+        if (crowd->codes[index] == DEKHAND_OK) {
+            crowd->codes[index] = dk_test_decrypt(crowd->d, name, &value, "x");
+        }
+    }
+}
+
+static int crowd_in_process(void *arg, size_t index)
+{
+    struct crowd crowd = {.place = arg};
+    (void)index;
+    crowd.d = dk_place_open(arg);
+    dk_test_threads(THREADS, first_uses, &crowd);
+    dk_place_close(crowd.d);
+    for (size_t i = 0; i < THREADS; i++) {
+        if (crowd.codes[i] != DEKHAND_OK) {
+            fprintf(stderr, "a thread: %s\n", dekhand_error_name(crowd.codes[i]));
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static void R2_I05_first_use_by_all_nodes_at_once_makes_one_row_a_tenant(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    place_new(&place);
+    assert_true(dk_test_processes(PROCESSES, crowd_in_process, &place));
+    assert_int_equal(dk_place_number(&place, "SELECT count(*) FROM encryption_keys"), TENANTS);
+    assert_int_equal(dk_place_number(&place, "SELECT count(DISTINCT tenant_id) FROM tenants"),
+                     TENANTS);
+    struct dekhand *d = dk_place_open(&place);
+    assert_int_equal(findings(d), 0);
+    dk_place_close(d);
+    dk_place_free(&place);
+}
+
+/* ---- counts ---------------------------------------------------------------------------------- */
+
+static void R18_key_versions_are_counted_as_they_change(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    char name[32];
+    struct dekhand_health health;
+    place_new(&place);
+    struct dekhand *d = dk_place_open(&place);
+    for (int i = 0; i < 30; i++) {
+        snprintf(name, sizeof name, "tenant-%02d", i);
+        use(d, name);
+        place.w.wall_us += 7 * INT64_C(60) * 1000000;
+        if (i % 3 == 0) {
+            ASSERT_CODE(dk_test_rotate(d, name, 0, NULL), OK);
+        }
+        if (i == 15) {
+            tick(&place, d);
+            assert_int_equal(dk_place_number(&place, "SELECT count(*) FROM key_count_deltas"), 0);
+        }
+    }
+    for (int late = 0; late < 3; late++) { /* before, in and after the hours in which they expire */
+        health = (struct dekhand_health){.size = sizeof health};
+        ASSERT_CODE(dekhand_health(d, NULL, NULL, &health, NULL), OK);
+        assert_int_equal(health.total_keys, 40);
+        assert_int_equal(health.active_keys, 30);
+        assert_int_equal(health.total_keys,
+                         dk_place_number(&place, "SELECT count(*) FROM encryption_keys"));
+        char now[DK_TIME_TEXT], sql[256];
+        dk_time_format(place.w.wall_us, now);
+        snprintf(
+            sql, sizeof sql,
+            "SELECT count(*) FROM encryption_keys WHERE state = 'active' AND expires_at <= '%s'",
+            now);
+        assert_int_equal(health.expired_keys, dk_place_number(&place, sql));
+        place.w.wall_us += (late == 0 ? 90 * 24 * 60 - 100 : 12 * 60) * INT64_C(60) * 1000000;
+    }
+    dk_place_close(d);
+    dk_place_free(&place);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(I26_who_has_the_lease_seals_for_all_and_another_takes_over),
+        cmocka_unit_test(I26_who_writes_and_closes_leaves_it_sealed),
+        cmocka_unit_test(a_process_that_ticks_is_a_node_until_it_closes),
+        cmocka_unit_test(R13_what_one_node_rotates_the_others_know_after_a_poll),
+        cmocka_unit_test(R2_I05_first_use_by_all_nodes_at_once_makes_one_row_a_tenant),
+        cmocka_unit_test(R18_key_versions_are_counted_as_they_change),
+    };
+    setenv("DEKHAND_TEST_STORE", "postgres", 0);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
