@@ -367,6 +367,27 @@ static void look_at_clock(struct dk_pg_exam *exam)
     "'dekhand%'), count(*) FILTER (WHERE application_name LIKE 'dekhand%') FROM "                  \
     "pg_catalog.pg_stat_activity WHERE usesysid IS NOT NULL AND datid IS NOT NULL"
 
+/* Processes that poll say that they are there; 0 where it is not known. */
+static int64_t count_nodes(struct dk_pg_exam *exam)
+{
+    struct dk_err none;
+    char sql[DK_PG_SCHEMA_MAX + 128];
+    struct dk_pg_call call = {.sql = sql, .what = "counting nodes"};
+    bool lost = false;
+    int64_t n = 0;
+    snprintf(sql, sizeof sql,
+             "SELECT count(*) FROM %s.nodes WHERE seen_at > clock_timestamp() - interval '10 "
+             "minutes'",
+             exam->store->schema);
+    dk_err_clear(&none);
+    if (exam->rc != DK_OK || dk_pg_run(exam->pg, &call, 1, &lost, &none) != DK_OK ||
+        !dk_pg_get_int(call.result, 0, 0, 0, INT32_MAX, &n)) {
+        n = 0;
+    }
+    PQclear(call.result);
+    return n;
+}
+
 static void look_at_room(struct dk_pg_exam *exam)
 {
     PGresult *r = NULL;
@@ -378,9 +399,10 @@ static void look_at_room(struct dk_pg_exam *exam)
                 dk_pg_get_int(r, 0, 1, 0, INT32_MAX, &others) &&
                 dk_pg_get_int(r, 0, 2, 0, INT32_MAX, &ours);
     PQclear(r);
-    /* Processes that are known by their connections, each of which may come to have all. */
-    int64_t processes = (ours + DK_PG_POOL - 1) / DK_PG_POOL;
+    /* Known by their connections, or by what they say; each may come to have all of its own. */
+    int64_t processes = (ours + DK_PG_POOL - 1) / DK_PG_POOL, nodes = count_nodes(exam);
     int64_t room = limit > others ? (limit - others) / DK_PG_POOL : 0;
+    processes = nodes > processes ? nodes : processes;
     processes = processes > 0 ? processes : 1;
     if (!good) {
         dk_pg_odd(exam, "connections");
