@@ -195,10 +195,12 @@ static void check_registry(struct dk_instance *d, struct dk_report *report)
     check_trust(d, report);
     dk_checkup_provider(core, report, &ignored);
     dk_checkup_store(core, report, &ignored);
+    dk_checkup_circumstances(core, report);
     dk_checkup_integrity(core, report);
     dk_checkup_schema(core, report);
     dk_checkup_rows(core, report);
     dk_checkup_guard(core, report, &ignored);
+    dk_checkup_seals(core, report);
     dk_checkup_expiry(core, report, &counts);
     dk_checkup_keys(core, report);
     dk_checkup_rotation(core, report, &ignored);
@@ -310,6 +312,7 @@ static void check_parts(struct dk_instance *d, enum step step, struct dk_report 
     if (step == OPENING) {
         dk_checkup_provider(&d->core, report, &ignored);
     }
+    dk_checkup_circumstances(&d->core, report);
     if (step != FINDING && dk_store_begin(&d->core.store, DK_TXN_READ, &txn, &err) == DK_OK) {
         dk_store_rollback(&txn);
         dk_checkup_integrity(&d->core, report);

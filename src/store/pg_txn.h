@@ -73,6 +73,10 @@ dk_rc dk_pg_integrity(void *txn, bool (*each)(void *arg, const char *table, cons
 dk_rc dk_pg_schema(void *txn, void (*each)(void *arg, const struct dk_schema_finding *finding),
                    void *arg, struct dk_err *err);
 
+/* The server, the way to it and the rights there (pg_doctor.c). */
+dk_rc dk_pg_circumstances(void *self, void (*each)(void *arg, const struct dk_store_note *note),
+                          void *arg, struct dk_err *err);
+
 /* The registry, tenants, and what changed (pg_rows.c). */
 dk_rc dk_pg_registry_read(void *txn, struct dk_registry_row *out, struct dk_err *err);
 dk_rc dk_pg_registry_fill(void *txn, const struct dk_wrap_columns *wrap, bool *filled,

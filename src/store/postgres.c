@@ -388,6 +388,7 @@ const struct dk_store_ops dk_store_postgres = {
     .exists = dk_pg_exists,
     .integrity = dk_pg_integrity,
     .schema = dk_pg_schema,
+    .circumstances = dk_pg_circumstances,
     .begin = pg_begin,
     .commit = pg_commit,
     .rollback = pg_rollback,

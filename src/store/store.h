@@ -175,6 +175,16 @@ struct dk_schema_version {
     char uuid[DK_UUID_TEXT]; /* of the registry */
 };
 
+/* What a back end finds of its own circumstances. Texts are lent for the call. */
+enum dk_store_level { DK_STORE_WELL, DK_STORE_NOTE, DK_STORE_FINDING };
+
+struct dk_store_note {
+    enum dk_store_level level;
+    const char *name; /* of the check */
+    const char *text;
+    const char *fix; /* "" = nothing is to be done */
+};
+
 struct dk_store;
 struct dk_txn;
 
@@ -249,6 +259,14 @@ struct dk_store_ops {
      */
     dk_rc (*schema)(void *txn, void (*each)(void *arg, const struct dk_schema_finding *finding),
                     void *arg, struct dk_err *err);
+
+    /*
+     * The server, the way to it, the login and its rights, as they are for everybody who works
+     * there: a line a check, two where it finds two things. What the login may not see is a note.
+     * Outside of transactions, also where the registry does not open. NULL: it has none.
+     */
+    dk_rc (*circumstances)(void *self, void (*each)(void *arg, const struct dk_store_note *note),
+                           void *arg, struct dk_err *err);
 
     /* E_SCHEMA: not this program's. */
     dk_rc (*begin)(void *self, enum dk_txn_mode mode, void **txn, struct dk_err *err);

@@ -47,18 +47,33 @@ static struct dekhand_health health_of(struct dekhand *d)
     return health;
 }
 
+/* The servers of the tests: their superuser logs in, nothing has to survive, and the clock of a
+ * place is not theirs. */
+static bool is_of_the_server(const char *name)
+{
+    return strcmp(name, "login") == 0 || strcmp(name, "durability") == 0 ||
+           strcmp(name, "server clock") == 0;
+}
+
+/* Findings beside those of a server. */
 static int64_t findings_of(struct dk_place *place)
 {
+    int64_t theirs = 0;
     struct dekhand_doctor_result result = {.size = sizeof result};
     told.n = 0;
     ASSERT_CODE(dk_place_doctor(place, take_check, &told, &result), OK);
     assert_int_equal(result.checks, told.n);
     for (size_t i = 0; i < told.n; i++) {
-        if (told.check[i].level >= DEKHAND_LEVEL_WARNING) {
+        if (told.check[i].level < DEKHAND_LEVEL_WARNING) {
+            continue;
+        }
+        if (is_of_the_server(told.check[i].name)) {
+            theirs++;
+        } else {
             print_message("%s: %s\n", told.check[i].name, told.check[i].text);
         }
     }
-    return result.findings;
+    return result.findings - theirs;
 }
 
 /* A check of that name and level that holds those words. */
