@@ -116,7 +116,7 @@ const char dk_pg_objects[] =
     " WHERE c.conindid = i.oid)"
     " UNION ALL SELECT 'trigger', g.tgname::text, t.relname::text, g.tgenabled IN ('O', 'A'), ''"
     " FROM pg_trigger g JOIN pg_class t ON t.oid = g.tgrelid, s WHERE t.relnamespace = s.oid AND"
-    " NOT g.tgisinternal"
+    " NOT g.tgisinternal AND g.tgparentid = 0"
     " UNION ALL SELECT 'function', p.proname::text, p.proname::text, NOT p.prosecdef, p.prosrc"
     " FROM pg_proc p, s WHERE p.pronamespace = s.oid"
     " UNION ALL SELECT 'policy', p.polname::text, t.relname::text, true, '' FROM pg_policy p JOIN"
