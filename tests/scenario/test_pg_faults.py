@@ -14,7 +14,6 @@ from pg_shop import BOUND, RETRYABLE, SANITIZED, Shop, port_of, session, through
 from servers import new_database
 
 
-
 @pytest.fixture
 def shop(postgres, tmp_path):
     with new_database(postgres) as url:
@@ -231,8 +230,8 @@ def test_F18_idle_connections_that_died_are_not_noticed(shop, proxy, how):
 # ---- errors of the server -----------------------------------------------------------------------
 
 # What a trigger does to the row of a tenant.
-RAISES = """CREATE FUNCTION public.breaks() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
-BEGIN {what}; RETURN NEW; END $$;
+RAISES = """CREATE FUNCTION public.breaks() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+AS $$ BEGIN {what}; RETURN NEW; END $$;
 CREATE TRIGGER breaks AFTER INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION
 public.breaks()"""
 
@@ -268,8 +267,8 @@ def test_F21_F22_server_fails_in_the_middle(shop, table, what, code, exit_code):
     shop.is_whole()
 
 
-STATE = """SELECT tenant_id, version, state, epoch FROM encryption_keys JOIN tenants USING (tenant_id)
-           ORDER BY 1, 2"""
+STATE = """SELECT tenant_id, version, state, epoch FROM encryption_keys
+           JOIN tenants USING (tenant_id) ORDER BY 1, 2"""
 
 
 # ---- two at once --------------------------------------------------------------------------------
