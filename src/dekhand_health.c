@@ -68,6 +68,12 @@ static void check_provider(struct dk_instance *d, struct dk_report *report,
     check_cache(d, report, &out->cache_hit_rate);
 }
 
+static void check_guard(struct dk_core *core, struct dk_report *report, int64_t *anchored)
+{
+    dk_checkup_guard(core, report, anchored);
+    dk_checkup_seals(core, report);
+}
+
 static void check_all(struct dk_instance *d, struct dk_report *report, struct dekhand_health *out)
 {
     struct dk_core *core = &d->core;
@@ -85,7 +91,7 @@ static void check_all(struct dk_instance *d, struct dk_report *report, struct de
     out->keys_level = (enum dekhand_level)level;
     DK_REPORT_LEVEL(level, report, dk_checkup_rotation(core, report, &out->failed_rotations));
     out->rotation_level = (enum dekhand_level)level;
-    DK_REPORT_LEVEL(level, report, dk_checkup_guard(core, report, &out->anchor_seal));
+    DK_REPORT_LEVEL(level, report, check_guard(core, report, &out->anchor_seal));
     out->anchor_level = (enum dekhand_level)level;
     out->total_keys = counts.total;
     out->active_keys = counts.active;

@@ -2,8 +2,9 @@
 
 Everything listens on 127.0.0.1 alone, on a free port, and lies in a temporary folder. The servers
 run as an ordinary user (both refuse root), and end with the process that started them, also when
-that is killed. Run as a program this file starts one PostgreSQL server, prints the URL of its
-database `postgres`, and stops it at the end of its standard input: so the C tests do it.
+that is killed. Run as a program this file starts one PostgreSQL server and a PgBouncer before it,
+prints the URL of the one's database `postgres` and the other's address, a line each, and stops them
+at the end of its standard input: so the C tests do it.
 """
 
 import os
@@ -22,6 +23,7 @@ ADDRESS = "127.0.0.1"
 USER = "dek"  # the superuser of each server
 ORDINARY_USER = 65534
 SECONDS = 60  # in which a server has to start or to stop
+POOL = 3  # connections of each database that many clients share in turns
 TRIES = 5  # of a free port, which somebody else may take before us
 
 SETTINGS = f"""
@@ -334,9 +336,13 @@ pidfile = {self.folder}/pid
         self.stop()
         self.start()
 
+    @property
+    def address(self):
+        return f"{ADDRESS}:{self.port}"
+
     def url(self, database="postgres", user=USER):
         """Database `pgbouncer` is its console."""
-        return f"postgresql://{user}@{ADDRESS}:{self.port}/{database}"
+        return f"postgresql://{user}@{self.address}/{database}"
 
 
 def _pgbouncer():
@@ -394,13 +400,14 @@ def new_database(url):
 # ---- as a program -------------------------------------------------------------------------------
 
 def serve():
-    """One server for whoever holds the other end of standard input."""
+    """One server and its pool for whoever holds the other end of standard input."""
     with suppress(PermissionError):  # it leads a group already
         os.setsid()  # killing the starter's process group must not keep us from clearing up
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
-    with Postgres.started() as server:
-        print(server.url(), flush=True)
+    with Postgres.started() as server, PgBouncer.started(
+            server, POOL, f"query_wait_timeout = {SECONDS}") as pool:
+        print(server.url(), pool.address, sep="\n", flush=True)
         sys.stdin.read()
 
 

@@ -56,6 +56,11 @@ void dk_checkup_rotation(struct dk_core *core, struct dk_report *report, int64_t
  */
 void dk_checkup_guard(struct dk_core *core, struct dk_report *report, int64_t *anchored);
 
+/* Whether what was written stands in seals, where those are made apart; else nothing is told. */
+void dk_checkup_seals(struct dk_core *core, struct dk_report *report);
+/* The store's own circumstances: nothing is told where it has none, or cannot be reached. */
+void dk_checkup_circumstances(struct dk_core *core, struct dk_report *report);
+
 /* Those below read the whole registry; these two want no more of it than that a transaction begins.
  */
 void dk_checkup_integrity(struct dk_core *core, struct dk_report *report);

@@ -41,15 +41,41 @@ bool dk_pg_get_tenant_row(const PGresult *r, int i, int c, struct dk_tenant_row 
 DK_MUST_USE dk_rc dk_pg_explain_ignored(struct dk_pg_txn *txn, const struct dk_key_row *row,
                                         struct dk_err *err);
 
-/* Migrations (pg_migrate.c). */
+/* Migrations (pg_migrate.c), and the same as a script (pg_print.c). */
 dk_rc dk_pg_migrate(void *self, struct dk_err *err);
+dk_rc dk_pg_schema_version(void *self, struct dk_schema_version *out, struct dk_err *err);
+dk_rc dk_pg_print(void *self, bool supabase, void (*put)(void *arg, const char *text, size_t n),
+                  void *arg, struct dk_err *err);
 dk_rc dk_pg_exists(void *self, bool *out, struct dk_err *err);
 
+/* Gives rights again, and makes what is missing or changed; as the owner (pg_mend.c). */
+dk_rc dk_pg_mend(PGconn *pg, const char *schema, bool is_owner, struct dk_err *err);
+
 /* Damage and the schema (pg_schema.c). */
+
+/* One object that a migration makes; texts are lent from it. */
+struct dk_pg_expected {
+    const char *type;
+    char name[64], table[64];
+    bool optional;      /* made inside a block, on a condition */
+    const char *source; /* of a function: what stands between the two $$ */
+    size_t source_n;
+};
+
+/* The statement at the start of a line; false: it makes nothing that is looked at. */
+bool dk_pg_makes(const char *line, struct dk_pg_expected *out);
+extern const char dk_pg_objects[]; /* the query: an object of the current schema a row */
+/* What the rows of that query are, beside what the migrations make. */
+void dk_pg_compare(const PGresult *r,
+                   void (*each)(void *arg, const struct dk_schema_finding *finding), void *arg);
 dk_rc dk_pg_integrity(void *txn, bool (*each)(void *arg, const char *table, const char *text),
                       void *arg, struct dk_err *err);
 dk_rc dk_pg_schema(void *txn, void (*each)(void *arg, const struct dk_schema_finding *finding),
                    void *arg, struct dk_err *err);
+
+/* The server, the way to it and the rights there (pg_doctor.c). */
+dk_rc dk_pg_circumstances(void *self, void (*each)(void *arg, const struct dk_store_note *note),
+                          void *arg, struct dk_err *err);
 
 /* The registry, tenants, and what changed (pg_rows.c). */
 dk_rc dk_pg_registry_read(void *txn, struct dk_registry_row *out, struct dk_err *err);

@@ -58,6 +58,21 @@ void dk_store_close(struct dk_store *store)
     }
 }
 
+dk_rc dk_store_script(const struct dk_store *store, bool supabase,
+                      void (*put)(void *arg, const char *text, size_t n), void *arg,
+                      struct dk_err *err)
+{
+    for (size_t i = 0; store == NULL && dk_store_backends[i] != NULL; i++) {
+        if (dk_store_backends[i]->script != NULL) {
+            return dk_store_backends[i]->script(NULL, supabase, put, arg, err);
+        }
+    }
+    if (store == NULL || store->ops->script == NULL) {
+        return DK_FAIL(err, CONFIG, "this store has no script: `dekhand init` makes it");
+    }
+    return store->ops->script(store->self, supabase, put, arg, err);
+}
+
 dk_rc dk_store_begin(struct dk_store *store, enum dk_txn_mode mode, struct dk_txn *txn,
                      struct dk_err *err)
 {

@@ -170,6 +170,21 @@ struct dk_schema_finding {
     const char *mend;  /* SQL that takes a foreign object away; "" for others */
 };
 
+struct dk_schema_version {
+    uint32_t version;
+    char uuid[DK_UUID_TEXT]; /* of the registry */
+};
+
+/* What a back end finds of its own circumstances. Texts are lent for the call. */
+enum dk_store_level { DK_STORE_WELL, DK_STORE_NOTE, DK_STORE_FINDING };
+
+struct dk_store_note {
+    enum dk_store_level level;
+    const char *name; /* of the check */
+    const char *text;
+    const char *fix; /* "" = nothing is to be done */
+};
+
 struct dk_store;
 struct dk_txn;
 
@@ -220,6 +235,15 @@ struct dk_store_ops {
      * changed; repeatable; safe when two start at once. E_SCHEMA: newer.
      */
     dk_rc (*migrate)(void *self, struct dk_err *err);
+    /* What migrate() would find; version 0: nothing that is ours. Needs no more rights than that.
+     */
+    dk_rc (*schema_version)(void *self, struct dk_schema_version *out, struct dk_err *err);
+    /*
+     * What migrate() does, as a script for somebody else to run; `self` NULL = for the default
+     * place. NULL: there is no such thing.
+     */
+    dk_rc (*script)(void *self, bool supabase, void (*put)(void *arg, const char *text, size_t n),
+                    void *arg, struct dk_err *err);
     /* False: there is nothing at all at this place yet. */
     dk_rc (*exists)(void *self, bool *out, struct dk_err *err);
 
@@ -235,6 +259,14 @@ struct dk_store_ops {
      */
     dk_rc (*schema)(void *txn, void (*each)(void *arg, const struct dk_schema_finding *finding),
                     void *arg, struct dk_err *err);
+
+    /*
+     * The server, the way to it, the login and its rights, as they are for everybody who works
+     * there: a line a check, two where it finds two things. What the login may not see is a note.
+     * Outside of transactions, also where the registry does not open. NULL: it has none.
+     */
+    dk_rc (*circumstances)(void *self, void (*each)(void *arg, const struct dk_store_note *note),
+                           void *arg, struct dk_err *err);
 
     /* E_SCHEMA: not this program's. */
     dk_rc (*begin)(void *self, enum dk_txn_mode mode, void **txn, struct dk_err *err);
@@ -390,6 +422,10 @@ struct dk_txn {
 DK_MUST_USE dk_rc dk_store_open(const struct dk_world *world, const char *url, struct dk_store *out,
                                 struct dk_err *err);
 void dk_store_close(struct dk_store *store);
+/* The back end that has a script, E_CONFIG: `store` is another; NULL = the first that has one. */
+DK_MUST_USE dk_rc dk_store_script(const struct dk_store *store, bool supabase,
+                                  void (*put)(void *arg, const char *text, size_t n), void *arg,
+                                  struct dk_err *err);
 
 /* E_CONFIG at first only: what was there once and is not is an outage, E_STORE. */
 DK_MUST_USE dk_rc dk_store_begin(struct dk_store *store, enum dk_txn_mode mode, struct dk_txn *txn,

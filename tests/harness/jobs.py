@@ -12,7 +12,8 @@ LONGEST = (
     "scenario/test_cli_csv", "scenario/test_pg_servers", "scenario/damaged_test",
     "scenario/test_cli_tamper", "scenario/test_pg_faults",
     "scenario/test_cli_operate", "scenario/test_cli_values", "scenario/io_sweep_test",
-    "scenario/test_cli_threads", "scenario",
+    "scenario/test_cli_threads", "scenario", "scenario/kill_test@postgres",
+    "contract/store_test@pooled", "scenario/prune_test@postgres",
 )
 
 

@@ -47,18 +47,33 @@ static struct dekhand_health health_of(struct dekhand *d)
     return health;
 }
 
+/* The servers of the tests: their superuser logs in, nothing has to survive, and the clock of a
+ * place is not theirs. */
+static bool is_of_the_server(const char *name)
+{
+    return strcmp(name, "login") == 0 || strcmp(name, "durability") == 0 ||
+           strcmp(name, "server clock") == 0;
+}
+
+/* Findings beside those of a server. */
 static int64_t findings_of(struct dk_place *place)
 {
+    int64_t theirs = 0;
     struct dekhand_doctor_result result = {.size = sizeof result};
     told.n = 0;
     ASSERT_CODE(dk_place_doctor(place, take_check, &told, &result), OK);
     assert_int_equal(result.checks, told.n);
     for (size_t i = 0; i < told.n; i++) {
-        if (told.check[i].level >= DEKHAND_LEVEL_WARNING) {
+        if (told.check[i].level < DEKHAND_LEVEL_WARNING) {
+            continue;
+        }
+        if (is_of_the_server(told.check[i].name)) {
+            theirs++;
+        } else {
             print_message("%s: %s\n", told.check[i].name, told.check[i].text);
         }
     }
-    return result.findings;
+    return result.findings - theirs;
 }
 
 /* A check of that name and level that holds those words. */
@@ -141,11 +156,10 @@ static void the_health_of_a_registry_that_opens_again_says_so(void **state)
 {
     (void)state;
     struct dk_place place;
-    char url[160];
     struct dekhand_health health = {.size = sizeof health};
     dk_place_new(&place, false);
-    snprintf(url, sizeof url, "sqlite:%s", place.database);
-    struct dekhand_setting settings[] = {{"KMS_STATE_DIR", place.folder}, {"DATABASE_URL", url}};
+    struct dekhand_setting settings[] = {{"KMS_STATE_DIR", place.folder},
+                                         {"DATABASE_URL", place.opens}};
     struct dekhand_config config = {.size = sizeof config,
                                     .settings = settings,
                                     .setting_count = 2,
@@ -242,15 +256,12 @@ static void I04_F54_an_older_registry_is_an_error(void **state)
     (void)state;
     struct dk_place place;
     struct dk_test_value value;
-    char command[512];
     fresh(&place, &value);
-    snprintf(command, sizeof command, "cp '%s' '%s/old'", place.database, place.folder);
-    assert_int_equal(system(command), 0);
+    size_t old = dk_place_keep(&place);
     struct dekhand *d = dk_place_open(&place);
     ASSERT_CODE(dk_test_rotate(d, "acme", 0, NULL), OK);
     dk_place_close(d);
-    snprintf(command, sizeof command, "mv '%s/old' '%s'", place.folder, place.database);
-    assert_int_equal(system(command), 0);
+    dk_place_put_back(&place, old);
     d = dk_place_open(&place);
     struct dekhand_health health = health_of(d);
     assert_int_equal(health.anchor_level, DEKHAND_LEVEL_ERROR);
@@ -290,7 +301,7 @@ static void the_doctor_names_each_trouble(void **state)
     put_clock_on(&place, 10 + 731);
     (void)findings_of(&place);
     assert_told("budget", DEKHAND_LEVEL_ERROR, "older than two years");
-    assert_int_equal(dk_place_sql(&place, "DROP TRIGGER encryption_keys_fixed"), 0);
+    dk_place_drop_triggers(&place, "encryption_keys");
     assert_int_equal(dk_place_sql(&place, "UPDATE encryption_keys SET expires_at = "
                                           "'2030-01-01T00:00:00.000000Z'"),
                      0);
