@@ -26,6 +26,14 @@ BEGIN
             NULL;
         END;
     END LOOP;
+    -- A trigger for each statement is not handed down from the whole to its parts.
+    FOR part IN SELECT c.relname FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid
+                WHERE h.inhparent = 'key_rotation_log'::regclass AND NOT EXISTS (
+                    SELECT FROM pg_trigger WHERE tgrelid = c.oid
+                    AND tgname = 'key_rotation_log_not_emptied') LOOP
+        EXECUTE format('CREATE TRIGGER key_rotation_log_not_emptied BEFORE TRUNCATE ON %I '
+                       'EXECUTE FUNCTION refuse(%L)', part, 'the registry is not emptied');
+    END LOOP;
     -- Nobody but dekhand_rw sees rows; that there are none shows in a file of no length, which is
     -- what vacuum leaves when all of them were deleted.
     FOR part IN SELECT c.relname FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid
