@@ -72,6 +72,7 @@ LIB_OBJ := $(call obj,$(LIB_SRC)) $(OUT)/obj/gen/migrations.o
 CLI_OBJ := $(call obj,$(CLI_SRC))
 SUPPORT_OBJ := $(call obj,$(SUPPORT_SRC))
 TEST_BIN := $(patsubst tests/%.c,$(OUT)/tests/%,$(UNIT_SRC))
+DRIVER := $(OUT)/tests/driver/driver
 FUZZ_BIN := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(FUZZ_SRC))
 FUZZ_OBJ := $(call obj,$(FUZZ_SRC))
 # Of the CLI only the pure parts are fuzzed; jansson says what JSON is.
@@ -102,7 +103,8 @@ help:
 ## make valgrind        unit, contract and some scenario tests under memcheck, 5 to 20 minutes
 ## make cover           line and branch coverage, with its gates
 ## make bench           the figures, as JSON
-## make soak            a file of 1 million rows, there and back; 20,000 lives over power cuts
+## make soak            a file of 1 million rows, there and back; 20,000 lives over power cuts;
+##                      a cut at every message of PostgreSQL
 ## make format layers size docs install clean
 
 # ---- what a fresh machine lacks ----------------------------------------------------------------
@@ -177,7 +179,7 @@ $(OUT)/fuzz/%: $(OUT)/obj/tests/fuzz/%.o $(FUZZ_CLI_OBJ) $(LIB_OBJ)
 	@mkdir -p $(@D)
 	$(CC) -fsanitize=fuzzer $(DK_LDFLAGS) -o $@ $^ $(DK_LIBS) $(FUZZ_LIBS)
 
-tests: $(TEST_BIN)
+tests: $(TEST_BIN) $(DRIVER)
 fuzzers: $(FUZZ_BIN)
 
 # ---- targets -----------------------------------------------------------------------------------

@@ -28,6 +28,31 @@ struct dekhand_init_result {
 DEKHAND_API int dekhand_init(const struct dekhand_config *config, struct dekhand_init_result *out,
                              struct dekhand_error *error);
 
+/* What dekhand_migrate() found and made. */
+struct dekhand_migration {
+    size_t size;          /* sizeof(struct dekhand_migration), set by the caller */
+    uint32_t from;        /* the schema's version before; 0 = there was none */
+    uint32_t to;          /* and now */
+    char registry_id[37]; /* its key is missing until dekhand_init() was called */
+    char database[4096];  /* without a password */
+};
+
+/*
+ * Makes the registry's schema in PostgreSQL, or brings it up to date, without any key: roles,
+ * tables, rights, the registry's row. Logs in by KMS_MIGRATE_URL, else DATABASE_URL. Repeatable;
+ * safe when several start at once; all of it or nothing. A file of SQLite is brought up to date,
+ * never made. E_CONFIG: the login may not, and the text says what it lacks. E_SCHEMA: it is newer.
+ */
+DEKHAND_API int dekhand_migrate(const struct dekhand_config *config, struct dekhand_migration *out,
+                                struct dekhand_error *error);
+/*
+ * The same as a script for psql, given to `each` in pieces; asks no server. `supabase`: as a file
+ * of supabase/migrations, whose name stands in its first line.
+ */
+DEKHAND_API int dekhand_migrate_script(const struct dekhand_config *config, bool supabase,
+                                       void (*each)(void *arg, const char *text, size_t length),
+                                       void *arg, struct dekhand_error *error);
+
 #define DEKHAND_DATA_KEY 32
 /*
  * The data key itself (not the one derived from it), into 32 bytes of the caller's, who wipes

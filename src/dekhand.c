@@ -54,13 +54,13 @@ dk_rc dk_door_check_initialised(struct dk_instance *d, struct dk_err *err)
         return DK_FAIL(err, CONFIG,
                        "the registry of the anchor %s is not at %s: put its newest copy back, or "
                        "correct DATABASE_URL",
-                       d->places.anchor, d->places.database_url);
+                       d->places.anchor, d->places.database);
     }
     return exists ? DK_OK
                   : DK_FAIL(err, CONFIG,
                             "there is no registry at %s: is it the right place and user? For the "
                             "first one run `dekhand init`",
-                            d->places.database_url);
+                            d->places.database);
 }
 
 static dk_rc open_all(struct dk_instance *d, const struct dekhand_config *config,

@@ -55,13 +55,13 @@ static dk_rc refuse_early(struct dk_instance *d, bool local, struct dk_err *err)
         return DK_FAIL(err, CONFIG,
                        "the anchor file %s belongs to a registry that is not at %s: restore its "
                        "database, or remove the file to begin with an empty one",
-                       d->places.anchor, d->places.database_url);
+                       d->places.anchor, d->places.database);
     }
     if (d->core.pin_wanted[0] != '\0') {
         return DK_FAIL(err, CONFIG,
                        "KMS_REGISTRY_PIN names a registry that is not at %s: put its newest copy "
                        "back, or take the pin out to begin with an empty one",
-                       d->places.database_url);
+                       d->places.database);
     }
     return DK_OK;
 }
@@ -117,7 +117,7 @@ static dk_rc make_registry(struct dk_instance *d, struct dekhand_init_result *ou
     DK_TRY(dk_provider_describe(d->core.provider, &info, err));
     dk_registry_pin(&d->core, out->pin);
     snprintf(out->kms_key_id, sizeof out->kms_key_id, "%s", info.kms_key_id);
-    snprintf(out->database, sizeof out->database, "%.4000s", d->places.database_url);
+    snprintf(out->database, sizeof out->database, "%.4000s", d->places.database);
     return DK_OK;
 }
 
@@ -135,7 +135,7 @@ static dk_rc init_all(struct dk_instance *d, const struct dekhand_config *config
         DK_TRY(dk_wire_provider(d, settings, parts, err));
     }
     DK_TRY(dk_dir_make(d->places.state_dir, err));
-    DK_TRY(d->core.store.ops->migrate(d->core.store.self, err));
+    DK_TRY(dk_door_migrate(d, settings, err));
     if (local) {
         DK_TRY(make_master_key(d, &out->made_master_key, err));
         snprintf(out->master_key, sizeof out->master_key, "%s", d->places.master_key);
@@ -198,7 +198,7 @@ static dk_rc read_info(struct dk_instance *d, struct dekhand_registry_info *out,
     snprintf(info.provider, sizeof info.provider, "%s", row.wrap.provider);
     snprintf(info.kms_key_id, sizeof info.kms_key_id, "%s", row.wrap.kms_key_id);
     dk_registry_pin(&d->core, info.pin);
-    snprintf(info.database, sizeof info.database, "%.4000s", d->places.database_url);
+    snprintf(info.database, sizeof info.database, "%.4000s", d->places.database);
     snprintf(info.anchor, sizeof info.anchor, "%.4000s", d->places.anchor);
     DK_TRY(dk_inspect_newest_seal(&d->core, &info.newest_seal, err));
     struct dk_rekey_info rekey;

@@ -157,10 +157,10 @@ static void check_master_key(const struct dk_instance *d, struct dk_report *repo
 }
 
 /* True when both lie in one folder: who puts back the one can put back the other. */
-static bool beside(const char *anchor, const char *database_url)
+static bool beside(const char *anchor, const char *url)
 {
-    const char *colon = strchr(database_url, ':');
-    const char *database = colon != NULL ? colon + 1 : database_url;
+    const char *colon = strchr(url, ':');
+    const char *database = colon != NULL ? colon + 1 : url;
     const char *a = strrchr(anchor, '/'), *b = strrchr(database, '/');
     return a != NULL && b != NULL && a - anchor == b - database &&
            memcmp(anchor, database, (size_t)(a - anchor)) == 0;
@@ -177,7 +177,7 @@ static void check_trust(const struct dk_instance *d, struct dk_report *report)
         dk_report_tell(report, "pin", DK_LEVEL_OK, "",
                        "KMS_REGISTRY_PIN is set, and is this registry's");
     }
-    if (beside(d->places.anchor, d->places.database_url)) {
+    if (beside(d->places.anchor, d->places.database)) {
         dk_report_tell(report, "anchor place", DK_LEVEL_NOTE,
                        "set KMS_ANCHOR_FILE to another disk or folder",
                        "the anchor lies beside the database: who puts back an old copy of the "
@@ -295,7 +295,7 @@ static bool settle(struct dk_instance *d, const struct dekhand_config *config,
         dk_report_error(report, "settings", &err, "Nothing opens with these settings");
     } else if (faults.count == 0) {
         dk_report_tell(report, "settings", DK_LEVEL_OK, "", "provider %s, database %s",
-                       (*provider)->name, d->places.database_url);
+                       (*provider)->name, d->places.database);
     }
     return rc == DK_OK && faults.count == 0;
 }

@@ -25,7 +25,8 @@ struct dk_parts {
 struct dk_places {
     char state_dir[DK_PATH_MAX];
     char master_key[DK_PATH_MAX];
-    char database_url[DK_PATH_MAX + 16];
+    char database_url[DK_PATH_MAX + 16]; /* to open it with: it may hold a password */
+    char database[DK_PATH_MAX + 16];     /* the same to be shown */
     char anchor[DK_PATH_MAX];
 };
 
@@ -59,6 +60,11 @@ int dk_door_init(const struct dekhand_config *config, const struct dk_parts *par
 int dk_door_doctor(const struct dekhand_config *config, const struct dk_parts *parts,
                    void (*each)(void *arg, const struct dekhand_check *check), void *arg,
                    struct dekhand_doctor_result *out, struct dekhand_error *error);
+/* Of init: the schema is made where it is missing or older, as the login that may
+ * (KMS_MIGRATE_URL).
+ */
+DK_MUST_USE dk_rc dk_door_migrate(struct dk_instance *d, const struct dk_settings *settings,
+                                  struct dk_err *err);
 /* E_CONFIG: there is no registry. Asked before the provider: a missing master key is no loss then.
  */
 DK_MUST_USE dk_rc dk_door_check_initialised(struct dk_instance *d, struct dk_err *err);
@@ -69,6 +75,9 @@ DK_MUST_USE dk_rc dk_wire_settings(const struct dekhand_config *config, struct d
                                    struct dk_log *log, struct dk_err *err);
 DK_MUST_USE dk_rc dk_wire_places(const struct dk_settings *settings, struct dk_places *out,
                                  struct dk_err *err);
+/* `database_url` and `database` alone, of the login that may change the schema. */
+DK_MUST_USE dk_rc dk_wire_migrate_place(const struct dk_settings *settings, struct dk_places *out,
+                                        struct dk_err *err);
 DK_MUST_USE dk_rc dk_wire_core(struct dk_instance *d, const struct dekhand_config *config,
                                const struct dk_settings *settings, const struct dk_parts *parts,
                                struct dk_err *err);

@@ -95,21 +95,46 @@ static dk_rc find_anchor(const struct dk_settings *settings, struct dk_places *o
     return n < DK_PATH_MAX - 8 ? DK_OK : DK_FAIL(err, CONFIG, "KMS_ANCHOR_FILE is too long");
 }
 
+static dk_rc take_url(const char *url, const char *setting, struct dk_places *out,
+                      struct dk_err *err)
+{
+    int n = snprintf(out->database_url, sizeof out->database_url, "%s", url);
+    if ((size_t)n >= sizeof out->database_url) {
+        return DK_FAIL(err, CONFIG, "%s is too long", setting);
+    }
+    dk_url_shown(out->database_url, out->database, sizeof out->database);
+    return DK_OK;
+}
+
+/* The state directory is looked for only where the database lies in it. */
+static dk_rc find_database(const struct dk_settings *settings, struct dk_places *out,
+                           struct dk_err *err)
+{
+    char file[DK_PATH_MAX], url[sizeof out->database_url];
+    const char *set = dk_settings_str(settings, DK_OPT_DATABASE_URL);
+    if (set != NULL) {
+        return take_url(set, "DATABASE_URL", out, err);
+    }
+    DK_TRY(find_state_dir(settings, out->state_dir, err));
+    DK_TRY(dk_path_join(file, out->state_dir, "dekhand.db", err));
+    snprintf(url, sizeof url, "sqlite:%s", file);
+    return take_url(url, "KMS_STATE_DIR", out, err);
+}
+
+dk_rc dk_wire_migrate_place(const struct dk_settings *settings, struct dk_places *out,
+                            struct dk_err *err)
+{
+    const char *set = dk_settings_str(settings, DK_OPT_MIGRATE_URL);
+    return set != NULL ? take_url(set, "KMS_MIGRATE_URL", out, err)
+                       : find_database(settings, out, err);
+}
+
 dk_rc dk_wire_places(const struct dk_settings *settings, struct dk_places *out, struct dk_err *err)
 {
-    char database[DK_PATH_MAX];
-    const char *url = dk_settings_str(settings, DK_OPT_DATABASE_URL);
     DK_TRY(find_state_dir(settings, out->state_dir, err));
     DK_TRY(dk_path_join(out->master_key, out->state_dir, "master.key", err));
-    DK_TRY(dk_path_join(database, out->state_dir, "dekhand.db", err));
     DK_TRY(find_anchor(settings, out, err));
-    int n = url != NULL
-                ? snprintf(out->database_url, sizeof out->database_url, "%s", url)
-                : snprintf(out->database_url, sizeof out->database_url, "sqlite:%s", database);
-    if ((size_t)n >= sizeof out->database_url) {
-        return DK_FAIL(err, CONFIG, "DATABASE_URL is too long");
-    }
-    return DK_OK;
+    return find_database(settings, out, err);
 }
 
 /* ---- limits and identity --------------------------------------------------------------------- */

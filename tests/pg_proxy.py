@@ -38,13 +38,17 @@ class Delay:
 @dataclass(eq=False)
 class Rule:
     """What happens once, at the n-th message from now. `forward`: the message itself goes through
-    before the rest happens."""
+    before the rest happens. `holding`: of those with these bytes in them; `behind`: only behind a
+    message of the same direction that has them."""
 
     direction: str
     kind: str | None
     n: int
     action: object
     forward: bool
+    holding: bytes = b""
+    behind: bytes = b""
+    armed: bool = False
     seen: int = 0
     _hit: threading.Event = field(default_factory=threading.Event)
 
@@ -59,8 +63,11 @@ class Rule:
     def happens(self):
         self._hit.set()
 
-    def meets(self, direction, kind):
-        if direction != self.direction or self.kind not in (None, kind):
+    def meets(self, direction, kind, data):
+        if direction != self.direction:
+            return False
+        self.armed = self.armed or self.behind in data
+        if self.kind not in (None, kind) or self.holding not in data or not self.armed:
             return False
         self.seen += 1
         return self.seen == self.n
@@ -102,10 +109,10 @@ class Proxy:
 
     # ---- messages ----
 
-    def at(self, direction, kind, n, action, forward=False):
+    def at(self, direction, kind, n, action, forward=False, holding=b"", behind=b""):
         """At the n-th such message from now, over all connections: see Rule."""
         assert direction in ("client", "server") and n > 0
-        rule = Rule(direction, kind, n, action, forward)
+        rule = Rule(direction, kind, n, action, forward, holding, behind)
         self._call(lambda: self._rules.append(rule))
         return rule
 
@@ -117,6 +124,10 @@ class Proxy:
     def cut_all(self, how=RST):
         """Cuts the connections there are; how many."""
         return self._call(lambda: self._end_all(how))
+
+    def silence(self):
+        """From now on nothing goes through those there are; how many."""
+        return self._call(self._silence_all)
 
     def refuse(self):
         """From now on connecting fails: nobody listens."""
@@ -154,6 +165,7 @@ class Proxy:
     async def _accept(self):
         while True:
             client, _ = await self._loop.sock_accept(self._listener)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else 40 ms an answer
             connection = _Connection(self, client)
             self._open.add(connection)
             connection.task = self._loop.create_task(connection.run(self._ignoring))
@@ -164,6 +176,11 @@ class Proxy:
             connection.end(how)
         return len(connections)
 
+    def _silence_all(self):
+        for connection in self._open:
+            connection.hole = True
+        return len(self._open)
+
     async def _finish(self):
         self._stop_listening()
         self._end_all(RST)
@@ -172,10 +189,10 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def meet(self, direction, kind):
+    def meet(self, direction, kind, data):
         """The rules that a message meets; each happens once."""
         self.trace.append((direction, kind))
-        met = [rule for rule in self._rules if rule.meets(direction, kind)]
+        met = [rule for rule in self._rules if rule.meets(direction, kind, data)]
         self._rules = [rule for rule in self._rules if rule not in met]
         return met
 
@@ -246,7 +263,7 @@ class _Connection:
             _write_end(writer)
 
     async def _forward(self, direction, kind, data, writer):
-        for rule in self.proxy.meet(direction, kind) if kind is not None else ():
+        for rule in self.proxy.meet(direction, kind, data) if kind is not None else ():
             if rule.forward:
                 writer.write(data)
                 await writer.drain()

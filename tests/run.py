@@ -66,7 +66,9 @@ def run_builds(report, kinds, others=()):
 
 
 def tests_of(kind):
-    found = [] if kind == "clang" else suites.programs(kind)
+    found = []
+    if kind != "clang":
+        found += suites.programs(kind) + suites.programs_elsewhere(kind)
     if kind in ("release", "asan", "cover"):
         found += suites.python_tests(kind, "scenario", "" if kind == "release" else ANY_BUILD)
     return found

@@ -2,8 +2,9 @@
 
 Everything listens on 127.0.0.1 alone, on a free port, and lies in a temporary folder. The servers
 run as an ordinary user (both refuse root), and end with the process that started them, also when
-that is killed. Run as a program this file starts one PostgreSQL server, prints the URL of its
-database `postgres`, and stops it at the end of its standard input: so the C tests do it.
+that is killed. Run as a program this file starts one PostgreSQL server and a PgBouncer before it,
+prints the URL of the one's database `postgres` and the other's address, a line each, and stops them
+at the end of its standard input: so the C tests do it.
 """
 
 import os
@@ -22,6 +23,7 @@ ADDRESS = "127.0.0.1"
 USER = "dek"  # the superuser of each server
 ORDINARY_USER = 65534
 SECONDS = 60  # in which a server has to start or to stop
+POOL = 3  # connections of each database that many clients share in turns
 TRIES = 5  # of a free port, which somebody else may take before us
 
 SETTINGS = f"""
@@ -233,6 +235,11 @@ class Postgres(_Server):
                                  f"WHERE application_name = '{name}'") == "t",
                f"{self.folder.name}: standby {name}")
 
+    def until_alone(self):
+        """Until a standby gets nothing any more: who it follows was taken from its settings."""
+        _until(lambda: self.psql("SELECT count(*) FROM pg_stat_wal_receiver") == "0",
+               f"{self.folder.name}: alone")
+
     def promote(self):
         """Makes a standby take writes; it follows nobody any more."""
         self.psql("SELECT pg_promote(wait_seconds => 60)")
@@ -270,9 +277,8 @@ class PgBouncer(_Server):
     def __init__(self, server, default_pool_size=2, settings=""):
         super().__init__("pgbouncer")
         self.port = None
+        self.target = server.port
         self.settings = f"""
-[databases]
-* = host={ADDRESS} port={server.port}
 [pgbouncer]
 listen_addr = {ADDRESS}
 unix_socket_dir =
@@ -305,7 +311,9 @@ pidfile = {self.folder}/pid
         (self.folder / "users").write_text(f'"{USER}" ""\n')
         for _ in range(1 if self.port else TRIES):
             port = self.port or free_port()
-            (self.folder / "ini").write_text(f"{self.settings}listen_port = {port}\n")
+            (self.folder / "ini").write_text(
+                f"[databases]\n* = host={ADDRESS} port={self.target}\n"
+                f"{self.settings}listen_port = {port}\n")
             (self.folder / "pid").unlink(missing_ok=True)
             self._spawn([_pgbouncer(), self.folder / "ini"])
             _until(lambda: not self.running or self._is_ready(port), f"{self.folder.name}: start")
@@ -322,9 +330,19 @@ pidfile = {self.folder}/pid
         """At once: who is connected is cut off."""
         self._signal(signal.SIGQUIT)
 
+    def point_at(self, server):
+        """From now on before another server; who is connected is cut off."""
+        self.target = server.port
+        self.stop()
+        self.start()
+
+    @property
+    def address(self):
+        return f"{ADDRESS}:{self.port}"
+
     def url(self, database="postgres", user=USER):
         """Database `pgbouncer` is its console."""
-        return f"postgresql://{user}@{ADDRESS}:{self.port}/{database}"
+        return f"postgresql://{user}@{self.address}/{database}"
 
 
 def _pgbouncer():
@@ -382,13 +400,14 @@ def new_database(url):
 # ---- as a program -------------------------------------------------------------------------------
 
 def serve():
-    """One server for whoever holds the other end of standard input."""
+    """One server and its pool for whoever holds the other end of standard input."""
     with suppress(PermissionError):  # it leads a group already
         os.setsid()  # killing the starter's process group must not keep us from clearing up
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
-    with Postgres.started() as server:
-        print(server.url(), flush=True)
+    with Postgres.started() as server, PgBouncer.started(
+            server, POOL, f"query_wait_timeout = {SECONDS}") as pool:
+        print(server.url(), pool.address, sep="\n", flush=True)
         sys.stdin.read()
 
 

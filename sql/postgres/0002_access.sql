@@ -24,6 +24,8 @@ ALTER TABLE encryption_keys ENABLE ROW LEVEL SECURITY;
 ALTER TABLE encryption_keys FORCE ROW LEVEL SECURITY;
 ALTER TABLE key_rotation_log ENABLE ROW LEVEL SECURITY;
 ALTER TABLE key_rotation_log FORCE ROW LEVEL SECURITY;
+ALTER TABLE key_rotation_log_rest ENABLE ROW LEVEL SECURITY;
+ALTER TABLE key_rotation_log_rest FORCE ROW LEVEL SECURITY;
 ALTER TABLE seals ENABLE ROW LEVEL SECURITY;
 ALTER TABLE seals FORCE ROW LEVEL SECURITY;
 ALTER TABLE leases ENABLE ROW LEVEL SECURITY;
@@ -50,9 +52,55 @@ GRANT SELECT, INSERT, UPDATE ON registry, tenants, encryption_keys, leases TO de
 GRANT SELECT, INSERT ON registry_keys, seals TO dekhand_rw;
 GRANT SELECT, INSERT, DELETE ON key_rotation_log TO dekhand_rw;
 GRANT UPDATE (prev, mac) ON key_rotation_log TO dekhand_rw;
+GRANT USAGE ON SEQUENCE key_rotation_log_number TO dekhand_rw;
 GRANT SELECT, INSERT, UPDATE, DELETE ON nodes TO dekhand_rw;
 GRANT SELECT ON key_rotation_health TO dekhand_rw;
 
-REVOKE ALL ON FUNCTION refuse(), registry_changes(), tenants_change(), encryption_keys_change(),
-    key_rotation_log_change(), current_tenant() FROM PUBLIC;
+-- An owner's view of the keys of the own tenant, for the signed-in users of Supabase: what the
+-- server of the API has verified of the user's token stands in this setting. app_metadata alone:
+-- user_metadata is what users write themselves. No tenant there, no rows.
+CREATE FUNCTION owner_tenant() RETURNS text LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    tenant text := nullif(current_setting('request.jwt.claims', true), '')::jsonb
+                   -> 'app_metadata' ->> 'tenant_id';
+BEGIN
+    IF tenant ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN
+        RETURN lower(tenant); -- as the registry writes them
+    END IF;
+    RETURN tenant;
+END $$;
+
+CREATE VIEW owner_keys WITH (security_invoker = true) AS
+SELECT tenant_id, version, state, is_active, created_at, expires_at, rotated_at
+FROM encryption_keys;
+
+-- Functions that are made later are nobody's either; of tables that is so by itself.
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON FUNCTIONS FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION current_tenant() TO dekhand_rw;
+
+-- Nobody else; the roles of Supabase's API by name, where this is Supabase: a database may have
+-- default privileges for them.
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOR name IN SELECT 'public' UNION SELECT rolname FROM pg_catalog.pg_roles
+                WHERE rolname IN ('anon', 'authenticated', 'service_role') LOOP
+        EXECUTE format('REVOKE ALL ON SCHEMA %I FROM %s', current_schema(), name);
+        EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA %I FROM %s', current_schema(), name);
+        EXECUTE format('REVOKE ALL ON ALL FUNCTIONS IN SCHEMA %I FROM %s', current_schema(), name);
+    END LOOP;
+    IF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'authenticated') THEN
+        EXECUTE format('GRANT USAGE ON SCHEMA %I TO authenticated', current_schema());
+        GRANT SELECT ON owner_keys TO authenticated;
+        GRANT SELECT (tenant_id, version, state, is_active, created_at, expires_at, rotated_at)
+            ON encryption_keys TO authenticated;
+        GRANT EXECUTE ON FUNCTION owner_tenant() TO authenticated;
+        IF NOT EXISTS (SELECT FROM pg_catalog.pg_policies WHERE schemaname = current_schema()
+                       AND policyname = 'owner') THEN
+            CREATE POLICY owner ON encryption_keys FOR SELECT TO authenticated
+                USING (tenant_id = (SELECT owner_tenant()));
+        END IF;
+    END IF;
+END $$;

@@ -378,3 +378,101 @@ bool dk_settings_is_set(const struct dk_settings *settings, enum dk_option_id id
 {
     return settings->value[id] != NULL;
 }
+
+/* ---- what may be shown of a URL -------------------------------------------------------------- */
+
+#define MASK "********"
+
+struct shown {
+    char *out;
+    size_t n, cap;
+};
+
+static void show(struct shown *shown, const char *text, size_t n)
+{
+    size_t room = shown->cap - 1 - shown->n;
+    n = n > room ? room : n;
+    memcpy(shown->out + shown->n, text, n);
+    shown->n += n;
+    shown->out[shown->n] = '\0';
+}
+
+/* The last of `c` in n bytes, or NULL. */
+static const char *last_of(const char *text, size_t n, char c)
+{
+    while (n > 0 && text[n - 1] != c) {
+        n--;
+    }
+    return n > 0 ? text + n - 1 : NULL;
+}
+
+/*
+ * The user's part ends at the last @ before the path; where there is none, at the last one at all:
+ * then a slash stands in the password, and it is no URL. Rather too much is hidden than too little.
+ */
+static const char *show_user(struct shown *shown, const char *from)
+{
+    const char *at = last_of(from, strcspn(from, "/"), '@');
+    at = at != NULL ? at : last_of(from, strlen(from), '@');
+    const char *colon = at != NULL ? memchr(from, ':', (size_t)(at - from)) : NULL;
+    if (colon == NULL) {
+        return from;
+    }
+    show(shown, from, (size_t)(colon + 1 - from));
+    show(shown, MASK, strlen(MASK));
+    return at;
+}
+
+/* A name may be written with %XX: such a one is not read, its value is hidden. */
+static bool is_secret_name(const char *name, size_t n)
+{
+    static const char *const words[] = {"password", "secret", "_key", "%"};
+    char small[64];
+    size_t k = 0;
+    for (; k < n && k < sizeof small - 1; k++) {
+        small[k] = (char)(name[k] >= 'A' && name[k] <= 'Z' ? name[k] | 0x20 : name[k]);
+    }
+    small[k] = '\0';
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        if (strstr(small, words[i]) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* name=value, between & of a query. */
+static void show_query(struct shown *shown, const char *query)
+{
+    while (*query != '\0') {
+        size_t n = strcspn(query, "&"), name = strcspn(query, "=&");
+        if (name < n && is_secret_name(query, name)) {
+            show(shown, query, name + 1);
+            show(shown, MASK, strlen(MASK));
+        } else {
+            show(shown, query, n);
+        }
+        query += n;
+        show(shown, query, *query == '&');
+        query += *query == '&';
+    }
+}
+
+void dk_url_shown(const char *url, char *out, size_t cap)
+{
+    struct shown shown = {.out = out, .cap = cap};
+    const char *from = strstr(url, "://");
+    out[0] = '\0';
+    if (strncmp(url, "sqlite:", 7) == 0) {
+        show(&shown, url, strlen(url));
+    } else if (from == NULL) { /* no URL: words of libpq, or something mistyped */
+        bool open = strpbrk(url, "@= ") == NULL;
+        show(&shown, open ? url : MASK, open ? strlen(url) : strlen(MASK));
+    } else {
+        show(&shown, url, (size_t)(from + 3 - url));
+        from = show_user(&shown, from + 3);
+        size_t n = strcspn(from, "?");
+        show(&shown, from, n + (from[n] == '?'));
+        show_query(&shown, from + n + (from[n] == '?'));
+    }
+}

@@ -70,6 +70,12 @@ const char *dk_settings_str(const struct dk_settings *settings, enum dk_option_i
 int64_t dk_settings_int(const struct dk_settings *settings, enum dk_option_id id);
 bool dk_settings_is_set(const struct dk_settings *settings, enum dk_option_id id);
 
+/*
+ * A database's URL as it may be shown: passwords in it become ********, whether it parses or not.
+ * `out` of any size; what does not fit is cut off.
+ */
+void dk_url_shown(const char *url, char *out, size_t cap);
+
 /* The nearest known name, or NULL when none is near. */
 const char *dk_option_suggest(const char *name);
 

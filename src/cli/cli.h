@@ -177,6 +177,7 @@ void cli_context_free(struct cli_context *context);
 /* ---- the commands ---------------------------------------------------------------------------- */
 
 int cli_init(struct cli *cli);
+int cli_migrate(struct cli *cli);
 int cli_demo(struct cli *cli);
 int cli_encrypt(struct cli *cli);
 int cli_decrypt(struct cli *cli);

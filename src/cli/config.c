@@ -15,11 +15,8 @@ static void shown_value(const struct cli *cli, size_t i, char *out, size_t cap)
         snprintf(out, cap, "%s", "********");
         return;
     }
-    const char *scheme = strstr(value, "://");
-    const char *at = scheme != NULL ? strchr(scheme + 3, '@') : NULL;
-    const char *colon = at != NULL ? memchr(scheme + 3, ':', (size_t)(at - scheme - 3)) : NULL;
-    if (colon != NULL) {
-        snprintf(out, cap, "%.*s********%s", (int)(colon + 1 - value), value, at);
+    if (i == DK_OPT_DATABASE_URL || i == DK_OPT_MIGRATE_URL || strstr(value, "://") != NULL) {
+        dk_url_shown(value, out, cap);
     } else {
         snprintf(out, cap, "%s", value);
     }

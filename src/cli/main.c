@@ -132,6 +132,12 @@ static const struct cli_option bench_options[] = {
     END,
 };
 
+static const struct cli_option migrate_options[] = {
+    {"print", 0, NULL, false, "the SQL script, for psql as a role administrator; asks no server"},
+    {"supabase", 0, NULL, false, "with --print: as a file of supabase/migrations"},
+    END,
+};
+
 static const struct cli_option demo_options[] = {
     {"keep", 0, NULL, false, "leave the demo's folder behind"},
     END,
@@ -147,6 +153,9 @@ const struct cli_option cli_common[] = {
 const struct cli_command cli_commands[] = {
     {"init", NULL, "make the local master key and the registry, or look whether they are there",
      no_options, cli_init, false},
+    {"migrate", NULL,
+     "make the registry's schema in PostgreSQL or bring it up to date, without keys",
+     migrate_options, cli_migrate, false},
     {"demo", NULL, "two tenants' data encrypted, kept apart and rotated, in a folder of its own",
      demo_options, cli_demo, false},
     {"encrypt", NULL, "encrypt one value, or those of a CSV or JSONL file", encrypt_options,

@@ -118,6 +118,21 @@ static dk_rc load_file(struct cli *cli, struct dk_err *err)
     return DK_OK;
 }
 
+/* Whoever is on this machine reads arguments. */
+static dk_rc refuse_password(const struct dk_option *option, const char *value, struct dk_err *err)
+{
+    char shown[DK_PATH_MAX];
+    dk_url_shown(value, shown, sizeof shown);
+    bool url =
+        option == &dk_options[DK_OPT_DATABASE_URL] || option == &dk_options[DK_OPT_MIGRATE_URL];
+    return !url || strncmp(value, shown, sizeof shown - 1) == 0
+               ? DK_OK
+               : DK_FAIL(err, USAGE,
+                         "--%s: every user of this machine can read a password there: set %s in "
+                         "the environment or a file, or put the password into ~/.pgpass",
+                         option->flag, option->name);
+}
+
 static dk_rc load_all(struct cli *cli, struct dk_err *err)
 {
     DK_TRY(load_file(cli, err));
@@ -125,6 +140,7 @@ static dk_rc load_all(struct cli *cli, struct dk_err *err)
     for (size_t i = 0; i < cli->arg_count; i++) {
         for (size_t k = 0; k < DK_OPT_COUNT; k++) {
             if (cli->args[i].name == dk_options[k].name) {
+                DK_TRY(refuse_password(&dk_options[k], cli->args[i].value, err));
                 DK_TRY(dk_settings_set(&cli->settings, dk_options[k].name, cli->args[i].value,
                                        DK_FROM_FLAG, err));
             }

@@ -97,6 +97,8 @@ static const char *meaning_of(const struct dk_schema_finding *finding)
     bool foreign = finding->fault == DK_SCHEMA_FOREIGN;
     return is(finding, "table")  ? "what is stored there may be lost or say something else"
            : is(finding, "view") ? "who reads it is told something else; no row is touched"
+           : is(finding, "grant") || is(finding, "owner")
+               ? "a login that should not can read rows of it, or change them"
            : is(finding, "index")
                ? (foreign ? "it may refuse rows or be read in their place"
                           : "rows that contradict each other may come in, and reading is slow")
@@ -114,7 +116,7 @@ static const char *todo_of(const struct dk_schema_finding *finding, char *out, s
     }
     return is(finding, "table")
                ? "find who did it, and put the newest copy back (docs/OPERATIONS.md, An old copy)"
-               : "find who did it; `dekhand init` makes it again, then `dekhand audit verify`";
+               : "find who did it; `dekhand migrate` makes it again, then `dekhand audit verify`";
 }
 
 static void tell_schema(void *arg, const struct dk_schema_finding *finding)

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 
 /* So many versions waiting are written out even if none has many messages. */
 #define MANY 4096
@@ -179,23 +180,53 @@ static dk_rc write_one(struct dk_core *core, struct dk_txn *txn, const struct en
     return DK_OK;
 }
 
-/* `count` of each entry becomes the version's sum, for the look at rotate_messages. */
-static dk_rc write_all(struct dk_core *core, const struct table *all, int64_t *sums,
-                       struct dk_err *err)
+static int compare(const void *pa, const void *pb)
+{
+    const struct entry *a = *(const struct entry *const *)pa;
+    const struct entry *b = *(const struct entry *const *)pb;
+    int c = strcmp(a->tenant.s, b->tenant.s);
+    return c != 0 ? c : a->version < b->version ? -1 : a->version > b->version;
+}
+
+/* All flushes go over the rows in one order: none waits for one that waits for it. */
+static void list(const struct table *all, const struct entry **out)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < all->cap; i++) {
+        if (all->entries[i].tenant.n > 0) {
+            out[n++] = &all->entries[i];
+        }
+    }
+    qsort(out, n, sizeof(*out), compare);
+}
+
+/* sums[i] becomes what the version of entry i has sealed, for the look at rotate_messages. */
+static dk_rc write_once(struct dk_core *core, const struct table *all,
+                        const struct entry *const *entries, int64_t *sums, struct dk_err *err)
 {
     struct dk_txn txn;
     DK_TRY(dk_store_begin(&core->store, DK_TXN_WRITE, &txn, err));
     dk_rc rc = DK_OK;
-    for (size_t i = 0; i < all->cap && rc == DK_OK; i++) {
-        const struct entry *entry = &all->entries[i];
-        if (entry->tenant.n > 0) {
-            rc = write_one(core, &txn, entry, &sums[i], err);
-        }
+    for (size_t k = 0; k < all->used && rc == DK_OK; k++) {
+        rc = write_one(core, &txn, entries[k], &sums[entries[k] - all->entries], err);
     }
     if (rc == DK_OK) {
         rc = dk_store_commit(&txn, err);
     }
     dk_store_rollback(&txn);
+    return rc;
+}
+
+static dk_rc write_all(struct dk_core *core, const struct table *all, int64_t *sums,
+                       struct dk_err *err)
+{
+    const struct entry **entries = dk_mem_alloc(&core->world->mem, all->used * sizeof(*entries));
+    if (entries == NULL) {
+        return DK_FAIL(err, NOMEM, "no memory to flush the message counts");
+    }
+    list(all, entries);
+    dk_rc rc = write_once(core, all, entries, sums, err);
+    dk_mem_free(&core->world->mem, entries);
     return rc;
 }
 

@@ -157,7 +157,9 @@ static dk_rc warn_if_due(struct dk_manager *manager, int64_t now, struct dk_err 
 dk_rc dk_manager_tick(struct dk_manager *manager, struct dk_err *err)
 {
     int64_t now = dk_mono_ms(manager->core->world);
-    if (now >= atomic_load(&manager->next_poll_ms)) {
+    bool new_node =
+        manager->core->store.ops->node != NULL && atomic_load(&manager->next_hello_ms) == 0;
+    if (new_node || now >= atomic_load(&manager->next_poll_ms)) { /* it may be the one that leads */
         atomic_store(&manager->next_poll_ms, now + manager->core->limits.poll_ms);
         DK_TRY(dk_poll(manager, err));
     }

@@ -86,11 +86,11 @@ static dk_rc warn_of(struct dk_core *core, struct dk_change *change, const struc
     bool before = false;
     char expires[DK_TIME_TEXT];
     *told = false;
+    DK_TRY(dk_audit_tenant(core, change->txn, &row->tenant, &tenant, err)); /* locks the row */
     DK_TRY(was_told(change->txn, row, &before, err));
     if (before) {
         return DK_OK;
     }
-    DK_TRY(dk_audit_tenant(core, change->txn, &row->tenant, &tenant, err));
     DK_TRY(dk_audit_row(core, change->by, row->tenant.s, "warning", &log, err));
     dk_time_format(row->expires_at, expires);
     log.from_version = row->version;

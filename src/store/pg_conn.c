@@ -30,6 +30,7 @@ static const struct {
     {"53300", DK_E_BUSY, "the server has no connection left"},
     {"53100", DK_E_STORE, "the server's disk is full"},
     {"53", DK_E_STORE, "the server is short of something"},
+    {"0A000", DK_E_READ_ONLY, "the server takes no writes: it is a standby"},
     {"25006", DK_E_READ_ONLY, "the server takes no writes: it is a standby, or set read-only"},
     {"42501", DK_E_CONFIG,
      "the login may not do this: run `dekhand migrate`, and make the login a "

@@ -23,6 +23,7 @@
 struct dk_pg_conn {
     PGconn *pg; /* NULL: none is open here */
     bool taken;
+    bool used; /* before it was taken: it may have died meanwhile */
     int64_t idle_since_ms;
 };
 
@@ -38,8 +39,10 @@ struct dk_pg {
     size_t host_count;
     atomic_uint first_host; /* the one that was good last */
     char schema[DK_PG_SCHEMA_MAX + 1];
-    char where[128]; /* "host:port/database", for texts; never a password */
-    pid_t pid;       /* whose connections these are */
+    char where[128];        /* "host:port/database", for texts; never a password */
+    pid_t pid;              /* whose connections these are */
+    atomic_llong silent_ms; /* until then no server is asked again: none answered a moment ago */
+    atomic_llong lost_ms; /* when one was lost last: those that were idle then are not used again */
     pthread_mutex_t lock;
     pthread_cond_t given_back;
     struct dk_pg_conn conns[DK_PG_POOL + DK_PG_RESERVE];
@@ -52,6 +55,8 @@ void dk_pg_pool_init(struct dk_pg *store);
 
 /* A connection that was good a moment ago. E_BUSY: none became free; E_UNREACHABLE; E_CONFIG. */
 DK_MUST_USE dk_rc dk_pg_take(struct dk_pg *store, struct dk_pg_conn **out, struct dk_err *err);
+/* One that was in use is lost: it is closed, and those that are idle now are not trusted either. */
+void dk_pg_lose(struct dk_pg *store, struct dk_pg_conn *conn);
 /* A new one, not from the pool: *out is the caller's, PQfinish. */
 DK_MUST_USE dk_rc dk_pg_connect(struct dk_pg *store, PGconn **out, struct dk_err *err);
 /* One that is in the middle of something is closed. */

@@ -14,7 +14,9 @@
 #include "base/file.h"
 
 #define HOST_MS_MIN 1000 /* for one of several servers */
+#define FREE_S 3         /* a call has several transactions, and may have to wait in each */
 #define IDLE_MS 30000    /* asked for a sign of life before it is used again */
+#define SILENT_MS 1000   /* a call that was told once is told at once what follows from it */
 #define OPTION_MAX 64
 #define SCHEMA_OPTION "dekhand_schema"
 /* The systems' bundles of certificates; libpq looks for one in the home folder only. */
@@ -169,7 +171,18 @@ static bool set_tls(struct dk_pg *store, bool said)
     return true;
 }
 
-/* `tls`, `attrs`: somebody said sslmode, target_session_attrs. */
+static void name_server(struct dk_pg *store, const struct dk_pg_host *host,
+                        char out[static sizeof store->where])
+{
+    snprintf(out, sizeof store->where, "%.60s:%.5s/%.50s",
+             host->name[0] != '\0' ? host->name : host->address, host->port,
+             value_of(store, "dbname"));
+}
+
+/*
+ * `tls`, `attrs`: somebody said sslmode, target_session_attrs. Keepalives: a migration has no
+ * deadline, and its server may be gone.
+ */
 static dk_rc take_options(struct dk_pg *store, bool tls, bool attrs, struct dk_err *err)
 {
     DK_TRY(take_hosts(store, err));
@@ -177,12 +190,13 @@ static dk_rc take_options(struct dk_pg *store, bool tls, bool attrs, struct dk_e
     if (!set_tls(store, tls) || !set_default(store, "application_name", "dekhand") ||
         (writer && !replace(store, "target_session_attrs", "read-write")) ||
         !replace(store, "client_encoding", "UTF8") || !replace(store, "gssencmode", "disable") ||
-        !set_default(store, "tcp_user_timeout", "10000")) {
+        !set_default(store, "tcp_user_timeout", "10000") ||
+        !set_default(store, "keepalives_idle", "30") ||
+        !set_default(store, "keepalives_interval", "10") ||
+        !set_default(store, "keepalives_count", "3")) {
         return DK_FAIL(err, NOMEM, "no memory for the database's address");
     }
-    snprintf(store->where, sizeof store->where, "%.60s:%.5s/%.50s",
-             store->hosts[0].name[0] != '\0' ? store->hosts[0].name : store->hosts[0].address,
-             store->hosts[0].port, value_of(store, "dbname"));
+    name_server(store, &store->hosts[0], store->where);
     return DK_OK;
 }
 
@@ -304,16 +318,31 @@ static bool finish_connecting(PGconn *pg, int64_t deadline)
     return status == PGRES_POLLING_OK;
 }
 
-/* What libpq says when it cannot connect has no SQLSTATE: its words have to do. */
-static dk_rc connect_failed(const struct dk_pg *store, PGconn *pg, bool late, struct dk_err *err)
+/* What libpq and PgBouncer say when one cannot connect has no SQLSTATE: their words have to do. */
+static const struct {
+    const char *said;
+    dk_rc rc;
+    const char *todo;
+} refusals[] = {
+    {"too many", DK_E_BUSY, ""},
+    {"remaining connection slots", DK_E_BUSY, ""},
+    {"no more connections allowed", DK_E_BUSY, ""},
+    {"authentication failed", DK_E_CONFIG, ""},
+    {"no password supplied", DK_E_CONFIG, ""},
+    {"pg_hba.conf", DK_E_CONFIG, ""},
+    {"is not permitted to log in", DK_E_CONFIG, ""},
+    {"does not match host name", DK_E_CONFIG, ": use the name that its certificate has"},
+    {"certificate verify failed", DK_E_CONFIG,
+     ": give the file of the authority that signed it as sslrootcert=FILE"},
+    {"root certificate file", DK_E_CONFIG, ": give another as sslrootcert=FILE"},
+    {"certificate", DK_E_CONFIG, ""},
+    {"server does not support SSL", DK_E_CONFIG,
+     ": switch TLS on there, or say sslmode=disable where nobody else is on the way"},
+    {"does not exist", DK_E_CONFIG, ""},
+};
+
+static dk_rc connect_failed(const char *where, PGconn *pg, bool late, struct dk_err *err)
 {
-    static const char *const configuration[] = {"authentication failed",
-                                                "does not exist",
-                                                "no password supplied",
-                                                "pg_hba.conf",
-                                                "certificate",
-                                                "server does not support SSL",
-                                                "is not permitted to log in"};
     const char *said = pg != NULL ? PQerrorMessage(pg) : "no memory";
     const char *text = strstr(said, "FATAL:");
     text = text != NULL ? text + strlen("FATAL:") : said;
@@ -321,29 +350,29 @@ static dk_rc connect_failed(const struct dk_pg *store, PGconn *pg, bool late, st
     int n = (int)strcspn(text, "\n");
     n = n > 180 ? 180 : n;
     if (late) {
-        return DK_FAIL(err, UNREACHABLE, "%s does not answer", store->where);
+        return DK_FAIL(err, UNREACHABLE, "%s does not answer", where);
     }
-    if (strstr(said, "too many") != NULL || strstr(said, "remaining connection slots") != NULL) {
-        return DK_FAIL(err, BUSY, "%s: %.*s", store->where, n, text);
-    }
-    for (size_t i = 0; i < sizeof configuration / sizeof configuration[0]; i++) {
-        if (strstr(said, configuration[i]) != NULL) {
-            return DK_FAIL(err, CONFIG, "%s: %.*s", store->where, n, text);
+    for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
+        if (strstr(said, refusals[i].said) != NULL) {
+            return dk_err_set(err, refusals[i].rc, __FILE__, __LINE__, "%s: %.*s%s", where, n, text,
+                              refusals[i].todo);
         }
     }
-    return DK_FAIL(err, UNREACHABLE, "%s cannot be reached: %.*s", store->where, n, text);
+    return DK_FAIL(err, UNREACHABLE, "%s cannot be reached: %.*s", where, n, text);
 }
 
-static dk_rc connect_to(const struct dk_pg *store, const struct dk_pg_host *host, int64_t deadline,
+static dk_rc connect_to(struct dk_pg *store, const struct dk_pg_host *host, int64_t deadline,
                         PGconn **out, struct dk_err *err)
 {
+    char where[sizeof store->where];
     PGconn *pg = start_connecting(store, host);
     if (pg != NULL && PQstatus(pg) != CONNECTION_BAD && finish_connecting(pg, deadline)) {
         PQsetNoticeProcessor(pg, say_nothing, NULL);
         *out = pg;
         return DK_OK;
     }
-    dk_rc rc = connect_failed(store, pg, now_ms() >= deadline, err);
+    name_server(store, host, where);
+    dk_rc rc = connect_failed(where, pg, now_ms() >= deadline, err);
     PQfinish(pg);
     return rc;
 }
@@ -355,6 +384,9 @@ dk_rc dk_pg_connect(struct dk_pg *store, PGconn **out, struct dk_err *err)
     int64_t start = now_ms(), each = DK_PG_DEADLINE_MS / (int64_t)n;
     struct dk_err last;
     each = each < HOST_MS_MIN ? HOST_MS_MIN : each;
+    if (start < atomic_load(&store->silent_ms)) {
+        return DK_FAIL(err, UNREACHABLE, "%s did not answer a moment ago", store->where);
+    }
     for (size_t i = 0; i < n; i++) {
         unsigned at = (unsigned)((first + i) % n);
         dk_err_clear(&last);
@@ -363,6 +395,9 @@ dk_rc dk_pg_connect(struct dk_pg *store, PGconn **out, struct dk_err *err)
             atomic_store(&store->first_host, at);
             return DK_OK;
         }
+    }
+    if (now_ms() - start >= DK_PG_DEADLINE_MS) {
+        atomic_store(&store->silent_ms, now_ms() + SILENT_MS);
     }
     *err = last;
     return err->rc;
@@ -376,15 +411,15 @@ static void close_one(struct dk_pg_conn *conn)
     conn->pg = NULL;
 }
 
-/* Something to read on an idle connection is its end. */
-static bool is_alive(struct dk_pg_conn *conn)
+/*
+ * Something to read on an idle connection is its end: the server's last words, which libpq takes
+ * for an answer to what is asked next.
+ */
+static bool is_alive(const struct dk_pg *store, struct dk_pg_conn *conn)
 {
     struct pollfd fd = {.fd = PQsocket(conn->pg), .events = POLLIN};
-    if (PQstatus(conn->pg) != CONNECTION_OK || PQtransactionStatus(conn->pg) != PQTRANS_IDLE) {
-        return false;
-    }
-    if (poll(&fd, 1, 0) != 0 &&
-        (PQconsumeInput(conn->pg) == 0 || PQstatus(conn->pg) != CONNECTION_OK)) {
+    if (PQstatus(conn->pg) != CONNECTION_OK || PQtransactionStatus(conn->pg) != PQTRANS_IDLE ||
+        conn->idle_since_ms <= atomic_load(&store->lost_ms) || poll(&fd, 1, 0) != 0) {
         return false;
     }
     if (now_ms() - conn->idle_since_ms < IDLE_MS) {
@@ -419,7 +454,7 @@ static dk_rc wait_for_free(struct dk_pg *store, struct dk_pg_conn **out, struct 
 {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += DK_PG_DEADLINE_MS / 1000;
+    until.tv_sec += FREE_S;
     pthread_mutex_lock(&store->lock);
     int waited = 0;
     while ((*out = find_free(store)) == NULL && waited == 0) {
@@ -431,7 +466,7 @@ static dk_rc wait_for_free(struct dk_pg *store, struct dk_pg_conn **out, struct 
     pthread_mutex_unlock(&store->lock);
     return *out != NULL ? DK_OK
                         : DK_FAIL(err, BUSY, "all %d connections to %s were in use for %d s",
-                                  DK_PG_POOL, store->where, DK_PG_DEADLINE_MS / 1000);
+                                  DK_PG_POOL, store->where, FREE_S);
 }
 
 dk_rc dk_pg_take(struct dk_pg *store, struct dk_pg_conn **out, struct dk_err *err)
@@ -442,9 +477,10 @@ dk_rc dk_pg_take(struct dk_pg *store, struct dk_pg_conn **out, struct dk_err *er
     }
     DK_TRY(wait_for_free(store, &conn, err));
     held++;
-    if (conn->pg != NULL && !is_alive(conn)) {
+    if (conn->pg != NULL && !is_alive(store, conn)) {
         close_one(conn);
     }
+    conn->used = conn->pg != NULL;
     dk_rc rc = conn->pg == NULL ? dk_pg_connect(store, &conn->pg, err) : DK_OK;
     if (rc != DK_OK) {
         dk_pg_give(store, conn);
@@ -465,8 +501,15 @@ void dk_pg_give(struct dk_pg *store, struct dk_pg_conn *conn)
     conn->idle_since_ms = now_ms();
     pthread_mutex_lock(&store->lock);
     conn->taken = false;
-    pthread_cond_signal(&store->given_back);
+    pthread_cond_broadcast(&store->given_back); /* not everybody may take one of the reserve */
     pthread_mutex_unlock(&store->lock);
+}
+
+/* After a restart, a failover, or a firewall's silence, one timeout is enough: not one for each. */
+void dk_pg_lose(struct dk_pg *store, struct dk_pg_conn *conn)
+{
+    close_one(conn);
+    atomic_store(&store->lost_ms, now_ms());
 }
 
 /* A goodbye on a socket that the parent has too would end the parent's session. */
@@ -513,6 +556,8 @@ void dk_pg_pool_init(struct dk_pg *store)
     pthread_cond_init(&store->given_back, &attr);
     pthread_condattr_destroy(&attr);
     store->pid = getpid();
+    atomic_store(&store->lost_ms, -1);
+    atomic_store(&store->silent_ms, -1);
 }
 
 void dk_pg_after_fork(struct dk_pg *store)

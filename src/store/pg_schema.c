@@ -43,14 +43,6 @@ static const struct {
     {"CREATE POLICY ", "policy", true},
 };
 
-/* One object that a migration makes; texts are lent from it. */
-struct expected {
-    const char *type;
-    char name[64], table[64];
-    const char *source; /* of a function: what stands between the two $$ */
-    size_t source_n;
-};
-
 static const char *take_word(const char *p, char *out, size_t cap)
 {
     size_t n = strcspn(p, " (\n;");
@@ -58,15 +50,16 @@ static const char *take_word(const char *p, char *out, size_t cap)
     return p + n;
 }
 
-/* The statement at the start of a line; false: it makes nothing that is looked at. */
-static bool parse(const char *line, struct expected *out)
+bool dk_pg_makes(const char *line, struct dk_pg_expected *out)
 {
+    size_t indent = strspn(line, " ");
+    line += indent;
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         size_t n = strlen(kinds[i].words);
         if (strncmp(line, kinds[i].words, n) != 0) {
             continue;
         }
-        *out = (struct expected){.type = kinds[i].type};
+        *out = (struct dk_pg_expected){.type = kinds[i].type, .optional = indent > 0};
         const char *p = take_word(line + n, out->name, sizeof out->name);
         const char *on = kinds[i].on_table ? strstr(p, " ON ") : NULL;
         take_word(on != NULL ? on + 4 : out->name, out->table, sizeof out->table);
@@ -81,21 +74,21 @@ static bool parse(const char *line, struct expected *out)
     return false;
 }
 
-static bool same_name(const struct expected *a, const char *type, const char *name,
+static bool same_name(const struct dk_pg_expected *a, const char *type, const char *name,
                       const char *table)
 {
     return strcmp(a->type, type) == 0 && strcmp(a->name, name) == 0 && strcmp(a->table, table) == 0;
 }
 
 /* Goes on to the next object of all migrations; false: there is none. */
-static bool next_expected(unsigned *migration, const char **at, struct expected *out)
+static bool next_expected(unsigned *migration, const char **at, struct dk_pg_expected *out)
 {
     while (*migration < dk_postgres_migration_count) {
         const char *line = *at != NULL ? *at : dk_postgres_migrations[*migration].sql;
         while (*line != '\0') {
             const char *end = strchr(line, '\n');
             const char *next = end != NULL ? end + 1 : line + strlen(line);
-            if (parse(line, out)) {
+            if (dk_pg_makes(line, out)) {
                 *at = next;
                 return true;
             }
@@ -110,7 +103,7 @@ static bool next_expected(unsigned *migration, const char **at, struct expected 
 /* ---- what is there --------------------------------------------------------------------------- */
 
 /* One row an object: type, name, table, whether it is as it has to be, source of a function. */
-static const char there[] =
+const char dk_pg_objects[] =
     "WITH s AS (SELECT oid FROM pg_namespace WHERE nspname = current_schema())"
     " SELECT 'table'::text, relname::text, relname::text, relrowsecurity AND relforcerowsecurity,"
     " ''::text FROM pg_class, s WHERE relnamespace = s.oid AND relkind IN ('r', 'p')"
@@ -123,13 +116,29 @@ static const char there[] =
     " WHERE c.conindid = i.oid)"
     " UNION ALL SELECT 'trigger', g.tgname::text, t.relname::text, g.tgenabled IN ('O', 'A'), ''"
     " FROM pg_trigger g JOIN pg_class t ON t.oid = g.tgrelid, s WHERE t.relnamespace = s.oid AND"
-    " NOT g.tgisinternal"
+    " NOT g.tgisinternal AND g.tgparentid = 0 AND NOT (t.relispartition AND g.tgname ="
+    " 'key_rotation_log_not_emptied')"
     " UNION ALL SELECT 'function', p.proname::text, p.proname::text, NOT p.prosecdef, p.prosrc"
     " FROM pg_proc p, s WHERE p.pronamespace = s.oid"
     " UNION ALL SELECT 'policy', p.polname::text, t.relname::text, true, '' FROM pg_policy p JOIN"
     " pg_class t ON t.oid = p.polrelid, s WHERE t.relnamespace = s.oid"
     " UNION ALL SELECT 'rule', r.rulename::text, t.relname::text, true, '' FROM pg_rewrite r JOIN"
-    " pg_class t ON t.oid = r.ev_class, s WHERE t.relnamespace = s.oid AND r.rulename <> '_RETURN'";
+    " pg_class t ON t.oid = r.ev_class, s WHERE t.relnamespace = s.oid AND r.rulename <> '_RETURN'"
+    " UNION ALL SELECT 'owner', o.rolname::text, t.relname::text, true, '' FROM pg_class t JOIN"
+    " pg_roles o ON o.oid = t.relowner, s WHERE t.relnamespace = s.oid AND t.relkind IN ('r', 'p',"
+    " 'v') AND o.rolname <> 'dekhand_admin'"
+    " UNION SELECT 'grant', coalesce(g.rolname, 'PUBLIC')::text, t.relname::text, true, ''"
+    " FROM pg_class t CROSS JOIN LATERAL aclexplode(t.relacl) a LEFT JOIN pg_roles g ON g.oid ="
+    " a.grantee, s WHERE t.relnamespace = s.oid AND t.relkind IN ('r', 'p', 'v') AND a.grantee <>"
+    " t.relowner AND g.rolname IS DISTINCT FROM 'dekhand_rw' AND NOT (coalesce(g.rolname ="
+    " 'authenticated', false) AND t.relname = 'owner_keys' AND a.privilege_type = 'SELECT')"
+    " UNION SELECT 'grant', coalesce(g.rolname, 'PUBLIC')::text, t.relname::text, true,"
+    " c.attname::text FROM pg_attribute c JOIN pg_class t ON t.oid = c.attrelid CROSS JOIN LATERAL"
+    " aclexplode(c.attacl) a LEFT JOIN pg_roles g ON g.oid = a.grantee, s WHERE t.relnamespace ="
+    " s.oid AND g.rolname IS DISTINCT FROM 'dekhand_rw' AND NOT (coalesce(g.rolname ="
+    " 'authenticated', false) AND t.relname = 'encryption_keys' AND a.privilege_type = 'SELECT' AND"
+    " c.attname IN ('tenant_id', 'version', 'state', 'is_active', 'created_at', 'expires_at',"
+    " 'rotated_at'))";
 
 struct object {
     const char *type, *name, *table, *source;
@@ -143,23 +152,30 @@ static bool read_object(const PGresult *r, int i, struct object *out)
            dk_pg_lend_str(r, i, 4, &out->source);
 }
 
-static void tell(void (*each)(void *arg, const struct dk_schema_finding *finding), void *arg,
-                 enum dk_schema_fault fault, const char *type, const char *name, const char *table)
+/* SQL that takes a foreign object away; "" for one that comes with something else. */
+static void mend_of(const struct object *object, char *out, size_t cap)
 {
-    char mend[256] = "";
-    if (fault == DK_SCHEMA_FOREIGN && strcmp(type, "trigger") == 0) {
-        snprintf(mend, sizeof mend, "DROP TRIGGER \"%.63s\" ON %.63s", name, table);
-    } else if (fault == DK_SCHEMA_FOREIGN && strcmp(type, "rule") == 0) {
-        snprintf(mend, sizeof mend, "DROP RULE \"%.63s\" ON %.63s", name, table);
-    } else if (fault == DK_SCHEMA_FOREIGN && strcmp(type, "policy") == 0) {
-        snprintf(mend, sizeof mend, "DROP POLICY \"%.63s\" ON %.63s", name, table);
+    static const char *const kinds_of[][2] = {
+        {"trigger", "TRIGGER"}, {"rule", "RULE"}, {"policy", "POLICY"}};
+    const char *name = object->name, *table = object->table;
+    const char *quote = strcmp(name, "PUBLIC") == 0 ? "" : "\"";
+    out[0] = '\0';
+    if (strcmp(object->type, "owner") == 0) {
+        snprintf(out, cap, "ALTER TABLE %.63s OWNER TO dekhand_admin", table);
+    } else if (strcmp(object->type, "grant") == 0) {
+        bool column = object->source[0] != '\0';
+        snprintf(out, cap, "REVOKE ALL %s%.63s%s ON %.63s FROM %s%.63s%s", column ? "(" : "",
+                 object->source, column ? ")" : "", table, quote, name, quote);
     }
-    struct dk_schema_finding finding = {fault, type, name, table, mend};
-    each(arg, &finding);
+    for (size_t i = 0; i < sizeof kinds_of / sizeof kinds_of[0]; i++) {
+        if (strcmp(object->type, kinds_of[i][0]) == 0) {
+            snprintf(out, cap, "DROP %s \"%.63s\" ON %.63s", kinds_of[i][1], name, table);
+        }
+    }
 }
 
 /* Missing, or not what it was. */
-static void look_at_expected(const PGresult *r, const struct expected *wanted,
+static void look_at_expected(const PGresult *r, const struct dk_pg_expected *wanted,
                              void (*each)(void *arg, const struct dk_schema_finding *finding),
                              void *arg)
 {
@@ -173,15 +189,16 @@ static void look_at_expected(const PGresult *r, const struct expected *wanted,
                                 (strlen(object.source) == wanted->source_n &&
                                  memcmp(object.source, wanted->source, wanted->source_n) == 0)));
     }
-    if (!found || !same) {
-        tell(each, arg, found ? DK_SCHEMA_CHANGED : DK_SCHEMA_MISSING, wanted->type, wanted->name,
-             wanted->table);
+    if ((!found && !wanted->optional) || !same) {
+        struct dk_schema_finding finding = {found ? DK_SCHEMA_CHANGED : DK_SCHEMA_MISSING,
+                                            wanted->type, wanted->name, wanted->table, ""};
+        each(arg, &finding);
     }
 }
 
 static bool is_expected(const struct object *object)
 {
-    struct expected wanted;
+    struct dk_pg_expected wanted;
     unsigned migration = 0;
     const char *at = NULL;
     while (next_expected(&migration, &at, &wanted)) {
@@ -192,29 +209,40 @@ static bool is_expected(const struct object *object)
     return false;
 }
 
-/* What works on our rows unasked. */
+/* What works on our rows unasked, and who may reach them. */
 static bool acts(const char *type)
 {
-    return strcmp(type, "trigger") == 0 || strcmp(type, "rule") == 0 || strcmp(type, "policy") == 0;
+    return strcmp(type, "trigger") == 0 || strcmp(type, "rule") == 0 ||
+           strcmp(type, "policy") == 0 || strcmp(type, "owner") == 0 || strcmp(type, "grant") == 0;
 }
 
-dk_rc dk_pg_schema(void *self, void (*each)(void *arg, const struct dk_schema_finding *finding),
-                   void *arg, struct dk_err *err)
+void dk_pg_compare(const PGresult *r,
+                   void (*each)(void *arg, const struct dk_schema_finding *finding), void *arg)
 {
-    struct expected wanted;
+    struct dk_pg_expected wanted;
     struct object object;
     unsigned migration = 0;
     const char *at = NULL;
-    PGresult *r = NULL;
-    DK_TRY(dk_pg_ask(self, NULL, there, NULL, "reading the schema", &r, err));
     while (next_expected(&migration, &at, &wanted)) {
         look_at_expected(r, &wanted, each, arg);
     }
     for (int i = 0; i < PQntuples(r); i++) {
         if (read_object(r, i, &object) && acts(object.type) && !is_expected(&object)) {
-            tell(each, arg, DK_SCHEMA_FOREIGN, object.type, object.name, object.table);
+            char mend[320];
+            mend_of(&object, mend, sizeof mend);
+            struct dk_schema_finding finding = {DK_SCHEMA_FOREIGN, object.type, object.name,
+                                                object.table, mend};
+            each(arg, &finding);
         }
     }
+}
+
+dk_rc dk_pg_schema(void *self, void (*each)(void *arg, const struct dk_schema_finding *finding),
+                   void *arg, struct dk_err *err)
+{
+    PGresult *r = NULL;
+    DK_TRY(dk_pg_ask(self, NULL, dk_pg_objects, NULL, "reading the schema", &r, err));
+    dk_pg_compare(r, each, arg);
     PQclear(r);
     return DK_OK;
 }

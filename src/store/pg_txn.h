@@ -6,11 +6,16 @@
 
 #include "store/pg_stmt.h"
 
-/* Where the server is in its own history: `timeline/start`. A statement's column. */
+/*
+ * Where the server is in its own history: `timeline/start/crash`. A statement's column. A server
+ * that gets over the crash of one of its processes keeps its start, and gives numbers of
+ * transactions out again; what it counted it forgets, and says since when it counts.
+ */
 #define DK_PG_PLACE                                                                                \
     "CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE "                                           \
     "substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END || '/' || "                           \
-    "extract(epoch FROM pg_postmaster_start_time())::text"
+    "extract(epoch FROM pg_postmaster_start_time())::text || '/' || "                              \
+    "coalesce(extract(epoch FROM pg_stat_get_bgwriter_stat_reset_time())::text, '')"
 
 /*
  * The snapshot to compare with, when `then` was taken at `place_then` and `now` is the one of this
@@ -36,11 +41,36 @@ bool dk_pg_get_tenant_row(const PGresult *r, int i, int c, struct dk_tenant_row 
 DK_MUST_USE dk_rc dk_pg_explain_ignored(struct dk_pg_txn *txn, const struct dk_key_row *row,
                                         struct dk_err *err);
 
-/* Migrations (pg_migrate.c). */
+/* Months of the log that are there before they come; as the owner. */
+#define DK_PG_KEEP_MONTHS "SELECT keep_log_months(12)"
+
+/* Migrations (pg_migrate.c), and the same as a script (pg_print.c). */
 dk_rc dk_pg_migrate(void *self, struct dk_err *err);
+dk_rc dk_pg_schema_version(void *self, struct dk_schema_version *out, struct dk_err *err);
+dk_rc dk_pg_print(void *self, bool supabase, void (*put)(void *arg, const char *text, size_t n),
+                  void *arg, struct dk_err *err);
 dk_rc dk_pg_exists(void *self, bool *out, struct dk_err *err);
 
+/* Gives rights again, and makes what is missing or changed; as the owner (pg_mend.c). */
+dk_rc dk_pg_mend(PGconn *pg, const char *schema, bool is_owner, struct dk_err *err);
+
 /* Damage and the schema (pg_schema.c). */
+
+/* One object that a migration makes; texts are lent from it. */
+struct dk_pg_expected {
+    const char *type;
+    char name[64], table[64];
+    bool optional;      /* made inside a block, on a condition */
+    const char *source; /* of a function: what stands between the two $$ */
+    size_t source_n;
+};
+
+/* The statement at the start of a line; false: it makes nothing that is looked at. */
+bool dk_pg_makes(const char *line, struct dk_pg_expected *out);
+extern const char dk_pg_objects[]; /* the query: an object of the current schema a row */
+/* What the rows of that query are, beside what the migrations make. */
+void dk_pg_compare(const PGresult *r,
+                   void (*each)(void *arg, const struct dk_schema_finding *finding), void *arg);
 dk_rc dk_pg_integrity(void *txn, bool (*each)(void *arg, const char *table, const char *text),
                       void *arg, struct dk_err *err);
 dk_rc dk_pg_schema(void *txn, void (*each)(void *arg, const struct dk_schema_finding *finding),

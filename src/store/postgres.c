@@ -10,8 +10,10 @@
 #include "store/migrations.h"
 #include "store/pg_txn.h"
 
-#define DOUBT_TRIES 50
 #define DOUBT_PAUSE_MS 100
+#define STATEMENT_MS                                                                               \
+    "4500"              /* before our own deadline: who waits for a lock hears that it was one */
+#define IDLE_MS "30000" /* of a client that is gone and did not say so: its locks end */
 
 /* ---- begin ----------------------------------------------------------------------------------- */
 
@@ -71,12 +73,13 @@ static bool take_xid(struct dk_pg_txn *txn, const PGresult *r)
 static dk_rc start(struct dk_pg_txn *txn, bool *lost, struct dk_err *err)
 {
     char path[DK_PG_SCHEMA_MAX + 48];
-    struct dk_pg_call calls[9] = {{.sql = modes[txn->mode].begin}};
+    struct dk_pg_call calls[10] = {{.sql = modes[txn->mode].begin}};
     size_t n = 1, registry, xid = 0;
     snprintf(path, sizeof path, "SET LOCAL search_path = %s, pg_temp", txn->store->schema);
     calls[n++].sql = path;
     calls[n++].sql = "SET LOCAL ROLE dekhand_rw";
-    calls[n++].sql = "SET LOCAL statement_timeout = 5000";
+    calls[n++].sql = "SET LOCAL statement_timeout = " STATEMENT_MS;
+    calls[n++].sql = "SET LOCAL idle_in_transaction_session_timeout = " IDLE_MS;
     calls[n++].sql = "SET LOCAL dekhand.scope = 'all'";
     if (modes[txn->mode].lock != NULL) {
         calls[n++].sql = modes[txn->mode].lock;
@@ -104,8 +107,7 @@ static dk_rc start(struct dk_pg_txn *txn, bool *lost, struct dk_err *err)
 static void end(struct dk_pg_txn *txn)
 {
     if (txn->gone) {
-        PQfinish(txn->conn->pg);
-        txn->conn->pg = NULL;
+        dk_pg_lose(txn->store, txn->conn);
     }
     dk_pg_give(txn->store, txn->conn);
     dk_mem_free(&txn->store->world->mem, txn);
@@ -113,10 +115,11 @@ static void end(struct dk_pg_txn *txn)
 
 static void pg_rollback(void *self);
 
-/* A connection that died while nobody used it shows when it is used: nothing was done, so anew. */
-static dk_rc begin_once(struct dk_pg *store, enum dk_txn_mode mode, bool *lost, void **out,
+/* *died: a connection that was good before; it is not used again. */
+static dk_rc begin_once(struct dk_pg *store, enum dk_txn_mode mode, bool *died, void **out,
                         struct dk_err *err)
 {
+    bool lost = false;
     struct dk_pg_txn *txn = dk_mem_zalloc(&store->world->mem, sizeof *txn);
     if (txn == NULL) {
         return DK_FAIL(err, NOMEM, "no memory for a transaction");
@@ -128,9 +131,10 @@ static dk_rc begin_once(struct dk_pg *store, enum dk_txn_mode mode, bool *lost, 
         dk_mem_free(&store->world->mem, txn);
         return rc;
     }
-    rc = start(txn, lost, err);
+    rc = start(txn, &lost, err);
     if (rc != DK_OK) {
-        txn->gone = *lost;
+        *died = lost && txn->conn->used;
+        txn->gone = lost;
         pg_rollback(txn);
         return rc;
     }
@@ -138,14 +142,15 @@ static dk_rc begin_once(struct dk_pg *store, enum dk_txn_mode mode, bool *lost, 
     return DK_OK;
 }
 
+/* A connection that died while nobody used it shows when it is used: nothing was done, so anew. */
 static dk_rc pg_begin(void *self, enum dk_txn_mode mode, void **out, struct dk_err *err)
 {
     struct dk_err first;
-    bool lost = false;
+    bool died = false;
     dk_err_clear(&first);
-    dk_rc rc = begin_once(self, mode, &lost, out, &first);
-    if (rc == DK_E_UNREACHABLE && lost) {
-        return begin_once(self, mode, &lost, out, err);
+    dk_rc rc = begin_once(self, mode, &died, out, &first);
+    if (rc != DK_OK && died) {
+        return begin_once(self, mode, &died, out, err);
     }
     if (rc != DK_OK) {
         *err = first;
@@ -155,61 +160,99 @@ static dk_rc pg_begin(void *self, enum dk_txn_mode mode, void **out, struct dk_e
 
 /* ---- commit ---------------------------------------------------------------------------------- */
 
-enum fate { FATE_COMMITTED, FATE_ABORTED, FATE_UNKNOWN, FATE_RUNNING };
-
-/* A number of another timeline says nothing: transactions there have numbers of their own. */
-static enum fate read_fate(const struct dk_pg_txn *txn, const PGresult *r)
+static void note_warning(void *arg, const PGresult *notice)
 {
-    char place[sizeof txn->place], status[16];
-    if (!dk_pg_get_str(r, 0, 0, place, sizeof place) ||
-        !dk_pg_get_nullable(r, 0, 1, status, sizeof status) || strncmp(place, txn->place, 8) != 0) {
-        return FATE_UNKNOWN;
-    }
-    return strcmp(status, "committed") == 0     ? FATE_COMMITTED
-           : strcmp(status, "aborted") == 0     ? FATE_ABORTED
-           : strcmp(status, "in progress") == 0 ? FATE_RUNNING
-                                                : FATE_UNKNOWN;
+    const char *severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
+    bool *warned = arg;
+    *warned = *warned || (severity != NULL && strcmp(severity, "WARNING") == 0);
 }
 
-static enum fate ask_fate(struct dk_pg_txn *txn)
+enum fate { FATE_COMMITTED, FATE_ABORTED, FATE_UNKNOWN, FATE_RUNNING };
+
+#define FUTURE "(22023:" /* a number that was not given out yet */
+
+/*
+ * A number of another timeline says nothing: transactions there have numbers of their own. After a
+ * crash of the server numbers are given out again, but never one whose commit was kept: what is
+ * said to be committed then may be another's, anything else is true of ours too.
+ */
+static enum fate read_fate(const struct dk_pg_txn *txn, const PGresult *where,
+                           const PGresult *status, dk_rc rc, bool future)
+{
+    char place[sizeof txn->place], text[16];
+    if (!dk_pg_get_str(where, 0, 0, place, sizeof place) || strncmp(place, txn->place, 8) != 0) {
+        return FATE_UNKNOWN;
+    }
+    if (future) {
+        return FATE_ABORTED;
+    }
+    if (rc != DK_OK) {
+        return FATE_RUNNING;
+    }
+    if (!dk_pg_get_nullable(status, 0, 0, text, sizeof text)) {
+        return FATE_UNKNOWN;
+    }
+    if (strcmp(text, "committed") == 0) {
+        return strcmp(place, txn->place) == 0 ? FATE_COMMITTED : FATE_UNKNOWN;
+    }
+    return strcmp(text, "aborted") == 0       ? FATE_ABORTED
+           : strcmp(text, "in progress") == 0 ? FATE_RUNNING
+                                              : FATE_UNKNOWN;
+}
+
+static enum fate ask_fate_on(const struct dk_pg_txn *txn, PGconn *pg)
 {
     struct dk_pg_params p = {.n = 0};
-    struct dk_pg_call call = {.sql = "SELECT " DK_PG_PLACE ", pg_xact_status($1::text::xid8)",
-                              .params = &p,
-                              .what = "asking for a commit"};
-    PGconn *pg = NULL;
+    struct dk_pg_call where = {.sql = "SELECT " DK_PG_PLACE, .what = "asking where the server is"};
+    struct dk_pg_call status = {.sql = "SELECT pg_xact_status($1::text::xid8)",
+                                .params = &p,
+                                .what = "asking for a commit"};
     struct dk_err none;
     bool lost;
     enum fate fate = FATE_RUNNING;
     dk_err_clear(&none);
     dk_pg_str(&p, txn->xid);
+    if (dk_pg_run(pg, &where, 1, &lost, &none) == DK_OK) {
+        dk_rc rc = dk_pg_run(pg, &status, 1, &lost, &none);
+        bool future = rc != DK_OK && strstr(none.text, FUTURE) != NULL;
+        fate = read_fate(txn, where.result, status.result, rc, future);
+        PQclear(status.result);
+    }
+    PQclear(where.result);
+    return fate;
+}
+
+static enum fate ask_fate(struct dk_pg_txn *txn)
+{
+    PGconn *pg = NULL;
+    struct dk_err none;
+    enum fate fate = FATE_RUNNING;
+    dk_err_clear(&none);
     if (dk_pg_connect(txn->store, &pg, &none) == DK_OK) {
-        if (dk_pg_run(pg, &call, 1, &lost, &none) == DK_OK) {
-            fate = read_fate(txn, call.result);
-            PQclear(call.result);
-        }
+        fate = ask_fate_on(txn, pg);
         PQfinish(pg);
     }
     return fate;
 }
 
-/* The connection was lost after COMMIT went out: what became of it is read, never assumed. */
+/*
+ * The connection was lost after COMMIT went out: what became of it is read, never assumed. It is
+ * closed before that is asked: a server that never got the COMMIT then ends the transaction.
+ */
 static dk_rc resolve(struct dk_pg_txn *txn, struct dk_err *err)
 {
-    enum fate fate = FATE_RUNNING;
     const struct timespec pause = {.tv_nsec = DOUBT_PAUSE_MS * 1000000L};
     struct timespec now, until;
+    enum fate fate;
+    dk_pg_lose(txn->store, txn->conn);
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += DK_PG_DEADLINE_MS / 1000;
-    for (int i = 0; i < DOUBT_TRIES && fate == FATE_RUNNING; i++) {
-        fate = ask_fate(txn);
+    while ((fate = ask_fate(txn)) == FATE_RUNNING) {
         clock_gettime(CLOCK_MONOTONIC, &now);
-        if (fate == FATE_RUNNING && now.tv_sec >= until.tv_sec) {
+        if (now.tv_sec >= until.tv_sec) {
             break;
         }
-        if (fate == FATE_RUNNING) {
-            nanosleep(&pause, NULL);
-        }
+        nanosleep(&pause, NULL);
     }
     if (fate == FATE_COMMITTED) {
         return DK_OK;
@@ -224,20 +267,40 @@ static dk_rc resolve(struct dk_pg_txn *txn, struct dk_err *err)
                          txn->store->where);
 }
 
-/* COMMIT of a transaction that failed is answered with ROLLBACK, and that is no error there. */
+/*
+ * A COMMIT that waits for a synchronous standby and is cancelled is there, but only here: the
+ * server says so in a warning, and calls it done. So nothing of ours may cancel it, and a warning
+ * counts. COMMIT of a transaction that failed is answered with ROLLBACK, and that is no error
+ * there.
+ */
+static dk_rc commit_on(struct dk_pg_txn *txn, bool *lost, struct dk_err *err)
+{
+    struct dk_pg_call calls[] = {{.sql = "SET LOCAL statement_timeout = 0", .what = "committing"},
+                                 {.sql = "COMMIT", .what = "committing"}};
+    bool warned = false;
+    PQnoticeReceiver before = PQsetNoticeReceiver(txn->conn->pg, note_warning, &warned);
+    dk_rc rc = dk_pg_run(txn->conn->pg, calls, 2, lost, err);
+    PQsetNoticeReceiver(txn->conn->pg, before, NULL);
+    if (rc == DK_OK && strcmp(PQcmdStatus(calls[1].result), "COMMIT") != 0) {
+        rc = DK_FAIL(err, STORE, "committing: the server rolled it back");
+    } else if (rc == DK_OK && warned) {
+        rc = DK_FAIL(err, UNREACHABLE,
+                     "%s has committed, but no synchronous standby is known to have it",
+                     txn->store->where);
+    }
+    PQclear(calls[0].result);
+    PQclear(calls[1].result);
+    return rc;
+}
+
 static dk_rc pg_commit(void *self, struct dk_err *err)
 {
     struct dk_pg_txn *txn = self;
-    struct dk_pg_call call = {.sql = "COMMIT", .what = "committing"};
     struct dk_err cause;
     bool lost = false;
     dk_err_clear(&cause);
     dk_rc rc = txn->failed ? DK_FAIL(&cause, STORE, "committing: the transaction has failed")
-                           : dk_pg_run(txn->conn->pg, &call, 1, &lost, &cause);
-    if (rc == DK_OK && strcmp(PQcmdStatus(call.result), "COMMIT") != 0) {
-        rc = DK_FAIL(&cause, STORE, "committing: the server rolled it back");
-    }
-    PQclear(call.result);
+                           : commit_on(txn, &lost, &cause);
     if (lost) {
         txn->gone = true;
         if (txn->mode != DK_TXN_READ) {
@@ -320,6 +383,8 @@ const struct dk_store_ops dk_store_postgres = {
     .close = pg_close,
     .after_fork = pg_after_fork,
     .migrate = dk_pg_migrate,
+    .schema_version = dk_pg_schema_version,
+    .script = dk_pg_print,
     .exists = dk_pg_exists,
     .integrity = dk_pg_integrity,
     .schema = dk_pg_schema,

@@ -286,6 +286,44 @@ static dk_rc sqlite_migrate(void *self, struct dk_err *err)
     return rc;
 }
 
+static dk_rc read_head(sqlite3 *db, struct dk_schema_version *out, struct dk_err *err)
+{
+    int64_t application = 0, version = 0;
+    sqlite3_stmt *stmt = NULL;
+    DK_TRY(read_int(db, "PRAGMA application_id", &application, err));
+    DK_TRY(read_int(db, "PRAGMA user_version", &version, err));
+    if (application != APPLICATION_ID) {
+        return DK_OK;
+    }
+    out->version = (uint32_t)version;
+    if (sqlite3_prepare_v2(db, "SELECT registry_uuid FROM registry", -1, &stmt, NULL) ==
+            SQLITE_OK &&
+        sqlite3_step(stmt) == SQLITE_ROW && sqlite3_column_text(stmt, 0) != NULL) {
+        snprintf(out->uuid, sizeof out->uuid, "%s", (const char *)sqlite3_column_text(stmt, 0));
+    }
+    sqlite3_finalize(stmt);
+    return DK_OK;
+}
+
+static dk_rc sqlite_schema_version(void *self, struct dk_schema_version *out, struct dk_err *err)
+{
+    const struct dk_sqlite *store = self;
+    struct dk_schema_version found = {.version = 0};
+    sqlite3 *db = NULL;
+    struct stat st;
+    if (stat(store->path, &st) != 0 || st.st_size == 0) {
+        *out = found;
+        return DK_OK;
+    }
+    DK_TRY(connect(store, DK_TXN_READ, &db, err));
+    dk_rc rc = read_head(db, &found, err);
+    sqlite3_close(db);
+    if (rc == DK_OK) {
+        *out = found;
+    }
+    return rc;
+}
+
 static dk_rc sqlite_exists(void *self, bool *out, struct dk_err *err)
 {
     const struct dk_sqlite *store = self;
@@ -410,6 +448,7 @@ const struct dk_store_ops dk_store_sqlite = {
     .close = sqlite_close,
     .after_fork = sqlite_after_fork,
     .migrate = sqlite_migrate,
+    .schema_version = sqlite_schema_version,
     .exists = sqlite_exists,
     .begin = sqlite_begin,
     .commit = sqlite_commit,

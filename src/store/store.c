@@ -58,11 +58,37 @@ void dk_store_close(struct dk_store *store)
     }
 }
 
+dk_rc dk_store_script(const struct dk_store *store, bool supabase,
+                      void (*put)(void *arg, const char *text, size_t n), void *arg,
+                      struct dk_err *err)
+{
+    for (size_t i = 0; store == NULL && dk_store_backends[i] != NULL; i++) {
+        if (dk_store_backends[i]->script != NULL) {
+            return dk_store_backends[i]->script(NULL, supabase, put, arg, err);
+        }
+    }
+    if (store == NULL || store->ops->script == NULL) {
+        return DK_FAIL(err, CONFIG, "this store has no script: `dekhand init` makes it");
+    }
+    return store->ops->script(store->self, supabase, put, arg, err);
+}
+
 dk_rc dk_store_begin(struct dk_store *store, enum dk_txn_mode mode, struct dk_txn *txn,
                      struct dk_err *err)
 {
+    struct dk_err cause;
+    dk_err_clear(&cause);
     *txn = (struct dk_txn){.ops = store->ops, .mode = mode};
-    return store->ops->begin(store->self, mode, &txn->self, err);
+    dk_rc rc = store->ops->begin(store->self, mode, &txn->self, &cause);
+    if (rc == DK_OK) {
+        atomic_store_explicit(&store->seen, true, memory_order_relaxed);
+        return DK_OK;
+    }
+    if (rc == DK_E_CONFIG && atomic_load_explicit(&store->seen, memory_order_relaxed)) {
+        cause.rc = DK_E_STORE;
+    }
+    *err = cause;
+    return err->rc;
 }
 
 dk_rc dk_store_commit(struct dk_txn *txn, struct dk_err *err)

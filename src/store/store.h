@@ -11,6 +11,8 @@
 #ifndef DK_STORE_STORE_H
 #define DK_STORE_STORE_H
 
+#include <stdatomic.h>
+
 #include "base/log.h"
 #include "base/tenant.h"
 
@@ -168,6 +170,11 @@ struct dk_schema_finding {
     const char *mend;  /* SQL that takes a foreign object away; "" for others */
 };
 
+struct dk_schema_version {
+    uint32_t version;
+    char uuid[DK_UUID_TEXT]; /* of the registry */
+};
+
 /* What a back end finds of its own circumstances. Texts are lent for the call. */
 enum dk_store_level { DK_STORE_WELL, DK_STORE_NOTE, DK_STORE_FINDING };
 
@@ -228,6 +235,15 @@ struct dk_store_ops {
      * changed; repeatable; safe when two start at once. E_SCHEMA: newer.
      */
     dk_rc (*migrate)(void *self, struct dk_err *err);
+    /* What migrate() would find; version 0: nothing that is ours. Needs no more rights than that.
+     */
+    dk_rc (*schema_version)(void *self, struct dk_schema_version *out, struct dk_err *err);
+    /*
+     * What migrate() does, as a script for somebody else to run; `self` NULL = for the default
+     * place. NULL: there is no such thing.
+     */
+    dk_rc (*script)(void *self, bool supabase, void (*put)(void *arg, const char *text, size_t n),
+                    void *arg, struct dk_err *err);
     /* False: there is nothing at all at this place yet. */
     dk_rc (*exists)(void *self, bool *out, struct dk_err *err);
 
@@ -392,6 +408,7 @@ struct dk_store {
     const struct dk_store_ops *ops;
     void *self;
     const struct dk_world *world;
+    atomic_bool seen; /* a transaction has begun: what is missing since was there */
 };
 
 struct dk_txn {
@@ -405,7 +422,12 @@ struct dk_txn {
 DK_MUST_USE dk_rc dk_store_open(const struct dk_world *world, const char *url, struct dk_store *out,
                                 struct dk_err *err);
 void dk_store_close(struct dk_store *store);
+/* The back end that has a script, E_CONFIG: `store` is another; NULL = the first that has one. */
+DK_MUST_USE dk_rc dk_store_script(const struct dk_store *store, bool supabase,
+                                  void (*put)(void *arg, const char *text, size_t n), void *arg,
+                                  struct dk_err *err);
 
+/* E_CONFIG at first only: what was there once and is not is an outage, E_STORE. */
 DK_MUST_USE dk_rc dk_store_begin(struct dk_store *store, enum dk_txn_mode mode, struct dk_txn *txn,
                                  struct dk_err *err);
 DK_MUST_USE dk_rc dk_store_commit(struct dk_txn *txn, struct dk_err *err);

@@ -19,28 +19,28 @@ static struct dk_err err;
 /* ---- the stores, each in a folder of its own
  * ----------------------------------------------------- */
 
-/* Every store there is runs the suite; files and rights are those of the first. */
+/*
+ * Every store there is runs the suite; files and rights are those of the first. The second one goes
+ * through a pool where DEKHAND_TEST_STORE says so.
+ */
 enum { SQLITE, POSTGRES, STORES };
 #define MANY 40
 
 struct shop {
     struct dk_place place;
     struct dk_store store;
-    char url[160];
     unsigned made; /* keys so far: ids and check values differ */
 };
 
 static void shop_new(struct shop *shop, size_t which)
 {
     memset(shop, 0, sizeof *shop);
-    dk_place_bare(&shop->place, false);
-    if (which == POSTGRES) {
-        dk_pg_database_new(shop->place.url);
-        snprintf(shop->url, sizeof shop->url, "%s", shop->place.url);
-    } else {
-        snprintf(shop->url, sizeof shop->url, "sqlite:%s", shop->place.database);
-    }
-    DK_TEST_OK(err, dk_store_open(&shop->place.w.world, shop->url, &shop->store, &err));
+    dk_place_bare_on(&shop->place,
+                     which == SQLITE                ? DK_SQLITE
+                     : dk_test_store() == DK_POOLED ? DK_POOLED
+                                                    : DK_POSTGRES,
+                     false);
+    DK_TEST_OK(err, dk_store_open(&shop->place.w.world, shop->place.opens, &shop->store, &err));
 }
 
 static void shop_open(struct shop *shop, size_t which)

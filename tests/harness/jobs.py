@@ -9,9 +9,11 @@ AT_ONCE = 2
 # In order; every other suite takes less.
 LONGEST = (
     "scenario/alloc_test", "scenario/power_cut_test", "scenario/test_cli_jsonl",
-    "scenario/test_cli_csv", "scenario/damaged_test", "scenario/test_cli_tamper",
+    "scenario/test_cli_csv", "scenario/test_pg_servers", "scenario/damaged_test",
+    "scenario/test_cli_tamper", "scenario/test_pg_faults",
     "scenario/test_cli_operate", "scenario/test_cli_values", "scenario/io_sweep_test",
-    "scenario/test_cli_threads", "scenario",
+    "scenario/test_cli_threads", "scenario", "scenario/kill_test@postgres",
+    "contract/store_test@pooled", "scenario/prune_test@postgres",
 )
 
 

@@ -4,7 +4,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 from functools import partial
 
-from harness import canary, jobs, sanitizers, scratch, tap
+from harness import canary, jobs, sanitizers, scratch, stores, tap
 from harness.command import run
 from harness.jobs import Job
 from harness.report import Result
@@ -49,7 +49,14 @@ def programs(kind, rooms=ROOMS_OF_TESTS):
     return found
 
 
-def program(kind, source, timeout=PROGRAM_SECONDS):
+def programs_elsewhere(kind):
+    """Jobs: those that a build runs once more, on another store than SQLite."""
+    return [Job(f"{name}@{store}",
+                partial(program, kind, ROOT / "tests" / f"{name}.c", store=store))
+            for name, store in stores.elsewhere(kind)]
+
+
+def program(kind, source, timeout=PROGRAM_SECONDS, store=None):
     """Runs one cmocka program in a temporary folder of its own (TMPDIR)."""
     name = f"{kind}: {source.relative_to(ROOT / 'tests').with_suffix('')}"
     with scratch.folder() as folder, scratch.in_memory(folder) as memory:
@@ -60,6 +67,9 @@ def program(kind, source, timeout=PROGRAM_SECONDS):
         env = test_environment(kind, folder)
         env.update(sanitizers.environment(kind, folder), CMOCKA_MESSAGE_OUTPUT="TAP",
                    DEKHAND_KEPT=str(kept), DEKHAND_MEMORY=str(memory))
+        if store is not None:
+            name += f"@{store}"
+            env["DEKHAND_TEST_STORE"] = store
         argv = [*sanitizers.launcher(kind), test_program(kind, source)]
         outcome = _run_mapped(argv, env, timeout)
         return _judge(name, outcome, sanitizers.reports(folder),

@@ -10,7 +10,8 @@ import time
 import pytest
 
 import run
-from harness import jobs, sanitizers, scratch, suites, tree
+from harness import jobs, sanitizers, scratch, stores, suites, tree
+from harness.command import Outcome
 from harness.jobs import Job
 from harness.report import Report, Result
 from harness.tree import ROOT
@@ -35,7 +36,8 @@ def test_longest_begins_first_and_every_job_is_reported(monkeypatch):
 
 
 def test_named_suites_exist():
-    assert set(jobs.LONGEST) <= {*SOURCES, *PYTHON_FILES, "scenario"}
+    elsewhere = {f"{name}@{store}" for name, store in stores.elsewhere("release")}
+    assert set(jobs.LONGEST) <= {*SOURCES, *PYTHON_FILES, *elsewhere, "scenario"}
     assert set(sanitizers.LEFT_OUT) <= set(SOURCES)
 
 
@@ -43,6 +45,8 @@ def test_named_suites_exist():
 def test_each_file_is_run_once(kind):
     names = [job.name for job in run.tests_of(kind)]
     assert len(names) == len(set(names))
+    elsewhere = {name for name in names if "@" in name}
+    assert elsewhere == {f"{name}@{store}" for name, store in stores.elsewhere(kind)}
     if kind != "clang":
         assert set(SOURCES) - set(names) == {
             name for name, kinds in sanitizers.LEFT_OUT.items() if kind in kinds}
@@ -52,6 +56,24 @@ def test_each_file_is_run_once(kind):
         files = {a for a in commands if a.endswith(".py") and not a.startswith("-")}
         assert {f"--ignore={file}" for file in files} == {a for a in commands if a.startswith("-")}
         assert "tests/scenario" in commands
+
+
+def test_every_program_with_a_registry_runs_once_more_or_says_why_not():
+    with_registry = {name for name, path in SOURCES.items() if "dk_place_" in path.read_text()}
+    assert set(stores.POSTGRES) | set(stores.ONCE) == with_registry
+    assert not set(stores.POSTGRES) & set(stores.ONCE)
+    assert set(stores.POOLED) <= with_registry and set(stores.SANITIZED) <= set(stores.POSTGRES)
+
+
+def test_a_program_is_told_its_store(monkeypatch):
+    told = []
+    monkeypatch.setattr(suites, "_run_mapped", lambda argv, env, timeout: told.append(
+        env.get("DEKHAND_TEST_STORE")) or Outcome(0, "1..1\nok 1 - a\n", "", 0.1))
+    source = SOURCES["scenario/rotate_test"]
+    assert suites.program("release", source).name == "release: scenario/rotate_test"
+    assert suites.program("release", source, store="pooled").name == (
+        "release: scenario/rotate_test@pooled")
+    assert told == [None, "pooled"]
 
 
 def test_what_tsan_leaves_out_has_one_thread_a_process():

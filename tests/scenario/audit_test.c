@@ -13,13 +13,6 @@
 
 #define ASSERT_CODE(call, code) assert_string_equal(dekhand_error_name(call), #code)
 
-static void copy_file(const char *from, const char *to)
-{
-    char command[512];
-    snprintf(command, sizeof command, "cp '%s' '%s'", from, to);
-    assert_int_equal(system(command), 0);
-}
-
 static void show(void *arg, const struct dekhand_finding *finding)
 {
     (void)arg;
@@ -51,19 +44,19 @@ static const char *registry_id(struct dekhand *d)
 /* A registry with a value under version 1, a copy of it, and a value under version 2. */
 struct past {
     struct dk_place place;
-    char copy[128], anchor[128];
+    size_t copy;
+    char anchor[128];
     struct dk_test_value v1, v2;
 };
 
 static void past_new(struct past *past)
 {
     dk_place_new(&past->place, false);
-    snprintf(past->copy, sizeof past->copy, "%s/copy.db", past->place.folder);
     snprintf(past->anchor, sizeof past->anchor, "%s/anchor", past->place.folder);
     struct dekhand *d = dk_place_open(&past->place);
     ASSERT_CODE(dk_test_encrypt(d, "acme", "one", &past->v1), OK);
     dk_place_close(d);
-    copy_file(past->place.database, past->copy);
+    past->copy = dk_place_keep(&past->place);
     d = dk_place_open(&past->place);
     ASSERT_CODE(dk_test_rotate(d, "acme", 0, NULL), OK);
     ASSERT_CODE(dk_test_encrypt(d, "acme", "two", &past->v2), OK);
@@ -72,12 +65,11 @@ static void past_new(struct past *past)
 
 static void past_comes_back(struct past *past)
 {
-    copy_file(past->copy, past->place.database);
+    dk_place_put_back(&past->place, past->copy);
 }
 
 static void past_free(struct past *past)
 {
-    unlink(past->copy);
     dk_place_free(&past->place);
 }
 
@@ -118,19 +110,16 @@ static void I04_the_newest_copy_put_back_again_heals_it(void **state)
     (void)state;
     struct past past;
     struct dk_test_value value;
-    char newest[128];
     past_new(&past);
-    snprintf(newest, sizeof newest, "%s/newest.db", past.place.folder);
-    copy_file(past.place.database, newest);
+    size_t newest = dk_place_keep(&past.place);
     past_comes_back(&past);
     struct dekhand *d = dk_place_open(&past.place);
     ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &value), E_ROLLBACK);
-    copy_file(newest, past.place.database);
+    dk_place_put_back(&past.place, newest);
     past.place.w.mono_ms += past.place.limits.poll_ms;
     ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &value), OK); /* no restart is needed */
     assert_int_equal(dk_test_version(&value), 2);
     dk_place_close(d);
-    unlink(newest);
     past_free(&past);
 }
 
@@ -181,9 +170,8 @@ static void F54_one_tenants_old_rows_are_accepted_on_purpose(void **state)
     struct dk_test_value value;
     int64_t tenants = 0;
     past_new(&past);
-    assert_int_equal(dk_place_sql(&past.place, "DROP TRIGGER encryption_keys_stay; "
-                                               "DELETE FROM encryption_keys WHERE version = 1"),
-                     0);
+    dk_place_drop_triggers(&past.place, "encryption_keys");
+    assert_int_equal(dk_place_sql(&past.place, "DELETE FROM encryption_keys WHERE version = 1"), 0);
     dk_place_mend(&past.place);
     struct dekhand *d = dk_place_open(&past.place);
     ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &value), E_ROLLBACK);
@@ -206,9 +194,8 @@ static void F54_an_active_version_that_was_given_up_is_followed_by_the_next(void
     struct dekhand_rotate_args args = {
         .size = sizeof args, .which = DEKHAND_ROTATE_TENANT, .tenant = "acme"};
     past_new(&past);
-    assert_int_equal(dk_place_sql(&past.place, "DROP TRIGGER encryption_keys_stay; "
-                                               "DELETE FROM encryption_keys WHERE version = 2"),
-                     0);
+    dk_place_drop_triggers(&past.place, "encryption_keys");
+    assert_int_equal(dk_place_sql(&past.place, "DELETE FROM encryption_keys WHERE version = 2"), 0);
     dk_place_mend(&past.place);
     struct dekhand *d = dk_place_open(&past.place);
     ASSERT_CODE(dekhand_rotate(d, &args, NULL, NULL, NULL), E_ROLLBACK); /* not on its own */
@@ -233,8 +220,8 @@ static void I08_a_version_whose_row_was_edited_is_not_followed_by_another(void *
     struct dekhand_rotate_args args = {
         .size = sizeof args, .which = DEKHAND_ROTATE_TENANT, .tenant = "acme"};
     past_new(&past);
-    assert_int_equal(dk_place_sql(&past.place, "DROP TRIGGER encryption_keys_state; "
-                                               "UPDATE encryption_keys SET state = 'disabled' "
+    dk_place_drop_triggers(&past.place, "encryption_keys");
+    assert_int_equal(dk_place_sql(&past.place, "UPDATE encryption_keys SET state = 'disabled' "
                                                "WHERE version = 2"),
                      0);
     dk_place_mend(&past.place);
@@ -254,7 +241,9 @@ static void the_anchor_of_another_registry_is_refused(void **state)
     struct dekhand_error error;
     past_new(&past);
     past_new(&other);
-    copy_file(other.anchor, past.anchor);
+    char command[300];
+    snprintf(command, sizeof command, "cp '%s' '%s'", other.anchor, past.anchor);
+    assert_int_equal(system(command), 0);
     ASSERT_CODE(dk_place_try_open(&past.place, &d, &error), E_TAMPERED);
     assert_non_null(strstr(error.text, "anchor"));
     past_free(&other);
@@ -409,8 +398,8 @@ static void F01_I04_a_poll_without_memory_is_no_rollback(void **state)
     }
     struct dekhand *d = dk_place_open(&place);
     ASSERT_CODE(dekhand_encrypt_batch(d, items, ITEMS, NULL), OK);
-    assert_int_equal(dk_place_sql(&place, "DROP TRIGGER seals_stay; "
-                                          "DELETE FROM seals WHERE heads LIKE 'process%'"),
+    dk_place_drop_triggers(&place, "seals");
+    assert_int_equal(dk_place_sql(&place, "DELETE FROM seals WHERE heads LIKE 'process%'"),
                      0); /* the newest is the large one */
     place.w.mono_ms += place.limits.poll_ms;
     ASSERT_CODE(dekhand_tick(d, NULL), OK);
@@ -436,15 +425,13 @@ static void I26_F77_an_unwrap_that_cannot_be_written_serves_nobody(void **state)
     struct dekhand *d = dk_place_open(&place);
     ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &value), OK);
     dk_place_close(d);
-    assert_int_equal(dk_place_sql(&place, "CREATE TRIGGER full BEFORE INSERT ON key_rotation_log "
-                                          "BEGIN SELECT RAISE(ABORT, 'no room'); END"),
-                     0);
+    dk_place_refuse(&place, "INSERT", "key_rotation_log");
     d = dk_place_open(&place);
     ASSERT_CODE(dk_test_decrypt(d, "acme", &value, "x"), E_STORE);
     ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &none), E_STORE);
     ASSERT_CODE(dk_test_rotate(d, "acme", 0, NULL), E_STORE); /* nor is anything changed */
     assert_int_equal(dk_place_number(&place, "SELECT count(*) FROM encryption_keys"), 1);
-    assert_int_equal(dk_place_sql(&place, "DROP TRIGGER full"), 0);
+    dk_place_allow(&place, "key_rotation_log");
     ASSERT_CODE(dk_test_decrypt(d, "acme", &value, "x"), OK);
     dk_place_close(d);
     assert_whole(&place);

@@ -156,11 +156,10 @@ static void the_health_of_a_registry_that_opens_again_says_so(void **state)
 {
     (void)state;
     struct dk_place place;
-    char url[160];
     struct dekhand_health health = {.size = sizeof health};
     dk_place_new(&place, false);
-    snprintf(url, sizeof url, "sqlite:%s", place.database);
-    struct dekhand_setting settings[] = {{"KMS_STATE_DIR", place.folder}, {"DATABASE_URL", url}};
+    struct dekhand_setting settings[] = {{"KMS_STATE_DIR", place.folder},
+                                         {"DATABASE_URL", place.opens}};
     struct dekhand_config config = {.size = sizeof config,
                                     .settings = settings,
                                     .setting_count = 2,
@@ -257,15 +256,12 @@ static void I04_F54_an_older_registry_is_an_error(void **state)
     (void)state;
     struct dk_place place;
     struct dk_test_value value;
-    char command[512];
     fresh(&place, &value);
-    snprintf(command, sizeof command, "cp '%s' '%s/old'", place.database, place.folder);
-    assert_int_equal(system(command), 0);
+    size_t old = dk_place_keep(&place);
     struct dekhand *d = dk_place_open(&place);
     ASSERT_CODE(dk_test_rotate(d, "acme", 0, NULL), OK);
     dk_place_close(d);
-    snprintf(command, sizeof command, "mv '%s/old' '%s'", place.folder, place.database);
-    assert_int_equal(system(command), 0);
+    dk_place_put_back(&place, old);
     d = dk_place_open(&place);
     struct dekhand_health health = health_of(d);
     assert_int_equal(health.anchor_level, DEKHAND_LEVEL_ERROR);
@@ -305,7 +301,7 @@ static void the_doctor_names_each_trouble(void **state)
     put_clock_on(&place, 10 + 731);
     (void)findings_of(&place);
     assert_told("budget", DEKHAND_LEVEL_ERROR, "older than two years");
-    assert_int_equal(dk_place_sql(&place, "DROP TRIGGER encryption_keys_fixed"), 0);
+    dk_place_drop_triggers(&place, "encryption_keys");
     assert_int_equal(dk_place_sql(&place, "UPDATE encryption_keys SET expires_at = "
                                           "'2030-01-01T00:00:00.000000Z'"),
                      0);

@@ -39,7 +39,9 @@ static void use_and_verify(const char *name, const char *node)
     ASSERT_CODE(dekhand_audit_verify(d, NULL, NULL, &result, NULL), OK);
     assert_int_equal(result.findings, 0);
     snprintf(query, sizeof query,
-             "SELECT count(*) > 0 FROM key_rotation_log WHERE node LIKE '%s%%' ESCAPE '\\'", node);
+             "SELECT CAST(count(*) > 0 AS INTEGER) FROM key_rotation_log WHERE node LIKE '%s%%' "
+             "ESCAPE '\\'",
+             node);
     assert_int_equal(dk_place_number(&place, query), 1);
     dk_place_close(d);
     dk_place_free(&place);

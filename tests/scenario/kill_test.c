@@ -18,68 +18,81 @@
 
 /* ---- where a process is killed --------------------------------------------------------------- */
 
-enum step { INIT, FIRST_USE, BATCH, ROTATE, COMPROMISE, ROTATE_ALL, REKEY, WARN, PRUNE };
+enum step { INIT, FIRST_USE, BATCH, ROTATE, COMPROMISE, ROTATE_ALL, REKEY, WARN, PRUNE, SEAL };
+
+/* In SQLite each change seals; in PostgreSQL who polls, for all. */
+enum where { EVERYWHERE, IN_SQLITE, IN_POSTGRES };
 
 static const struct {
     enum step step;
     const char *label;
     int hit; /* killed when it passes there this many times */
+    enum where where;
 } points[] = {
-    {INIT, "migrate.step", 1},
-    {INIT, "init.master_key_made", 1},
-    {INIT, "init.registry_key_generated", 1},
-    {INIT, "init.registry_key_stored", 1},
-    {INIT, "init.page_sealed", 1},
-    {FIRST_USE, "first_use.begin", 1},
-    {FIRST_USE, "first_use.generated", 1},
-    {FIRST_USE, "first_use.tenant_inserted", 1},
-    {FIRST_USE, "first_use.key_inserted", 1},
-    {FIRST_USE, "first_use.log_written", 1},
-    {FIRST_USE, "change.sealed", 1},
-    {FIRST_USE, "first_use.before_commit", 1},
-    {FIRST_USE, "first_use.committed", 1},
-    {FIRST_USE, "first_use.read_back", 1},
-    {FIRST_USE, "unwrap.log_written", 1},
-    {BATCH, "first_use.key_inserted", 2},
-    {BATCH, "first_use.tenant_inserted", 3},
-    {BATCH, "first_use.committed", 1},
-    {ROTATE, "rotate.begin", 1},
-    {ROTATE, "rotate.generated", 1},
-    {ROTATE, "rotate.locked", 1},
-    {ROTATE, "tenant_change.tenant_updated", 1},
-    {ROTATE, "rotate.old_retired", 1},
-    {ROTATE, "rotate.key_inserted", 1},
-    {ROTATE, "tenant_change.log_written", 1},
-    {ROTATE, "change.sealed", 1},
-    {ROTATE, "rotate.before_commit", 1},
-    {ROTATE, "rotate.committed", 1},
-    {ROTATE, "rotate.read_back", 1},
-    {COMPROMISE, "rotate.old_retired", 1},
-    {COMPROMISE, "rotate.committed", 1},
-    {ROTATE_ALL, "rotate.old_retired", 2},
-    {ROTATE_ALL, "rotate.committed", 2},
-    {REKEY, "rekey.generated", 1},
-    {REKEY, "rekey.handed_over", 1},
-    {REKEY, "rekey.key_stored", 1},
-    {REKEY, "rekey.before_commit", 1},
-    {REKEY, "rekey.begun", 1},
-    {REKEY, "rekey.keys_moved", 1},
-    {REKEY, "rekey.tenant_moved", 1},
-    {REKEY, "rekey.tenant_moved", 2},
-    {REKEY, "rekey.page_moved", 1},
-    {REKEY, "rekey.before_end", 1},
-    {REKEY, "rekey.ended", 1},
-    {WARN, "change.sealed", 1},
-    {WARN, "warning.sealed", 1},
-    {PRUNE, "prune.log_written", 1},
-    {PRUNE, "prune.page_deleted", 1},
-    {PRUNE, "change.sealed", 1},
-    {PRUNE, "prune.before_commit", 1},
-    {PRUNE, "prune.begun", 1},
-    {PRUNE, "prune.page_deleted", 2},
-    {PRUNE, "prune.ended", 1},
+    {INIT, "migrate.step", 1, EVERYWHERE},
+    {INIT, "init.master_key_made", 1, EVERYWHERE},
+    {INIT, "init.registry_key_generated", 1, EVERYWHERE},
+    {INIT, "init.registry_key_stored", 1, EVERYWHERE},
+    {INIT, "init.page_sealed", 1, EVERYWHERE},
+    {FIRST_USE, "first_use.begin", 1, EVERYWHERE},
+    {FIRST_USE, "first_use.generated", 1, EVERYWHERE},
+    {FIRST_USE, "first_use.tenant_inserted", 1, EVERYWHERE},
+    {FIRST_USE, "first_use.key_inserted", 1, IN_SQLITE},
+    {FIRST_USE, "first_use.log_written", 1, IN_SQLITE},
+    {FIRST_USE, "change.sealed", 1, IN_SQLITE},
+    {FIRST_USE, "first_use.before_commit", 1, EVERYWHERE},
+    {FIRST_USE, "first_use.committed", 1, EVERYWHERE},
+    {FIRST_USE, "first_use.read_back", 1, EVERYWHERE},
+    {FIRST_USE, "unwrap.log_written", 1, EVERYWHERE},
+    {BATCH, "first_use.key_inserted", 2, IN_SQLITE},
+    {BATCH, "first_use.tenant_inserted", 3, IN_SQLITE},
+    {BATCH, "first_use.tenant_inserted", 1, IN_POSTGRES}, /* all of them at once */
+    {BATCH, "first_use.committed", 1, EVERYWHERE},
+    {ROTATE, "rotate.begin", 1, EVERYWHERE},
+    {ROTATE, "rotate.generated", 1, EVERYWHERE},
+    {ROTATE, "rotate.locked", 1, EVERYWHERE},
+    {ROTATE, "tenant_change.tenant_updated", 1, EVERYWHERE},
+    {ROTATE, "rotate.old_retired", 1, EVERYWHERE},
+    {ROTATE, "rotate.key_inserted", 1, EVERYWHERE},
+    {ROTATE, "tenant_change.log_written", 1, EVERYWHERE},
+    {ROTATE, "change.sealed", 1, IN_SQLITE},
+    {ROTATE, "rotate.before_commit", 1, EVERYWHERE},
+    {ROTATE, "rotate.committed", 1, EVERYWHERE},
+    {ROTATE, "rotate.read_back", 1, EVERYWHERE},
+    {COMPROMISE, "rotate.old_retired", 1, EVERYWHERE},
+    {COMPROMISE, "rotate.committed", 1, EVERYWHERE},
+    {ROTATE_ALL, "rotate.old_retired", 2, EVERYWHERE},
+    {ROTATE_ALL, "rotate.committed", 2, EVERYWHERE},
+    {REKEY, "rekey.generated", 1, EVERYWHERE},
+    {REKEY, "rekey.handed_over", 1, EVERYWHERE},
+    {REKEY, "rekey.key_stored", 1, EVERYWHERE},
+    {REKEY, "rekey.before_commit", 1, EVERYWHERE},
+    {REKEY, "rekey.begun", 1, EVERYWHERE},
+    {REKEY, "rekey.keys_moved", 1, EVERYWHERE},
+    {REKEY, "rekey.tenant_moved", 1, EVERYWHERE},
+    {REKEY, "rekey.tenant_moved", 2, EVERYWHERE},
+    {REKEY, "rekey.page_moved", 1, EVERYWHERE},
+    {REKEY, "rekey.before_end", 1, EVERYWHERE},
+    {REKEY, "rekey.ended", 1, EVERYWHERE},
+    {WARN, "change.sealed", 1, IN_SQLITE},
+    {WARN, "warning.sealed", 1, EVERYWHERE},
+    {PRUNE, "prune.log_written", 1, EVERYWHERE},
+    {PRUNE, "prune.page_deleted", 1, EVERYWHERE},
+    {PRUNE, "change.sealed", 1, EVERYWHERE},
+    {PRUNE, "prune.before_commit", 1, EVERYWHERE},
+    {PRUNE, "prune.begun", 1, EVERYWHERE},
+    {PRUNE, "prune.page_deleted", 2, EVERYWHERE},
+    {PRUNE, "prune.ended", 1, EVERYWHERE},
+    {SEAL, "change.sealed", 1, IN_POSTGRES},
 };
 #define POINTS (sizeof points / sizeof points[0])
+
+/* Whether there is anything to be killed at, of that step. */
+static bool is_point(size_t i, enum step step)
+{
+    bool postgres = dk_test_store() != DK_SQLITE;
+    return points[i].step == step && points[i].where != (postgres ? IN_SQLITE : IN_POSTGRES);
+}
 
 static void say(const char *what, size_t i)
 {
@@ -176,14 +189,22 @@ static int prune_now(struct dekhand *d)
     return prune(d, dk_wall_us(&d->in->world), &ignored);
 }
 
-static int do_step(struct dekhand *d, struct told *told, enum step step)
+/* The application's tick: what was written goes into seals. */
+static int seal_now(struct dekhand *d, struct dk_place *place)
+{
+    place->w.mono_ms += place->limits.poll_ms;
+    return dekhand_tick(d, NULL);
+}
+
+static int do_step(struct dekhand *d, const struct victim *victim, enum step step)
 {
     struct dekhand_rekey ignored;
-    return step == FIRST_USE ? write_value(d, told, "acme", "lost")
+    return step == FIRST_USE ? write_value(d, victim->told, "acme", "lost")
            : step == BATCH   ? write_batch(d)
            : step == REKEY   ? rekey(d, &ignored)
            : step == WARN    ? dekhand_warnings(d, NULL, NULL, NULL)
            : step == PRUNE   ? prune_now(d)
+           : step == SEAL    ? seal_now(d, victim->place)
                              : rotate(d, step);
 }
 
@@ -204,11 +225,14 @@ static int be_killed(void *arg)
     if (step >= ROTATE && code == DEKHAND_OK) {
         code = write_value(d, victim->told, "acme", "before");
     }
+    if (step == PRUNE && code == DEKHAND_OK) {
+        code = seal_now(d, place);
+    }
     place->w.wall_us += step == WARN ? 84 * DK_DAY_US : 0;
     place->w.wall_us++; /* what was written is of before now */
     d->in->world.trace = die_there;
     d->in->world.trace_arg = victim;
-    return code == DEKHAND_OK ? do_step(d, victim->told, step) : code;
+    return code == DEKHAND_OK ? do_step(d, victim, step) : code;
 }
 
 static void kill_at(struct dk_place *place, struct told *told, size_t point)
@@ -235,9 +259,9 @@ static void all_told_is_readable(struct dk_place *place, const struct told *told
 
 static void the_store_is_whole(struct dk_place *place)
 {
-    assert_int_equal(dk_place_number(place, "SELECT integrity_check = 'ok' FROM "
-                                            "pragma_integrity_check LIMIT 1"),
-                     1);
+    assert_true(dk_place_is_postgres(place) ||
+                dk_place_number(place, "SELECT integrity_check = 'ok' FROM pragma_integrity_check "
+                                       "LIMIT 1") == 1);
     int64_t tenants = dk_place_number(place, "SELECT count(*) FROM tenants");
     assert_int_equal(
         dk_place_number(place, "SELECT count(*) FROM encryption_keys WHERE state = 'active'"),
@@ -275,7 +299,7 @@ static void R3_I06_a_process_killed_at_any_point_loses_nothing_told(void **state
     for (size_t i = 0; i < POINTS; i++) {
         struct dk_place place;
         struct told *told = dk_test_shared(sizeof *told);
-        if (points[i].step == INIT) {
+        if (!is_point(i, points[i].step) || points[i].step == INIT) {
             continue;
         }
         say("killed at", i);
@@ -298,7 +322,7 @@ static void R3_init_killed_at_any_point_is_repeated(void **state)
         struct dk_place place;
         struct dekhand_error error;
         struct told *told = dk_test_shared(sizeof *told);
-        if (points[i].step != INIT) {
+        if (!is_point(i, INIT)) {
             continue;
         }
         say("killed at", i);
@@ -324,7 +348,7 @@ static void I06_a_killed_rotation_is_whole_or_not_there(void **state)
         struct dk_place place;
         struct dk_test_value value;
         struct told *told = dk_test_shared(sizeof *told);
-        if (points[i].step != ROTATE && points[i].step != COMPROMISE) {
+        if (!is_point(i, ROTATE) && !is_point(i, COMPROMISE)) {
             continue;
         }
         dk_place_new(&place, false);
@@ -351,7 +375,7 @@ static void R3_a_killed_rekey_is_gone_on_with(void **state)
         struct dekhand_rekey result;
         struct dekhand_audit_result verified = {.size = sizeof verified};
         struct told *told = dk_test_shared(sizeof *told);
-        if (points[i].step != REKEY) {
+        if (!is_point(i, REKEY)) {
             continue;
         }
         say("killed at", i);
@@ -381,7 +405,7 @@ static void R28_a_killed_prune_is_gone_on_with(void **state)
         struct dekhand_prune result;
         struct dekhand_audit_result verified = {.size = sizeof verified};
         struct told *told = dk_test_shared(sizeof *told);
-        if (points[i].step != PRUNE) {
+        if (!is_point(i, PRUNE)) {
             continue;
         }
         say("killed at", i);

@@ -21,13 +21,6 @@ static struct dekhand *used(struct dk_place *place, struct dk_test_value *value)
     return d;
 }
 
-static void cut_off(struct dk_place *place, bool cut)
-{
-    char away[128];
-    snprintf(away, sizeof away, "%s.away", place->database);
-    assert_int_equal(rename(cut ? place->database : away, cut ? away : place->database), 0);
-}
-
 static void F46_a_node_that_is_cut_off_encrypts_to_the_lease_and_decrypts_on(void **state)
 {
     (void)state;
@@ -35,7 +28,7 @@ static void F46_a_node_that_is_cut_off_encrypts_to_the_lease_and_decrypts_on(voi
     struct dk_test_value value, fresh;
     struct dekhand *d = used(&place, &value);
     ASSERT_CODE(dk_test_decrypt(d, "acme", &value, "x"), OK);
-    cut_off(&place, true);
+    dk_place_take_away(&place);
     int64_t begun = place.w.mono_ms;
     while (place.w.mono_ms + place.limits.poll_ms < begun + place.limits.lease_ms) {
         place.w.mono_ms += place.limits.poll_ms;
@@ -46,7 +39,7 @@ static void F46_a_node_that_is_cut_off_encrypts_to_the_lease_and_decrypts_on(voi
     place.w.mono_ms = begun + 3 * HOUR_MS;
     ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &fresh), E_LEASE);
     ASSERT_CODE(dk_test_decrypt(d, "acme", &value, "x"), OK);
-    cut_off(&place, false);
+    dk_place_bring_back(&place);
     ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &fresh), E_LEASE); /* it looked a moment ago */
     place.w.mono_ms += place.limits.poll_ms;
     ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &fresh), OK);
@@ -83,11 +76,11 @@ static void F10_I22_what_was_rotated_while_the_machine_slept_encrypts_no_more(vo
     place.w.mono_ms += 4;
     ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &value), OK);
     assert_int_equal(dk_test_version(&value), 2);
-    cut_off(&place, true);
+    dk_place_take_away(&place);
     place.w.slept_ms += 2 * HOUR_MS;
     place.w.mono_ms += 4;
     ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &value), E_LEASE);
-    cut_off(&place, false);
+    dk_place_bring_back(&place);
     dk_place_close(other);
     dk_place_close(d);
     dk_place_free(&place);

@@ -32,8 +32,8 @@ static void check_registry(struct dk_place *place)
     assert_int_equal(audit.findings, 0);
     dk_place_close(d);
     assert_int_equal(dk_place_number(place, "SELECT count(*) FROM (SELECT 1 FROM encryption_keys "
-                                            "GROUP BY tenant_id HAVING sum(state = 'active') <> "
-                                            "1)"),
+                                            "GROUP BY tenant_id HAVING count(CASE WHEN state = "
+                                            "'active' THEN 1 END) <> 1) AS wrong"),
                      0);
 }
 
@@ -286,9 +286,10 @@ static int use_with_few(struct dk_place *place, rlim_t most, struct dekhand *d)
     DK_TEST_CHILD(descriptors(most));
     DK_TEST_CHILD(warm(d) == 0);
     int code = dk_test_encrypt(d, "cold", "x", &value);
-    DK_TEST_CHILD(IS(code, E_STORE) || IS(code, OK));
+    DK_TEST_CHILD(IS(code, E_STORE) || IS(code, E_UNREACHABLE) || IS(code, OK));
     int opened = dk_place_try_open(place, &second, &error);
-    DK_TEST_CHILD(IS(opened, E_STORE) || IS(opened, E_IO) || IS(opened, OK));
+    DK_TEST_CHILD(IS(opened, E_STORE) || IS(opened, E_IO) || IS(opened, E_UNREACHABLE) ||
+                  IS(opened, OK));
     DK_TEST_CHILD(opened == DEKHAND_OK || strstr(error.text, "Too many open files") != NULL);
     DK_TEST_CHILD(opened != DEKHAND_OK || dekhand_close(second, NULL) == DEKHAND_OK);
     DK_TEST_CHILD(descriptors(1024));
@@ -301,11 +302,12 @@ static int live_with_few(void *arg)
     struct dk_place *place = arg;
     struct dekhand *d = dk_place_open(place);
     int first = open("/dev/null", O_RDONLY | O_CLOEXEC), rc = 0;
+    rlim_t enough = dk_place_is_postgres(place) ? 2 : 3; /* one less where connections stay */
     close(first);
     for (rlim_t more = 0; rc == 0; more++) {
         DK_TEST_CHILD(more < 12);
         rc = use_with_few(place, (rlim_t)first + more, d);
-        DK_TEST_CHILD(rc == 0 || (rc == 100 && more > 2));
+        DK_TEST_CHILD(rc == 0 || (rc == 100 && more >= enough));
         DK_TEST_CHILD(IS(dk_test_rotate(d, "acme", 0, NULL), OK)); /* they are back */
     }
     DK_TEST_CHILD(dekhand_close(d, NULL) == DEKHAND_OK);

@@ -556,8 +556,8 @@ static void I03_I09_F51_a_compromised_version_made_active_by_hand_is_not_used(vo
                          0);
     assert_int_not_equal(dk_place_sql(&place, "UPDATE encryption_keys SET compromised_at = NULL"),
                          0);
-    assert_int_equal(dk_place_sql(&place, "DROP TRIGGER encryption_keys_state; "
-                                          "UPDATE encryption_keys SET state = 'retired' WHERE "
+    dk_place_drop_triggers(&place, "encryption_keys");
+    assert_int_equal(dk_place_sql(&place, "UPDATE encryption_keys SET state = 'retired' WHERE "
                                           "version = 2; "
                                           "UPDATE encryption_keys SET state = 'active' WHERE "
                                           "version = 1"),

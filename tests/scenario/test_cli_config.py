@@ -121,7 +121,7 @@ def test_F74_contradictory_settings_are_named(cli, command, env, words):
 
 
 def test_refused_store_or_provider_tells_where_it_comes_from(cli):
-    said = cli.fails(2, "keys", "list", env={"DATABASE_URL": "postgres://host/db"})
+    said = cli.fails(2, "keys", "list", env={"DATABASE_URL": "mysql://host/db"})
     assert "DATABASE_URL comes from the environment; `--database-url sqlite:PATH` wins" in said
     write_env(cli, "KMS_PROVIDER=aws\n")
     said = cli.fails(2, "keys", "list")

@@ -21,7 +21,8 @@ _Noreturn static void give_up(const char *what, const char *why)
 /* ---- the server ------------------------------------------------------------------------------ */
 
 static char server[DK_PG_URL];
-static pid_t keeper; /* runs tests/servers.py, which stops the server when `hold` closes */
+static char bouncer[32]; /* its address; "" = there is none */
+static pid_t keeper;     /* runs tests/servers.py, which stops the server when `hold` closes */
 static pid_t owner;
 static int hold = -1;
 
@@ -73,23 +74,36 @@ static void start_server(void)
     hold = in[1];
     owner = getpid();
     FILE *told = fdopen(out[0], "r");
-    if (keeper < 0 || told == NULL || fgets(server, sizeof server, told) == NULL) {
+    if (keeper < 0 || told == NULL || fgets(server, sizeof server, told) == NULL ||
+        fgets(bouncer, sizeof bouncer, told) == NULL) {
         give_up("start", "tests/servers.py says why (or was not found)");
     }
     fclose(told);
     server[strcspn(server, "\n")] = '\0';
+    bouncer[strcspn(bouncer, "\n")] = '\0';
     if (atexit(stop_server) != 0 || pthread_atfork(NULL, NULL, let_go) != 0) {
         give_up("start", "no exit handler");
     }
 }
 
+static bool is_given(const char *name, char *out, size_t size)
+{
+    const char *given = getenv(name);
+    if (given == NULL || given[0] == '\0') {
+        return false;
+    }
+    if ((size_t)snprintf(out, size, "%s", given) >= size) {
+        give_up(name, "too long");
+    }
+    return true;
+}
+
 static void find_server(void)
 {
-    const char *given = getenv("DEKHAND_TEST_PG");
-    if (given == NULL || given[0] == '\0') {
+    if (!is_given("DEKHAND_TEST_PG", server, sizeof server)) {
         start_server();
-    } else if ((size_t)snprintf(server, sizeof server, "%s", given) >= sizeof server) {
-        give_up("DEKHAND_TEST_PG", "too long");
+    } else {
+        is_given("DEKHAND_TEST_BOUNCER", bouncer, sizeof bouncer);
     }
 }
 
@@ -221,21 +235,68 @@ static void url_of_new(char url[static DK_PG_URL])
     }
 }
 
+static char how_to_copy[32];
+
+/* Through the log, as version 15 does it unasked, takes four times as long. */
+static void find_how_to_copy(void)
+{
+    if (dk_pg_number(dk_pg_server(), "SHOW server_version_num") >= 150000) {
+        snprintf(how_to_copy, sizeof how_to_copy, "STRATEGY file_copy");
+    }
+}
+
+static void make_database(const char *url, int from_n, const char *from)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    char sql[256];
+    pthread_once(&once, find_how_to_copy);
+    snprintf(sql, sizeof sql, "CREATE DATABASE %.*s TEMPLATE %.*s %s", name_length(url),
+             name_begins(url), from_n, from, how_to_copy);
+    must(sql);
+}
+
 void dk_pg_database_new(char url[static DK_PG_URL])
 {
-    char sql[128];
-    url_of_new(url); /* nobody can be connected to template0 */
-    snprintf(sql, sizeof sql, "CREATE DATABASE %.*s TEMPLATE template0", name_length(url),
-             name_begins(url));
+    static const char nobody_is_connected_to[] = "template0";
+    url_of_new(url);
+    make_database(url, (int)strlen(nobody_is_connected_to), nobody_is_connected_to);
+}
+
+static void send_away(const char *url)
+{
+    char sql[256];
+    snprintf(sql, sizeof sql,
+             "SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity WHERE datname = '%.*s'",
+             name_length(url), name_begins(url));
     must(sql);
 }
 
 void dk_pg_database_copy(const char *url, char out[static DK_PG_URL])
 {
-    char sql[256];
     url_of_new(out);
-    snprintf(sql, sizeof sql, "CREATE DATABASE %.*s TEMPLATE %.*s", name_length(out),
-             name_begins(out), name_length(url), name_begins(url));
+    send_away(url);
+    make_database(out, name_length(url), name_begins(url));
+}
+
+void dk_pg_database_replace(const char *url, const char *from)
+{
+    dk_pg_database_drop(url);
+    send_away(from);
+    make_database(url, name_length(from), name_begins(from));
+}
+
+void dk_pg_database_rename(const char *url, char out[static DK_PG_URL])
+{
+    url_of_new(out);
+    dk_pg_database_rename_to(url, out);
+}
+
+void dk_pg_database_rename_to(const char *url, const char *name_of)
+{
+    char sql[256];
+    send_away(url);
+    snprintf(sql, sizeof sql, "ALTER DATABASE %.*s RENAME TO %.*s", name_length(url),
+             name_begins(url), name_length(name_of), name_begins(name_of));
     must(sql);
 }
 
@@ -245,4 +306,17 @@ void dk_pg_database_drop(const char *url)
     snprintf(sql, sizeof sql, "DROP DATABASE IF EXISTS %.*s WITH (FORCE)", name_length(url),
              name_begins(url));
     must(sql);
+}
+
+void dk_pg_pooled(const char *url, char out[static DK_PG_URL])
+{
+    const char *host = strchr(url, '@');
+    (void)dk_pg_server();
+    if (bouncer[0] == '\0') {
+        give_up("PgBouncer", "DEKHAND_TEST_PG is given and DEKHAND_TEST_BOUNCER is not");
+    }
+    if (host == NULL || snprintf(out, DK_PG_URL, "%.*s@%s/%s", (int)(host - url), url, bouncer,
+                                 name_begins(url)) >= DK_PG_URL) {
+        give_up(url, "too long, or names no user");
+    }
 }

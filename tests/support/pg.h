@@ -18,10 +18,22 @@ const char *dk_pg_server(void);
 
 /* A new empty database; its URL is the superuser's. */
 void dk_pg_database_new(char url[static DK_PG_URL]);
-/* A new one with what `url` holds; nobody may be connected to that. */
+/* In what follows, whoever is connected to a database is sent away. */
+/* A new one with what `url` holds. */
 void dk_pg_database_copy(const char *url, char out[static DK_PG_URL]);
-/* Whoever is connected is sent away. */
+/* `url` holds what `from` holds, and nothing of what it held. */
+void dk_pg_database_replace(const char *url, const char *from);
+/* Gives it a name of a new one; the URL is then that. */
+void dk_pg_database_rename(const char *url, char out[static DK_PG_URL]);
+/* The other way. */
+void dk_pg_database_rename_to(const char *url, const char *name_of);
 void dk_pg_database_drop(const char *url);
+
+/*
+ * The same database behind a PgBouncer in transaction mode: at DEKHAND_TEST_BOUNCER, or before the
+ * server of this process's own.
+ */
+void dk_pg_pooled(const char *url, char out[static DK_PG_URL]);
 
 /*
  * Runs SQL as the URL's user. `state` becomes its SQLSTATE: "00000" when all was good, else that of

@@ -2,9 +2,9 @@
 
 #include <openssl/rand.h>
 #include <pthread.h>
-#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -24,7 +24,21 @@ static int real_random(void *arg, uint8_t *p, size_t n)
     return !w->random_fails && RAND_bytes(p, (int)n) == 1;
 }
 
+enum dk_test_store dk_test_store(void)
+{
+    const char *store = getenv("DEKHAND_TEST_STORE");
+    bool pooled = store != NULL && strcmp(store, "pooled") == 0;
+    must(store == NULL || pooled || strcmp(store, "postgres") == 0,
+         "DEKHAND_TEST_STORE: postgres, pooled, or not set");
+    return pooled ? DK_POOLED : store != NULL ? DK_POSTGRES : DK_SQLITE;
+}
+
 void dk_place_bare(struct dk_place *place, bool fake)
+{
+    dk_place_bare_on(place, dk_test_store(), fake);
+}
+
+void dk_place_bare_on(struct dk_place *place, enum dk_test_store store, bool fake)
 {
     memset(place, 0, sizeof *place);
     dk_test_world_init(&place->w);
@@ -34,8 +48,13 @@ void dk_place_bare(struct dk_place *place, bool fake)
     place->fake = fake ? dk_fake_new() : NULL;
     dk_test_folder_new(place->folder);
     snprintf(place->database, sizeof place->database, "%s/dekhand.db", place->folder);
-    if (getenv("DEKHAND_TEST_STORE") != NULL) {
+    snprintf(place->opens, sizeof place->opens, "sqlite:%s", place->database);
+    if (store != DK_SQLITE) {
         dk_pg_database_new(place->url);
+        memcpy(place->opens, place->url, sizeof place->opens);
+    }
+    if (store == DK_POOLED) {
+        dk_pg_pooled(place->url, place->opens);
     }
 }
 
@@ -48,9 +67,7 @@ void dk_place_new(struct dk_place *place, bool fake)
 
 void dk_place_free(struct dk_place *place)
 {
-    if (place->url[0] != '\0') {
-        dk_pg_database_drop(place->url);
-    }
+    dk_place_forget(place);
     if (place->fake != NULL) {
         dk_fake_free(place->fake);
     }
@@ -78,10 +95,10 @@ struct call {
 static void fill_call(struct dk_place *place, struct call *call)
 {
     call->settings[0] = (struct dekhand_setting){"KMS_STATE_DIR", place->folder};
-    call->settings[1] = (struct dekhand_setting){"DATABASE_URL", place->url};
+    call->settings[1] = (struct dekhand_setting){"DATABASE_URL", place->opens};
     call->config = (struct dekhand_config){.size = sizeof call->config,
                                            .settings = call->settings,
-                                           .setting_count = place->url[0] != '\0' ? 2 : 1,
+                                           .setting_count = dk_place_is_postgres(place) ? 2 : 1,
                                            .ignore_environment = true,
                                            .actor = "test",
                                            .log = take_line,
@@ -230,167 +247,7 @@ bool dk_place_reads(struct dk_place *place, const char *tenant, const struct dk_
     return dk_test_in_child(false, read_in_child, &call);
 }
 
-/* ---- the database as others see it ----------------------------------------------------------- */
-
-static sqlite3 *connect(const struct dk_place *place)
-{
-    sqlite3 *db = NULL;
-    must(sqlite3_open_v2(place->database, &db, SQLITE_OPEN_READWRITE, NULL) == SQLITE_OK,
-         "the database does not open");
-    sqlite3_busy_timeout(db, 10000);
-    return db;
-}
-
-/* What is ours stands in a schema of its own. */
-static const char *with_schema(const struct dk_place *place, char out[static 2 * DK_PG_URL])
-{
-    snprintf(out, 2 * DK_PG_URL, "%s?options=-csearch_path%%3Ddekhand", place->url);
-    return out;
-}
-
-int dk_place_sql(struct dk_place *place, const char *sql)
-{
-    if (place->url[0] != '\0') {
-        char url[2 * DK_PG_URL], state[6];
-        return dk_pg_sql(with_schema(place, url), sql, state) ? 0 : -1;
-    }
-    sqlite3 *db = connect(place);
-    int code = sqlite3_exec(db, sql, NULL, NULL, NULL);
-    sqlite3_close(db);
-    return code;
-}
-
-void dk_place_mend(struct dk_place *place)
-{
-    char url[160];
-    struct dk_store store;
-    struct dk_err err;
-    dk_err_clear(&err);
-    snprintf(url, sizeof url, "sqlite:%s", place->database);
-    memcpy(url, place->url[0] != '\0' ? place->url : url, sizeof url);
-    must(dk_store_open(&place->w.world, url, &store, &err) == DK_OK &&
-             store.ops->migrate(store.self, &err) == DK_OK,
-         "mending the schema");
-    dk_store_close(&store);
-}
-
-int64_t dk_place_number(struct dk_place *place, const char *sql)
-{
-    if (place->url[0] != '\0') {
-        char url[2 * DK_PG_URL];
-        return dk_pg_number(with_schema(place, url), sql);
-    }
-    sqlite3 *db = connect(place);
-    sqlite3_stmt *stmt = NULL;
-    must(sqlite3_prepare_v2(db, sql, -1, &stmt, NULL) == SQLITE_OK &&
-             sqlite3_step(stmt) == SQLITE_ROW,
-         sql);
-    int64_t n = sqlite3_column_int64(stmt, 0);
-    sqlite3_finalize(stmt);
-    sqlite3_close(db);
-    return n;
-}
-
-static void dump_table(sqlite3 *db, const char *table, const char *columns, FILE *to)
-{
-    char sql[256];
-    sqlite3_stmt *stmt = NULL;
-    snprintf(sql, sizeof sql, "SELECT %s FROM \"%s\" ORDER BY rowid", columns, table);
-    must(sqlite3_prepare_v2(db, sql, -1, &stmt, NULL) == SQLITE_OK, sql);
-    while (sqlite3_step(stmt) == SQLITE_ROW) {
-        fprintf(to, "%s", table);
-        for (int i = 0; i < sqlite3_column_count(stmt); i++) {
-            const uint8_t *bytes = sqlite3_column_blob(stmt, i);
-            fprintf(to, " %d:", sqlite3_column_type(stmt, i));
-            for (int k = 0; k < sqlite3_column_bytes(stmt, i); k++) {
-                fprintf(to, "%02x", bytes[k]);
-            }
-        }
-        fputc('\n', to);
-    }
-    sqlite3_finalize(stmt);
-}
-
-/* What a row of history touches beside its own table. */
-static const char *columns_of(const char *table, bool history)
-{
-    if (history) {
-        return "rowid, *";
-    }
-    if (strcmp(table, "tenants") == 0) {
-        return "tenant_id, next_version, epoch, rotation_days, keys_digest";
-    }
-    return strcmp(table, "seals") == 0 || strcmp(table, "key_rotation_log") == 0 ? NULL
-                                                                                 : "rowid, *";
-}
-
-static void dump_postgres(const struct dk_place *place, bool history, FILE *to)
-{
-    static const char *const tables[] = {"registry",        "registry_keys",    "tenants",
-                                         "encryption_keys", "key_rotation_log", "seals"};
-    for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
-        char sql[256];
-        const char *columns = columns_of(tables[i], history);
-        if (columns == NULL) {
-            continue;
-        }
-        columns = strcmp(columns, "rowid, *") == 0 ? "*" : columns;
-        snprintf(sql, sizeof sql, "SELECT t::text FROM (SELECT %s FROM %s) t ORDER BY 1",
-                 columns, tables[i]);
-        char url[2 * DK_PG_URL];
-        char *rows = dk_pg_text(with_schema(place, url), sql);
-        fprintf(to, "%s\n%s", tables[i], rows);
-        free(rows);
-    }
-}
-
-static void dump_sqlite(const struct dk_place *place, bool history, FILE *to)
-{
-    sqlite3 *db = connect(place);
-    sqlite3_stmt *stmt = NULL;
-    must(sqlite3_prepare_v2(db, "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name",
-                            -1, &stmt, NULL) == SQLITE_OK,
-         "no dump");
-    while (sqlite3_step(stmt) == SQLITE_ROW) {
-        const char *table = (const char *)sqlite3_column_text(stmt, 0);
-        const char *columns = columns_of(table, history);
-        if (columns != NULL) {
-            dump_table(db, table, columns, to);
-        }
-    }
-    sqlite3_finalize(stmt);
-    sqlite3_close(db);
-}
-
-char *dk_place_dump(struct dk_place *place, bool history)
-{
-    char *text = NULL;
-    size_t n = 0;
-    FILE *to = open_memstream(&text, &n);
-    must(to != NULL, "no dump");
-    if (place->url[0] != '\0') {
-        dump_postgres(place, history, to);
-    } else {
-        dump_sqlite(place, history, to);
-    }
-    must(fclose(to) == 0, "no dump");
-    return text;
-}
-
-bool dk_place_unchanged(struct dk_place *place, bool history, char *before)
-{
-    char *after = dk_place_dump(place, history);
-    bool same = strcmp(before, after) == 0;
-    if (!same) {
-        fprintf(stderr, "before:\n%safter:\n%s", before, after);
-    }
-    free(before);
-    free(after);
-    return same;
-}
-
-/* ---- threads and processes
- * ------------------------------------------------------------------------- */
+/* ---- threads and processes ------------------------------------------------------------------- */
 
 struct crowd {
     void (*body)(void *arg, size_t index);

@@ -19,14 +19,23 @@
 /* Room for a value of up to a few hundred bytes. */
 #define DK_TEST_VALUE 512
 
+enum dk_test_store { DK_SQLITE, DK_POSTGRES, DK_POOLED };
+
+/* What a test keeps of a place. */
+enum { DK_PLACE_COPIES = 2 };
+
 struct dk_place {
     struct dk_test_world w;
     struct dk_limits limits; /* small caches; change it before opening */
     struct dk_fake *fake;    /* NULL = the local provider */
     char folder[64];
-    char database[96];   /* the file of SQLite */
-    char url[DK_PG_URL]; /* of a database of its own in PostgreSQL; "" = SQLite */
-    char log[4096];      /* the last lines of all instances, for one thread */
+    char database[96];     /* the file of SQLite */
+    char url[DK_PG_URL];   /* of a database of its own in PostgreSQL; "" = SQLite */
+    char opens[DK_PG_URL]; /* what dekhand opens: the file, that database, or its pool */
+    char copies[DK_PLACE_COPIES][DK_PG_URL]; /* files, or URLs */
+    size_t copied;
+    char away[DK_PG_URL];
+    char log[4096]; /* the last lines of all instances, for one thread */
     size_t log_n;
     bool keep_log;
     struct dekhand_init_result made;
@@ -37,10 +46,14 @@ struct dk_test_value {
     size_t n;
 };
 
+/* What DEKHAND_TEST_STORE says. */
+enum dk_test_store dk_test_store(void);
 /* A fresh folder with an initialised registry in it. */
 void dk_place_new(struct dk_place *place, bool fake);
 /* The same, not initialised. */
 void dk_place_bare(struct dk_place *place, bool fake);
+/* The same, whatever DEKHAND_TEST_STORE says. */
+void dk_place_bare_on(struct dk_place *place, enum dk_test_store store, bool fake);
 int dk_place_init(struct dk_place *place, struct dekhand_error *error);
 void dk_place_free(struct dk_place *place);
 
@@ -70,10 +83,29 @@ uint32_t dk_test_version(const struct dk_test_value *value);
 bool dk_place_reads(struct dk_place *place, const char *tenant, const struct dk_test_value *value,
                     const char *plain);
 
+/* ---- the database as others see it (world_sql.c) --------------------------------------------- */
+
+bool dk_place_is_postgres(const struct dk_place *place);
+/* The one that the place's store understands, where one text for both would be none. */
+const char *dk_place_pick(const struct dk_place *place, const char *sqlite, const char *postgres);
 /* Raw SQL as any program could send it, with every right there is; 0: it was done. */
 int dk_place_sql(struct dk_place *place, const char *sql);
-/* Puts back what such SQL dropped of the schema. */
+/* The triggers of a table do not hinder any more; a check of the schema tells. */
+void dk_place_drop_triggers(struct dk_place *place, const char *table);
+/* Puts back what that took, or SQL dropped, of the schema. */
 void dk_place_mend(struct dk_place *place);
+/* From now on the table refuses an event ("INSERT", "UPDATE OF messages"); one at a time. */
+void dk_place_refuse(struct dk_place *place, const char *event, const char *table);
+void dk_place_allow(struct dk_place *place, const char *table);
+/* The whole database as it is now, put by; to be put back, as often as one likes, by its number. */
+size_t dk_place_keep(struct dk_place *place);
+void dk_place_put_back(struct dk_place *place, size_t copy);
+/* The database is not there any more; and there again. */
+void dk_place_take_away(struct dk_place *place);
+bool dk_place_is_away(const struct dk_place *place);
+void dk_place_bring_back(struct dk_place *place);
+/* The database and its copies go; the folder stays. */
+void dk_place_forget(struct dk_place *place);
 /* The one number a query gives; aborts on an error. */
 int64_t dk_place_number(struct dk_place *place, const char *sql);
 /* Every row as text; without `history` not the log, the seals, and the heads of the tenants. The
@@ -81,6 +113,8 @@ int64_t dk_place_number(struct dk_place *place, const char *sql);
 char *dk_place_dump(struct dk_place *place, bool history);
 /* True when the rows are those of `before`, which is freed; else both are shown. */
 bool dk_place_unchanged(struct dk_place *place, bool history, char *before);
+
+/* ---- threads and processes ------------------------------------------------------------------- */
 
 /* `count` threads run `body` at the same moment, each with its index; returns when all ended. */
 void dk_test_threads(size_t count, void (*body)(void *arg, size_t index), void *arg);

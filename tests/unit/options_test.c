@@ -510,6 +510,48 @@ static void F01_each_failed_allocation_is_told_and_leaks_nothing(void **state)
     assert_int_equal(failed, 4); /* the text and three values; the file's name is only for show */
 }
 
+static void a_url_is_shown_without_its_passwords(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *url, *shown;
+    } rows[] = {
+        {"sqlite:/a:b@c/dekhand.db?password=x", "sqlite:/a:b@c/dekhand.db?password=x"},
+        {"postgresql://h/db", "postgresql://h/db"},
+        {"postgresql://u@h:5432/db", "postgresql://u@h:5432/db"},
+        {"postgresql://u:pw@h:5432/db", "postgresql://u:********@h:5432/db"},
+        {"postgres://u:@h/db", "postgres://u:********@h/db"},
+        {"postgresql://:pw@h/db", "postgresql://:********@h/db"},
+        {"postgresql://u:p:w@h1:1,h2:2/db", "postgresql://u:********@h1:1,h2:2/db"},
+        {"postgresql://u:p@w@h/db", "postgresql://u:********@h/db"},
+        {"postgresql://u:p?w@h/db?sslmode=require", "postgresql://u:********@h/db?sslmode=require"},
+        {"postgresql://u:p/w@h/db", "postgresql://u:********@h/db"},
+        {"postgresql://u:12/w@h/db", "postgresql://u:********@h/db"},
+        {"postgresql://u@[::1]:5432/db", "postgresql://u@[::1]:5432/db"},
+        {"postgresql://h/db?user=u&password=pw&sslmode=require",
+         "postgresql://h/db?user=u&password=********&sslmode=require"},
+        {"postgresql://h/db?PassWord=pw", "postgresql://h/db?PassWord=********"},
+        {"postgresql://h/db?pass%77ord=pw", "postgresql://h/db?pass%77ord=********"},
+        {"postgresql://h/db?sslpassword=pw&sslkey=/k", "postgresql://h/db?sslpassword=********"
+                                                       "&sslkey=/k"},
+        {"postgresql://h/db?password=", "postgresql://h/db?password=********"},
+        {"postgresql://h/db?password", "postgresql://h/db?password"},
+        {"postgresql://h/db?&&a=b&", "postgresql://h/db?&&a=b&"},
+        {"host=h password=pw", "********"},
+        {"postgres:u:pw@h/db", "********"},
+        {"postgresql:", "postgresql:"},
+        {"", ""},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char out[128], small[8];
+        dk_url_shown(rows[i].url, out, sizeof out);
+        assert_string_equal(out, rows[i].shown);
+        dk_url_shown(rows[i].url, small, sizeof small);
+        assert_int_equal(strlen(small), strlen(out) < 7 ? strlen(out) : 7);
+        assert_memory_equal(small, out, strlen(small));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -533,6 +575,7 @@ int main(void)
         cmocka_unit_test(F74_a_missing_file_is_an_error_only_if_it_was_asked_for),
         cmocka_unit_test(F74_a_file_that_may_not_be_read_is_no_missing_file),
         cmocka_unit_test(F01_each_failed_allocation_is_told_and_leaks_nothing),
+        cmocka_unit_test(a_url_is_shown_without_its_passwords),
     };
     return cmocka_run_group_tests_name("options", tests, make_folder, remove_folder);
 }

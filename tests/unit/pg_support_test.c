@@ -74,8 +74,38 @@ static void a_copy_is_another_database(void **state)
     assert_true(dk_pg_sql(copy, "UPDATE c SET a = 8", state_of));
     assert_int_equal(dk_pg_number(url, "SELECT a FROM c"), 7);
     assert_int_equal(dk_pg_number(copy, "SELECT a FROM c"), 8);
+    dk_pg_database_replace(copy, url);
+    assert_int_equal(dk_pg_number(copy, "SELECT a FROM c"), 7);
     dk_pg_database_drop(copy);
     assert_false(dk_pg_sql(copy, "SELECT 1", state_of));
+}
+
+static void a_database_that_was_renamed_is_not_there(void **state)
+{
+    (void)state;
+    char away[DK_PG_URL];
+    dk_pg_database_rename(url, away);
+    assert_false(dk_pg_sql(url, "SELECT 1", state_of));
+    assert_int_equal(dk_pg_number(away, "SELECT 1"), 1);
+    dk_pg_database_rename_to(away, url);
+    assert_int_equal(dk_pg_number(url, "SELECT 1"), 1);
+}
+
+/* Also while the pool holds a connection to it: that is cut, and the next one is made. */
+static void the_pool_leads_to_the_same_database(void **state)
+{
+    (void)state;
+    char pooled[DK_PG_URL], copy[DK_PG_URL];
+    dk_pg_pooled(url, pooled);
+    assert_string_not_equal(pooled, url);
+    assert_true(dk_pg_sql(pooled, "CREATE TABLE p AS SELECT 9 AS a", state_of));
+    assert_int_equal(dk_pg_number(url, "SELECT a FROM p"), 9);
+    dk_pg_database_copy(url, copy);
+    assert_true(dk_pg_sql(url, "UPDATE p SET a = 10", state_of));
+    assert_int_equal(dk_pg_number(pooled, "SELECT a FROM p"), 10);
+    dk_pg_database_replace(url, copy);
+    assert_int_equal(dk_pg_number(pooled, "SELECT a FROM p"), 9);
+    dk_pg_database_drop(copy);
 }
 
 /* ---- a server of one's own ------------------------------------------------------------------- */
@@ -145,6 +175,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(sql_runs_and_is_read_back),
         cmocka_unit_test(errors_have_their_sqlstate),
         cmocka_unit_test(a_copy_is_another_database),
+        cmocka_unit_test(a_database_that_was_renamed_is_not_there),
+        cmocka_unit_test(the_pool_leads_to_the_same_database),
         cmocka_unit_test(own_server_goes_with_its_process),
     };
     return cmocka_run_group_tests(tests, open_database, drop_database);

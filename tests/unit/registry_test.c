@@ -462,10 +462,11 @@ static void a_pin_that_is_another_is_refused(void **state)
     dk_place_new(&other, false);
     assert_string_not_equal(place.made.pin, other.made.pin);
     struct dekhand_setting settings[] = {{"KMS_STATE_DIR", place.folder},
-                                         {"KMS_REGISTRY_PIN", place.made.pin}};
+                                         {"KMS_REGISTRY_PIN", place.made.pin},
+                                         {"DATABASE_URL", place.opens}};
     struct dekhand_config config = {.size = sizeof config,
                                     .settings = settings,
-                                    .setting_count = 2,
+                                    .setting_count = 3,
                                     .ignore_environment = true};
     assert_int_equal(dekhand_open(&config, &d, &error), DEKHAND_OK);
     dk_place_close(d);
@@ -491,7 +492,7 @@ static void F53_a_changed_registry_row_does_not_open(void **state)
         struct dekhand *d = NULL;
         struct dekhand_error error;
         dk_place_new(&place, false);
-        assert_int_equal(dk_place_sql(&place, "DROP TRIGGER registry_key_once"), 0);
+        dk_place_drop_triggers(&place, "registry");
         assert_int_equal(dk_place_sql(&place, edits[i]), 0);
         assert_int_equal(dk_place_try_open(&place, &d, &error), DEKHAND_E_TAMPERED);
         dk_place_free(&place);
@@ -508,10 +509,12 @@ static void a_registry_that_lost_its_key_gets_no_second_one(void **state)
     struct dekhand *d = dk_place_open(&place);
     assert_int_equal(dk_test_encrypt(d, "acme", "one", &value), DEKHAND_OK);
     dk_place_close(d);
-    assert_int_equal(dk_place_sql(&place, "DROP TRIGGER registry_key_once; UPDATE registry SET "
-                                          "provider = NULL, kms_key_id = NULL, encrypted_data_key "
-                                          "= NULL, context_timestamp = NULL"),
-                     0);
+    dk_place_drop_triggers(&place, "registry");
+    assert_int_equal(
+        dk_place_sql(&place,
+                     "UPDATE registry SET provider = NULL, kms_key_id = NULL, encrypted_data_key "
+                     "= NULL, context_timestamp = NULL"),
+        0);
     char *before = dk_place_dump(&place, true);
     assert_int_equal(dk_place_try_open(&place, &d, &error), DEKHAND_E_CONFIG);
     assert_int_equal(dk_place_init(&place, &error), DEKHAND_E_CONFIG);
