@@ -175,8 +175,12 @@ void cli_progress_end(struct cli_progress *progress)
 int cli_scratch_make(const char *what, char *out)
 {
     const char *tmp = getenv("TMPDIR");
-    snprintf(out, DK_PATH_MAX, "%.3000s/dekhand-%s-XXXXXX",
-             tmp != NULL && tmp[0] == '/' ? tmp : "/tmp", what);
+    return cli_scratch_make_in(tmp != NULL && tmp[0] == '/' ? tmp : "/tmp", what, out);
+}
+
+int cli_scratch_make_in(const char *base, const char *what, char *out)
+{
+    snprintf(out, DK_PATH_MAX, "%.3000s/dekhand-%s-XXXXXX", base, what);
     if (mkdtemp(out) == NULL) {
         cli_say("dekhand: E_IO: no temporary folder %s: %s", out, strerror(errno));
         return CLI_FAILED;
