@@ -367,6 +367,10 @@ static int run_all(struct demo *demo)
     }
     if (demo->here && demo->error.code != DEKHAND_OK) {
         code = cli_fail(demo->cli, &demo->error);
+        if (demo->error.code == DEKHAND_E_CONFIG && demo->app.ops == &demo_app_postgres) {
+            cli_say("  the demo makes schemas of its own: as the login of KMS_MIGRATE_URL, or else "
+                    "of DATABASE_URL");
+        }
     }
     return code != CLI_OK ? code : demo->failed ? CLI_FAILED : CLI_OK;
 }
