@@ -7,7 +7,7 @@ from servers import new_database, psql
 
 
 class Calls:
-    """One kind of call, as often as it is wanted, each on a tenant that the process has not seen."""
+    """One kind of call, as often as it is wanted, each on a tenant that was not seen before."""
 
     def __init__(self, shop, proxy):
         self.shop = shop

@@ -79,9 +79,11 @@ CREATE INDEX encryption_keys_expiry ON encryption_keys (expires_at, tenant_id)
     WHERE state = 'active';
 
 -- seq: the order of the rows of one chain. xid: the transaction that wrote the row.
+CREATE SEQUENCE key_rotation_log_number;
+
 CREATE TABLE key_rotation_log (
-    seq bigint GENERATED ALWAYS AS IDENTITY,
-    id uuid PRIMARY KEY,
+    seq bigint NOT NULL DEFAULT nextval('key_rotation_log_number'),
+    id uuid NOT NULL,
     tenant_id text COLLATE "C" NOT NULL,
     operation text NOT NULL,
     from_version integer,
@@ -94,10 +96,13 @@ CREATE TABLE key_rotation_log (
     detail text,
     prev text,
     mac text,
-    xid xid8 NOT NULL DEFAULT pg_current_xact_id()
-);
+    xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    PRIMARY KEY (id, performed_at)
+) PARTITION BY RANGE (performed_at);
 
-CREATE UNIQUE INDEX key_rotation_log_seq ON key_rotation_log (seq);
+CREATE TABLE key_rotation_log_rest PARTITION OF key_rotation_log DEFAULT;
+
+CREATE INDEX key_rotation_log_seq ON key_rotation_log (seq);
 CREATE INDEX key_rotation_log_chain ON key_rotation_log (tenant_id, seq);
 CREATE INDEX key_rotation_log_time ON key_rotation_log (performed_at);
 CREATE INDEX key_rotation_log_xid ON key_rotation_log (xid);

@@ -24,6 +24,8 @@ ALTER TABLE encryption_keys ENABLE ROW LEVEL SECURITY;
 ALTER TABLE encryption_keys FORCE ROW LEVEL SECURITY;
 ALTER TABLE key_rotation_log ENABLE ROW LEVEL SECURITY;
 ALTER TABLE key_rotation_log FORCE ROW LEVEL SECURITY;
+ALTER TABLE key_rotation_log_rest ENABLE ROW LEVEL SECURITY;
+ALTER TABLE key_rotation_log_rest FORCE ROW LEVEL SECURITY;
 ALTER TABLE seals ENABLE ROW LEVEL SECURITY;
 ALTER TABLE seals FORCE ROW LEVEL SECURITY;
 ALTER TABLE leases ENABLE ROW LEVEL SECURITY;
@@ -50,6 +52,7 @@ GRANT SELECT, INSERT, UPDATE ON registry, tenants, encryption_keys, leases TO de
 GRANT SELECT, INSERT ON registry_keys, seals TO dekhand_rw;
 GRANT SELECT, INSERT, DELETE ON key_rotation_log TO dekhand_rw;
 GRANT UPDATE (prev, mac) ON key_rotation_log TO dekhand_rw;
+GRANT USAGE ON SEQUENCE key_rotation_log_number TO dekhand_rw;
 GRANT SELECT, INSERT, UPDATE, DELETE ON nodes TO dekhand_rw;
 GRANT SELECT ON key_rotation_health TO dekhand_rw;
 

@@ -288,10 +288,11 @@ static void make_values(struct bench *b)
 static int start(struct bench *b)
 {
     /* No poll in the midst of a figure: after it, keys made here are read again. */
-    struct dekhand_setting settings[] = {{"KMS_STATE_DIR", b->dir}, {"KMS_POLL_SECONDS", "3600"}};
+    struct dekhand_setting settings[] = {
+        {"KMS_STATE_DIR", b->dir}, {"KMS_POLL_SECONDS", "3600"}, {"KMS_LEASE_SECONDS", "86400"}};
     struct dekhand_config config = {.size = sizeof config,
                                     .settings = settings,
-                                    .setting_count = 2,
+                                    .setting_count = 3,
                                     .ignore_environment = true,
                                     .actor = "cli:bench"};
     struct dekhand_error error;

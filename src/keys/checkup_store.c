@@ -5,8 +5,7 @@
 
 #define MOVED_MAX 32     /* chains looked at */
 #define ROWS_MAX 1000    /* of the log, for the newest of one chain */
-#define POLLS_UNSEALED 5 /* whoever polls seals: this many of them missed means that nobody does   \
-                          */
+#define POLLS_UNSEALED 5 /* who polls seals: so many missed, and nobody does */
 
 /* ---- circumstances --------------------------------------------------------------------------- */
 

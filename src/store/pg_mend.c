@@ -178,6 +178,8 @@ dk_rc dk_pg_mend(PGconn *pg, const char *schema, bool is_owner, struct dk_err *e
     } else if (is_owner) {
         rc = dk_pg_script(pg, "SET LOCAL ROLE dekhand_admin", "becoming the owner", err);
         rc = rc == DK_OK ? mend_all(&m, call.result) : rc;
+        rc =
+            rc == DK_OK ? dk_pg_script(pg, DK_PG_KEEP_MONTHS, "making months of the log", err) : rc;
     }
     PQclear(call.result);
     return rc;

@@ -257,6 +257,7 @@ static dk_rc apply(struct dk_pg *store, PGconn *pg, const struct found *found, u
             dk_pg_script(pg, dk_postgres_migrations[i].sql, dk_postgres_migrations[i].name, err));
         dk_trace(store->world, "migrate.step");
     }
+    DK_TRY(dk_pg_script(pg, DK_PG_KEEP_MONTHS, "making months of the log", err));
     return write_registry_row(store, pg, err);
 }
 

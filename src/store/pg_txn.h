@@ -41,6 +41,9 @@ bool dk_pg_get_tenant_row(const PGresult *r, int i, int c, struct dk_tenant_row 
 DK_MUST_USE dk_rc dk_pg_explain_ignored(struct dk_pg_txn *txn, const struct dk_key_row *row,
                                         struct dk_err *err);
 
+/* Months of the log that are there before they come; as the owner. */
+#define DK_PG_KEEP_MONTHS "SELECT keep_log_months(12)"
+
 /* Migrations (pg_migrate.c), and the same as a script (pg_print.c). */
 dk_rc dk_pg_migrate(void *self, struct dk_err *err);
 dk_rc dk_pg_schema_version(void *self, struct dk_schema_version *out, struct dk_err *err);

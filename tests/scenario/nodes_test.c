@@ -201,7 +201,7 @@ static void R2_I05_first_use_by_all_nodes_at_once_makes_one_row_a_tenant(void **
 
 /* ---- counts ---------------------------------------------------------------------------------- */
 
-static void R18_key_versions_are_counted_as_they_change(void **state)
+static void key_versions_are_counted_as_they_change(void **state)
 {
     (void)state;
     struct dk_place place;
@@ -249,7 +249,7 @@ int main(void)
         cmocka_unit_test(a_process_that_ticks_is_a_node_until_it_closes),
         cmocka_unit_test(R13_what_one_node_rotates_the_others_know_after_a_poll),
         cmocka_unit_test(R2_I05_first_use_by_all_nodes_at_once_makes_one_row_a_tenant),
-        cmocka_unit_test(R18_key_versions_are_counted_as_they_change),
+        cmocka_unit_test(key_versions_are_counted_as_they_change),
     };
     setenv("DEKHAND_TEST_STORE", "postgres", 0);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,13 +8,10 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from driver_tool import DRIVER
 from pg_cuts import Close, Decrypt, FirstUse, Open, Rotate, cut_everywhere, cut_init
 from pg_proxy import FIN, HOLE, RST, Proxy
-from pg_shop import BOUND, RETRYABLE, Shop, port_of, session, through
+from pg_shop import BOUND, RETRYABLE, SANITIZED, Shop, port_of, session, through
 from servers import new_database
-
-SANITIZED = DRIVER.parts[-4] != "build"  # slow: a sample of the messages
 
 
 @pytest.fixture
@@ -31,8 +28,8 @@ def proxy(shop):
 
 # ---- at each message ----------------------------------------------------------------------------
 
-@pytest.mark.parametrize("kind,step", [(Open, 7), (FirstUse, 3), (Rotate, 5), (Decrypt, 3),
-                                       (Close, 7)])
+@pytest.mark.parametrize("kind,step", [(Open, 13), (FirstUse, 3), (Rotate, 7), (Decrypt, 5),
+                                       (Close, 13)])
 def test_F18_connection_is_cut_at_each_message(shop, proxy, kind, step):
     """Odd steps meet every kind of message; tests/soak/test_pg_cuts.py cuts at all of them."""
     cut_everywhere(kind(shop, proxy), proxy, step * 8 - 1 if SANITIZED else step, 0)
@@ -233,8 +230,8 @@ def test_F18_idle_connections_that_died_are_not_noticed(shop, proxy, how):
 # ---- errors of the server -----------------------------------------------------------------------
 
 # What a trigger does to the row of a tenant.
-RAISES = """CREATE FUNCTION public.breaks() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
-BEGIN {what}; RETURN NEW; END $$;
+RAISES = """CREATE FUNCTION public.breaks() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+AS $$ BEGIN {what}; RETURN NEW; END $$;
 CREATE TRIGGER breaks AFTER INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION
 public.breaks()"""
 
@@ -270,8 +267,8 @@ def test_F21_F22_server_fails_in_the_middle(shop, table, what, code, exit_code):
     shop.is_whole()
 
 
-STATE = """SELECT tenant_id, version, state, epoch FROM encryption_keys JOIN tenants USING (tenant_id)
-           ORDER BY 1, 2"""
+STATE = """SELECT tenant_id, version, state, epoch FROM encryption_keys
+           JOIN tenants USING (tenant_id) ORDER BY 1, 2"""
 
 
 # ---- two at once --------------------------------------------------------------------------------

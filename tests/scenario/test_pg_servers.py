@@ -1,5 +1,5 @@
-"""Servers that restart, crash, hand over to a standby, are full or refuse: registries of one process
-and of several go on without a restart of theirs, and nothing that was acknowledged is lost."""
+"""Servers that restart, crash, hand over to a standby, or refuse: the processes that use them go on
+without a restart of their own, and nothing that was acknowledged is lost."""
 
 import os
 import signal
