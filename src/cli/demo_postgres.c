@@ -65,6 +65,15 @@ static dk_rc name_schemas(struct place *place, struct dk_err *err)
     return DK_OK;
 }
 
+/* Who cannot get in is told before anything is made. */
+static dk_rc knock(struct dk_pg *store, struct dk_err *err)
+{
+    PGconn *pg = NULL;
+    DK_TRY(dk_pg_connect(store, &pg, err));
+    PQfinish(pg);
+    return DK_OK;
+}
+
 static dk_rc choose_in(struct demo_app *app, struct place *place,
                        const struct dk_settings *settings, struct dk_err *err)
 {
@@ -81,9 +90,9 @@ static dk_rc choose_in(struct demo_app *app, struct place *place,
              place->login.where);
     snprintf(app->table, sizeof app->table, "schema %s of %s", place->table_schema,
              place->login.where);
-    return cli_scratch_make("demo", app->dir) == CLI_OK
-               ? DK_OK
-               : DK_FAIL(err, IO, "there is no place for the demo's anchor file");
+    DK_TRY(knock(&place->login, err));
+    DK_TRY(knock(&place->maker, err));
+    return cli_scratch_make_in(NULL, "demo", app->dir, err); /* the anchor's: not in the database */
 }
 
 static void close_place(struct demo_app *app)

@@ -28,9 +28,7 @@ static dk_rc choose(struct demo_app *app, const struct dk_settings *settings, st
 {
     char base[DK_PATH_MAX];
     DK_TRY(find_base(settings, base, err));
-    if (cli_scratch_make_in(base, "demo", app->dir) != CLI_OK) {
-        return DK_FAIL(err, IO, "there is no place for the demo's files in %.200s", base);
-    }
+    DK_TRY(cli_scratch_make_in(base, "demo", app->dir, err));
     int n = snprintf(app->database_url, sizeof app->database_url, "sqlite:%s/dekhand.db", app->dir);
     if (n >= (int)sizeof app->database_url) {
         cli_scratch_remove(app->dir);

@@ -2,6 +2,7 @@
 
 import re
 import signal
+import socket
 import subprocess
 import time
 
@@ -128,6 +129,7 @@ def test_a_login_of_an_application_and_one_that_migrates(server, tmp_path, poole
     superuser.cli = Cli(tmp_path, DATABASE_URL=app, KMS_MIGRATE_URL=maker)
     superuser.cli.ok("init")
     before = superuser.found()
+    roles = server.psql("SELECT rolname FROM pg_roles ORDER BY 1")
     if pooled:
         with PgBouncer.started(server) as pool:
             superuser.cli.env.update(DATABASE_URL=pool.url(name, f"{name}_app"),
@@ -137,6 +139,7 @@ def test_a_login_of_an_application_and_one_that_migrates(server, tmp_path, poole
     else:
         shows_all(superuser.cli.json("demo", "--here", schema="demo"))
     assert superuser.found() == before
+    assert server.psql("SELECT rolname FROM pg_roles ORDER BY 1") == roles
 
 
 def test_a_login_that_may_not_make_a_schema_is_told_who_may(server, tmp_path):
@@ -151,6 +154,14 @@ def test_a_login_that_may_not_make_a_schema_is_told_who_may(server, tmp_path):
     assert b'"ok":false' in done.stdout.replace(b" ", b"")
     assert server.psql("SELECT count(*) FROM pg_namespace WHERE nspname ~ 'dekhand_demo'",
                        "weak") == "0"
+
+
+def test_a_server_that_is_not_there_is_told_once(cli):
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"postgresql://dek@127.0.0.1:{nobody.getsockname()[1]}/app"
+        said = cli.fails(6, "demo", "--here", env={"DATABASE_URL": url})
+    assert said.count("E_UNREACHABLE") == 1 and "DROP" not in said
 
 
 @pytest.mark.parametrize("where", [r"\.key_rotation_log$", r"_app\.contacts$"])
@@ -187,12 +198,11 @@ def test_a_failure_takes_away_what_was_made(place, where):
 
 
 def test_what_cannot_be_taken_away_is_told(place):
-    """Somebody looks into the contacts, and does not end."""
-    name = rf"({MADE})_app"
+    """Somebody forbids to drop anything."""
     place.at_each_table(r"_app\.contacts$", "PERFORM pg_sleep(1.5)")
     demo = place.start()
     said = demo.stderr.readline().decode()
-    [schema] = set(re.findall(name, said))
+    [schema] = set(re.findall(rf"({MADE})_app", said))
     place.sql("CREATE FUNCTION public.keep() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN "
               "RAISE EXCEPTION 'it stays'; END $$; CREATE EVENT TRIGGER keep ON sql_drop "
               "EXECUTE FUNCTION public.keep()")
@@ -240,6 +250,13 @@ def test_on_sqlite_it_has_files_beside_the_registry(fresh, url):
     assert "dekhand-demo-" in found["registry"]
     assert files() == before
     assert not list(fresh.folder.rglob("dekhand-demo-*"))
+
+
+def test_where_no_file_can_be_made_it_says_so(fresh):
+    fresh.ok("init")
+    said = fresh.fails(1, "demo", "--here", env={"DATABASE_URL": "sqlite:nowhere/registry.db"})
+    assert said.count("E_IO") == 1 and "nowhere" in said
+    assert fresh.fails(2, "demo", "--here", env={"DATABASE_URL": "mysql:x"}).count("E_CONFIG") == 1
 
 
 def test_it_makes_no_master_key(fresh):
