@@ -10,7 +10,8 @@ AT_ONCE = 2
 LONGEST = (
     "scenario/alloc_test", "scenario/power_cut_test", "scenario/test_cli_jsonl",
     "scenario/test_cli_csv", "scenario/test_pg_servers", "scenario/damaged_test",
-    "scenario/test_cli_tamper", "scenario/test_pg_faults",
+    "scenario/test_cli_tamper", "scenario/test_pg_faults", "scenario/test_pg_doctor",
+    "scenario/test_pg_migrate",
     "scenario/test_cli_operate", "scenario/test_cli_values", "scenario/io_sweep_test",
     "scenario/test_cli_threads", "scenario", "scenario/kill_test@postgres",
     "contract/store_test@pooled", "scenario/prune_test@postgres",

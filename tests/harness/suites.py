@@ -105,11 +105,17 @@ def python_tests(kind, folder, marks="", **more):
     """Jobs: the pytest files of a folder below tests/; each long one by itself, the others as one."""
     files = sorted(path.stem for path in (ROOT / "tests" / folder).glob("test_*.py"))
     alone = [f"{folder}/{stem}" for stem in files if f"{folder}/{stem}" in jobs.LONGEST]
+    fit = [name for name in alone if kind == "release" or not _is_of_release(name)]
     rest = [f"--ignore=tests/{name}.py" for name in alone] + [f"tests/{folder}"]
     return [*(Job(name, partial(pytest, kind, name, [f"tests/{name}.py"], marks, **more))
-              for name in alone),
+              for name in fit),
             Job(folder, partial(pytest, kind, folder + ", the others" * bool(alone), rest, marks,
                                 **more))]
+
+
+def _is_of_release(name):
+    """Whether nothing in the file is for another build: alone it would run no test there."""
+    return "\npytestmark = pytest.mark.release" in (ROOT / f"tests/{name}.py").read_text()
 
 
 def pytest(kind, what, paths, marks="", data=None, timeout=900, on=scratch.place):
