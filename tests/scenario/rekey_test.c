@@ -361,6 +361,16 @@ static void I04_a_rekey_makes_no_old_rows_good(void **state)
     "WHERE k.tenant_id = tenants.tenant_id); UPDATE encryption_keys SET row_mac = (SELECT "        \
     "row_mac FROM kept_k k WHERE k.id = encryption_keys.id); "
 
+/* Beside what is dekhand's: a schema with tables of others in it is not mended. */
+static void keep_old_rows(struct dk_place *place)
+{
+    let(place, OLD_ROWS);
+    if (dk_place_is_postgres(place)) {
+        let(place, "ALTER TABLE kept_t SET SCHEMA public; ALTER TABLE kept_k SET SCHEMA public; "
+                   "ALTER TABLE kept_r SET SCHEMA public");
+    }
+}
+
 static void I04_rows_under_the_old_key_are_nothing_once_it_is_over(void **state)
 {
     (void)state;
@@ -371,7 +381,7 @@ static void I04_rows_under_the_old_key_are_nothing_once_it_is_over(void **state)
     struct dekhand *d = dk_place_open(&place);
     ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &value), OK);
     dk_place_close(d);
-    let(&place, OLD_ROWS);
+    keep_old_rows(&place);
     cut_short(&place);
     forge(&place, PUT_BACK); /* unfinished: they are believed */
     assert_true(dk_place_reads(&place, "acme", &value, "x"));
@@ -432,7 +442,7 @@ static void a_running_instance_follows_no_row_but_the_seals(void **state)
     place.keep_log = true;
     struct dekhand *d = dk_place_open(&place);
     ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &value), OK);
-    let(&place, OLD_ROWS);
+    keep_old_rows(&place);
     ASSERT_CODE(rekey(d, false, &result), OK);
     /* the old wrap again, as if it were the next key */
     forge(&place,

@@ -36,10 +36,10 @@ static sqlite3 *connect(const struct dk_place *place)
     return db;
 }
 
-/* What is ours stands in a schema of its own. */
+/* What is ours stands in a schema of its own; what a test keeps may stand in `public`. */
 static const char *with_schema(const struct dk_place *place, char out[static 2 * DK_PG_URL])
 {
-    snprintf(out, 2 * DK_PG_URL, "%s?options=-csearch_path%%3Ddekhand", place->url);
+    snprintf(out, 2 * DK_PG_URL, "%s?options=-csearch_path%%3Ddekhand%%2Cpublic", place->url);
     return out;
 }
 
@@ -125,7 +125,7 @@ void dk_place_mend(struct dk_place *place)
     }
     must(dk_store_open(&place->w.world, place->opens, &store, &err) == DK_OK &&
              store.ops->migrate(store.self, &err) == DK_OK,
-         "mending the schema");
+         err.text);
     dk_store_close(&store);
 }
 
