@@ -111,6 +111,14 @@ def test_no_schema_of_the_url_and_no_pin_or_anchor_of_the_registry_is_the_demos(
     assert place.found()[::2] == before[::2] and place.found()[3] == before[3]
 
 
+def test_the_password_is_not_shown(place):
+    url = place.url.replace("dek@", "dek:dekhand-canary-b2f1c7e6-pw@")
+    for url in (url, f"{url}?sslmode=wrong"):
+        done = place.cli.run("demo", "--here", env={"DATABASE_URL": url, "KMS_MIGRATE_URL": url})
+        assert (done.returncode == 0) == ("wrong" not in url), told(done)
+        assert b"canary" not in done.stdout + done.stderr
+
+
 def with_logins(server, name):
     """A database, a login of the application and one that migrates; their URLs."""
     server.psql(f"CREATE DATABASE {name}; CREATE ROLE {name}_maker LOGIN CREATEROLE;"
