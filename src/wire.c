@@ -66,24 +66,6 @@ dk_rc dk_wire_settings(const struct dekhand_config *config, struct dk_settings *
 
 /* ---- places ---------------------------------------------------------------------------------- */
 
-static dk_rc find_state_dir(const struct dk_settings *settings, char *out, struct dk_err *err)
-{
-    const char *set = dk_settings_str(settings, DK_OPT_STATE_DIR);
-    const char *xdg = getenv("XDG_STATE_HOME");
-    const char *home = getenv("HOME");
-    if (set != NULL) {
-        int n = snprintf(out, DK_PATH_MAX, "%s", set);
-        return n < DK_PATH_MAX ? DK_OK : DK_FAIL(err, CONFIG, "KMS_STATE_DIR is too long");
-    }
-    if (xdg != NULL && xdg[0] == '/') {
-        return dk_path_join(out, xdg, "dekhand", err);
-    }
-    if (home != NULL && home[0] == '/') {
-        return dk_path_join(out, home, ".local/state/dekhand", err);
-    }
-    return DK_FAIL(err, CONFIG, "KMS_STATE_DIR is required: there is no HOME to put the state in");
-}
-
 static dk_rc find_anchor(const struct dk_settings *settings, struct dk_places *out,
                          struct dk_err *err)
 {
@@ -115,7 +97,7 @@ static dk_rc find_database(const struct dk_settings *settings, struct dk_places 
     if (set != NULL) {
         return take_url(set, "DATABASE_URL", out, err);
     }
-    DK_TRY(find_state_dir(settings, out->state_dir, err));
+    DK_TRY(dk_settings_state_dir(settings, out->state_dir, err));
     DK_TRY(dk_path_join(file, out->state_dir, "dekhand.db", err));
     snprintf(url, sizeof url, "sqlite:%s", file);
     return take_url(url, "KMS_STATE_DIR", out, err);
@@ -131,7 +113,7 @@ dk_rc dk_wire_migrate_place(const struct dk_settings *settings, struct dk_places
 
 dk_rc dk_wire_places(const struct dk_settings *settings, struct dk_places *out, struct dk_err *err)
 {
-    DK_TRY(find_state_dir(settings, out->state_dir, err));
+    DK_TRY(dk_settings_state_dir(settings, out->state_dir, err));
     DK_TRY(dk_path_join(out->master_key, out->state_dir, "master.key", err));
     DK_TRY(find_anchor(settings, out, err));
     return find_database(settings, out, err);

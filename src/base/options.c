@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/file.h"
+
 const struct dk_option dk_options[DK_OPT_COUNT] = {
 #define DK_OPTION(id, name, flag, type, def, min, max, unit, secret, reload, help)                 \
     {name, flag, DK_OPT_##type, def, min, max, unit, secret, reload, help},
@@ -377,6 +379,24 @@ int64_t dk_settings_int(const struct dk_settings *settings, enum dk_option_id id
 bool dk_settings_is_set(const struct dk_settings *settings, enum dk_option_id id)
 {
     return settings->value[id] != NULL;
+}
+
+dk_rc dk_settings_state_dir(const struct dk_settings *settings, char *out, struct dk_err *err)
+{
+    const char *set = dk_settings_str(settings, DK_OPT_STATE_DIR);
+    const char *xdg = getenv("XDG_STATE_HOME");
+    const char *home = getenv("HOME");
+    if (set != NULL) {
+        int n = snprintf(out, DK_PATH_MAX, "%s", set);
+        return n < DK_PATH_MAX ? DK_OK : DK_FAIL(err, CONFIG, "KMS_STATE_DIR is too long");
+    }
+    if (xdg != NULL && xdg[0] == '/') {
+        return dk_path_join(out, xdg, "dekhand", err);
+    }
+    if (home != NULL && home[0] == '/') {
+        return dk_path_join(out, home, ".local/state/dekhand", err);
+    }
+    return DK_FAIL(err, CONFIG, "KMS_STATE_DIR is required: there is no HOME to put the state in");
 }
 
 /* ---- what may be shown of a URL -------------------------------------------------------------- */

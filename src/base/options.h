@@ -69,6 +69,9 @@ DK_MUST_USE dk_rc dk_settings_read_file(struct dk_settings *settings, const char
 const char *dk_settings_str(const struct dk_settings *settings, enum dk_option_id id);
 int64_t dk_settings_int(const struct dk_settings *settings, enum dk_option_id id);
 bool dk_settings_is_set(const struct dk_settings *settings, enum dk_option_id id);
+/* The state directory, `out` of DK_PATH_MAX bytes. E_CONFIG: nothing says where it is. */
+DK_MUST_USE dk_rc dk_settings_state_dir(const struct dk_settings *settings, char *out,
+                                        struct dk_err *err);
 
 /*
  * A database's URL as it may be shown: passwords in it become ********, whether it parses or not.

@@ -134,6 +134,9 @@ void cli_print_check(struct cli_out *out, const struct dekhand_check *check);
 
 /* A new folder below TMPDIR, `out` of DK_PATH_MAX bytes; prints what went wrong. */
 int cli_scratch_make(const char *what, char *out);
+/* The same in `base` (NULL = TMPDIR), saying nothing. */
+DK_MUST_USE dk_rc cli_scratch_make_in(const char *base, const char *what, char *out,
+                                      struct dk_err *err);
 /* Takes it away with the files that lie in it. */
 void cli_scratch_remove(const char *dir);
 

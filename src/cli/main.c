@@ -140,6 +140,8 @@ static const struct cli_option migrate_options[] = {
 
 static const struct cli_option demo_options[] = {
     {"keep", 0, NULL, false, "leave the demo's folder behind"},
+    {"here", 0, NULL, false,
+     "with the settings' master key, beside the settings' registry; all of it goes at the end"},
     END,
 };
 

@@ -172,13 +172,22 @@ void cli_progress_end(struct cli_progress *progress)
 
 /* ---- a folder of our own --------------------------------------------------------------------- */
 
-int cli_scratch_make(const char *what, char *out)
+dk_rc cli_scratch_make_in(const char *base, const char *what, char *out, struct dk_err *err)
 {
     const char *tmp = getenv("TMPDIR");
-    snprintf(out, DK_PATH_MAX, "%.3000s/dekhand-%s-XXXXXX",
-             tmp != NULL && tmp[0] == '/' ? tmp : "/tmp", what);
-    if (mkdtemp(out) == NULL) {
-        cli_say("dekhand: E_IO: no temporary folder %s: %s", out, strerror(errno));
+    tmp = tmp != NULL && tmp[0] == '/' ? tmp : "/tmp";
+    snprintf(out, DK_PATH_MAX, "%.3000s/dekhand-%s-XXXXXX", base != NULL ? base : tmp, what);
+    return mkdtemp(out) != NULL ? DK_OK
+                                : DK_FAIL_BACKEND(err, IO, errno, "no temporary folder %.200s: %s",
+                                                  out, strerror(errno));
+}
+
+int cli_scratch_make(const char *what, char *out)
+{
+    struct dk_err err;
+    dk_err_clear(&err);
+    if (cli_scratch_make_in(NULL, what, out, &err) != DK_OK) {
+        cli_say("dekhand: E_IO: %s", err.text);
         return CLI_FAILED;
     }
     return CLI_OK;

@@ -189,17 +189,23 @@ dk_rc dk_poll_renew_lease(struct dk_manager *manager, struct dk_err *err)
     dk_err_clear(&cause);
     pthread_mutex_lock(&lease->lock);
     int64_t now = dk_mono_ms(manager->core->world);
-    if (dk_lease_is_over(lease, now) && now >= atomic_load(&lease->next_try_ms)) {
-        atomic_store(&lease->next_try_ms, now + limits->poll_ms);
-        dk_rc ignored = dk_poll(manager, &cause);
-        (void)ignored; /* it was logged; the lease says whether it was good */
+    bool looks = dk_lease_is_over(lease, now) && now >= atomic_load(&lease->next_try_ms);
+    dk_rc rc = DK_OK;
+    if (looks) {
+        rc = dk_poll(manager, &cause);
+        atomic_store(&lease->next_try_ms, rc == DK_E_NOMEM ? now : now + limits->poll_ms);
     }
     bool over = dk_lease_is_over(lease, dk_mono_ms(manager->core->world));
     pthread_mutex_unlock(&lease->lock);
+    if (over && rc == DK_E_NOMEM) { /* it says nothing of the registry */
+        *err = cause;
+        return rc;
+    }
     return over ? DK_FAIL(err, LEASE,
-                          "nothing is known of the registry since more than %lld s: a rotation or "
-                          "a revocation may have been missed, and nothing is encrypted until it "
-                          "answers",
-                          (long long)limits->lease_ms / 1000)
+                          "nothing is known of the registry since more than %lld s, and nothing is "
+                          "encrypted until it answers: a rotation or a revocation may have been "
+                          "missed%s%.120s",
+                          (long long)limits->lease_ms / 1000, rc != DK_OK ? ". Now: " : "",
+                          rc != DK_OK ? cause.text : "")
                 : DK_OK;
 }

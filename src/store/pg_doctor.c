@@ -447,8 +447,7 @@ dk_rc dk_pg_circumstances(void *self, void (*each)(void *arg, const struct dk_st
     look_at_room(&exam);
     dk_pg_look_at_server(&exam);
     if (exam.rc != DK_OK) {
-        PQfinish(conn->pg);
-        conn->pg = NULL;
+        dk_pg_lose(store, conn);
     }
     dk_pg_give(store, conn);
     return exam.rc;

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from cli_tool import Cli, check_schema, told
+from cli_tool import ROOT, Cli, check_schema, told
 from servers import PgBouncer, Postgres, binaries, new_database, psql
 
 pytestmark = pytest.mark.release  # pg_doctor_test runs in every build
@@ -120,6 +120,26 @@ def test_a_database_without_a_registry_is_looked_at_all_the_same(server, tmp_pat
         levels = {c["name"]: c["level"] for c in json.loads(done.stdout)["checks"]}
         assert levels["registry"] == "error" and levels["login"] == "warning"
         assert levels["durability"] == levels["encoding"] == "ok"
+
+
+def test_the_postgresql_chapter_of_the_operations_page_runs_as_written(tmp_path):
+    """With the servers' addresses in place of `db`; between copy and restore a tenant goes on."""
+    text = (ROOT / "docs" / "OPERATIONS.md").read_text()
+    setup, copy, restore = re.findall(r"^```shell\n(.*?)^```", text, re.M | re.S)
+    before = "printf x | dekhand encrypt --tenant acme > value\n"
+    after = "dekhand rotate --tenant acme\n"
+    seen = "dekhand decrypt --tenant acme < value\n"
+    with Postgres.started(SAFE) as own:
+        script = setup + before + copy + after + restore + seen
+        script = script.replace("postgres@db/", f"dek@127.0.0.1:{own.port}/")
+        script = script.replace("app@db/", f"app@127.0.0.1:{own.port}/")
+        cli = Cli(tmp_path)
+        path = f"{ROOT / 'build'}:{binaries()}:{cli.env['PATH']}"
+        done = subprocess.run(["bash", "-euc", script], cwd=tmp_path, env={**cli.env, "PATH": path},
+                              capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, told(done)
+        assert done.stdout.endswith("x") and " 0 findings" in done.stdout
+        assert "none is missing" in done.stdout
 
 
 # ---- the login ----------------------------------------------------------------------------------
