@@ -30,6 +30,7 @@ static const struct {
     enum where where;
 } points[] = {
     {INIT, "migrate.step", 1, EVERYWHERE},
+    {INIT, "migrate.before_commit", 1, IN_POSTGRES},
     {INIT, "init.master_key_made", 1, EVERYWHERE},
     {INIT, "init.registry_key_generated", 1, EVERYWHERE},
     {INIT, "init.registry_key_stored", 1, EVERYWHERE},
