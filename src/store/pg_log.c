@@ -141,10 +141,37 @@ dk_rc dk_pg_log_walk(void *self, const struct dk_log_query *query,
 #define IN_SEAL                                                                                    \
     "pg_visible_in_snapshot(xid, (SELECT snapshot FROM seals WHERE n = $1)) AND seq <= $2"
 
+/*
+ * Numbers of transactions only grow, along with those of seals, unless the tables were copied into
+ * another server that had given out fewer: then new rows look as if old seals had seen them.
+ */
+static dk_rc check_numbers(struct dk_pg_txn *txn, struct dk_err *err)
+{
+    PGresult *r = NULL;
+    bool grow = false;
+    DK_TRY(dk_pg_one(txn, NULL,
+                     "SELECT NOT EXISTS (SELECT FROM (SELECT pg_snapshot_xmax(snapshot) AS top, "
+                     "lead(pg_snapshot_xmax(snapshot), 1, "
+                     "pg_snapshot_xmax(pg_current_snapshot())) OVER (ORDER BY n) AS next FROM "
+                     "seals) s WHERE next < top)",
+                     NULL, "seals", &r, err));
+    bool good = dk_pg_get_bool(r, 0, 0, &grow);
+    PQclear(r);
+    if (!good) {
+        return dk_pg_tampered("seals", err);
+    }
+    return grow ? DK_OK
+                : DK_FAIL(err, STORE,
+                          "the registry was copied to this server from another one with higher "
+                          "numbers of transactions: which rows of the log are in which seal is "
+                          "not known here, and none is deleted");
+}
+
 dk_rc dk_pg_log_edge(void *self, struct dk_log_edge *edge, struct dk_err *err)
 {
     struct dk_pg_params p = {.n = 0};
     PGresult *r = NULL;
+    DK_TRY(check_numbers(self, err));
     dk_pg_int(&p, edge->seal);
     dk_pg_int(&p, INT64_MAX);
     DK_TRY(dk_pg_one(self, NULL,
@@ -247,13 +274,12 @@ dk_rc dk_pg_seal_walk(void *self, int64_t from,
 
 /* ---- what no seal has yet -------------------------------------------------------------------- */
 
-/* What the newest seal saw, as a snapshot for a statement of this transaction. */
-static dk_rc sealed_so_far(struct dk_pg_txn *txn, char since[static DK_MARK_TEXT],
+/* What the newest seal saw, as a snapshot for a statement of this transaction; *back: elsewhere. */
+static dk_rc sealed_so_far(struct dk_pg_txn *txn, char since[static DK_MARK_TEXT], bool *back,
                            struct dk_err *err)
 {
     PGresult *r = NULL;
     const char *then = "", *place_then = "", *now, *place_now;
-    bool back = false;
     DK_TRY(dk_pg_one(txn, NULL,
                      "SELECT pg_current_snapshot()::text, " DK_PG_PLACE ", s.snapshot::text, "
                      "s.place FROM (SELECT) one LEFT JOIN (SELECT snapshot, place FROM seals ORDER "
@@ -263,7 +289,7 @@ static dk_rc sealed_so_far(struct dk_pg_txn *txn, char since[static DK_MARK_TEXT
                 dk_pg_lend_str(r, 0, 2, &then) && dk_pg_lend_str(r, 0, 3, &place_then) &&
                 strlen(then) < DK_MARK_TEXT;
     if (good) {
-        dk_pg_since(then, place_then, now, place_now, &back, since);
+        dk_pg_since(then, place_then, now, place_now, back, since);
     }
     PQclear(r);
     return good ? DK_OK : dk_pg_tampered("seals", err);
@@ -286,9 +312,12 @@ static dk_rc tell_moved(PGresult *r, bool process,
     return rc;
 }
 
+/* Rows of a copy that was loaded here may have numbers that this server has yet to give out: they
+   are told once, when it is seen that the place is another ($2). */
 #define NOT_SEEN(column)                                                                           \
     column " >= pg_snapshot_xmin($1::text::pg_snapshot) AND NOT pg_visible_in_snapshot(" column    \
-           ", $1::text::pg_snapshot)"
+           ", $1::text::pg_snapshot) AND ($2 OR " column                                           \
+           " < pg_snapshot_xmax(pg_current_snapshot()))"
 
 dk_rc dk_pg_moved(void *self, bool (*each)(void *arg, const struct dk_moved *moved), void *arg,
                   struct dk_err *err)
@@ -296,9 +325,10 @@ dk_rc dk_pg_moved(void *self, bool (*each)(void *arg, const struct dk_moved *mov
     struct dk_pg_params p = {.n = 0};
     char since[DK_MARK_TEXT];
     PGresult *r = NULL;
-    bool more = true;
-    DK_TRY(sealed_so_far(self, since, err));
+    bool back = false, more = true;
+    DK_TRY(sealed_so_far(self, since, &back, err));
     dk_pg_str(&p, since);
+    dk_pg_bool(&p, back);
     DK_TRY(dk_pg_ask(self, NULL,
                      "SELECT tenant_id, epoch, log_head FROM tenants WHERE " NOT_SEEN(
                          "changed_xid") " ORDER BY tenant_id",

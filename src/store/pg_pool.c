@@ -34,6 +34,25 @@ static dk_rc bad_url(const char *why, struct dk_err *err)
                    why);
 }
 
+/*
+ * The user's part ends at the first @ before a slash, and before the query there is no other one:
+ * else what libpq takes for a server's or a database's name is a piece of a password, and those are
+ * told in texts.
+ */
+static dk_rc check_user(const char *url, struct dk_err *err)
+{
+    const char *from = strstr(url, "://");
+    if (from == NULL) {
+        return DK_OK;
+    }
+    from += strlen("://");
+    const char *end = from + strcspn(from, "@/");
+    from = *end == '@' ? end + 1 : from;
+    return memchr(from, '@', strcspn(from, "?")) == NULL
+               ? DK_OK
+               : bad_url("an @ in a password is written %40, a / there is %2F", err);
+}
+
 /* Takes `dekhand_schema=NAME` out of the query: libpq does not know it. */
 static dk_rc take_schema(struct dk_pg *store, char *url, struct dk_err *err)
 {
@@ -200,14 +219,19 @@ static dk_rc take_options(struct dk_pg *store, bool tls, bool attrs, struct dk_e
     return DK_OK;
 }
 
-static bool is_said(const PQconninfoOption *said, const char *keyword, const char *environment)
+static bool is_in_url(const PQconninfoOption *said, const char *keyword)
 {
     for (; said->keyword != NULL; said++) {
         if (strcmp(said->keyword, keyword) == 0 && said->val != NULL) {
             return true;
         }
     }
-    return getenv(environment) != NULL;
+    return false;
+}
+
+static bool is_said(const PQconninfoOption *said, const char *keyword, const char *environment)
+{
+    return is_in_url(said, keyword) || getenv(environment) != NULL;
 }
 
 /* The environment's PG* names fill what the URL leaves out, as in every program of libpq. */
@@ -218,6 +242,10 @@ static dk_rc merge(struct dk_pg *store, PQconninfoOption *said, struct dk_err *e
     store->options = PQconndefaults();
     if (store->options == NULL) {
         return DK_FAIL(err, NOMEM, "no memory for the database's address");
+    }
+    if (is_in_url(said,
+                  "service")) { /* its host is known to libpq alone: is it off this machine? */
+        return bad_url("service= is not read: name the host", err);
     }
     for (PQconninfoOption *o = said; o->keyword != NULL; o++) {
         char **val = option(store, o->keyword);
@@ -237,7 +265,8 @@ dk_rc dk_pg_parse(struct dk_pg *store, const char *url, struct dk_err *err)
     if (copy == NULL) {
         return DK_FAIL(err, NOMEM, "no memory for the database's address");
     }
-    dk_rc rc = take_schema(store, copy, err);
+    dk_rc rc = check_user(copy, err);
+    rc = rc == DK_OK ? take_schema(store, copy, err) : rc;
     size_t n = strlen(copy);
     if (rc == DK_OK && n > 0 && (copy[n - 1] == '?' || copy[n - 1] == '&')) {
         copy[n - 1] = '\0';

@@ -370,10 +370,12 @@ dk_rc dk_pg_log_seen(void *self, const char *subject, const char *operation, str
     dk_pg_str(&p, subject);
     dk_pg_str(&p, operation);
     dk_pg_str(&p, since);
+    dk_pg_bool(&p, back); /* a copy's rows may have numbers of the future: they are news once */
     DK_TRY(dk_pg_ask(self, NULL,
                      "SELECT 1 FROM key_rotation_log WHERE xid >= "
                      "pg_snapshot_xmin($3::text::pg_snapshot) AND NOT "
-                     "pg_visible_in_snapshot(xid, $3::text::pg_snapshot) AND tenant_id = $1 AND "
+                     "pg_visible_in_snapshot(xid, $3::text::pg_snapshot) AND ($4 OR xid < "
+                     "pg_snapshot_xmax(pg_current_snapshot())) AND tenant_id = $1 AND "
                      "operation = $2 LIMIT 1",
                      &p, "looking for news in the log", &r, err));
     *seen = PQntuples(r) > 0;

@@ -75,7 +75,7 @@ static dk_rc start(struct dk_pg_txn *txn, bool *lost, struct dk_err *err)
     char path[DK_PG_SCHEMA_MAX + 48];
     struct dk_pg_call calls[10] = {{.sql = modes[txn->mode].begin}};
     size_t n = 1, registry, xid = 0;
-    snprintf(path, sizeof path, "SET LOCAL search_path = %s, pg_temp", txn->store->schema);
+    snprintf(path, sizeof path, "SET LOCAL search_path = \"%s\", pg_temp", txn->store->schema);
     calls[n++].sql = path;
     calls[n++].sql = "SET LOCAL ROLE dekhand_rw";
     calls[n++].sql = "SET LOCAL statement_timeout = " STATEMENT_MS;

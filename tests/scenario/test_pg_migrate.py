@@ -119,6 +119,12 @@ def test_a_schema_of_another_name_stands_beside(place):
     place.cli.ok("encrypt", "--tenant", "acme", stdin=b"x", env=env)
 
 
+def test_a_schema_may_have_the_name_of_a_keyword(place):
+    env = {"DATABASE_URL": place.url() + "?dekhand_schema=user"}
+    place.cli.ok("init", env=env)
+    place.cli.ok("encrypt", "--tenant", "a", stdin=b"a", env=env)
+
+
 def test_migrate_of_a_sqlite_file_brings_it_up_to_date_and_never_makes_one(tmp_path):
     cli = Cli(tmp_path)
     assert "dekhand init" in cli.fails(2, "migrate")
@@ -545,6 +551,21 @@ def test_passwords_of_the_urls_are_printed_nowhere(guarded, tmp_path):
     assert 0 not in {ended[2], ended[3], ended[per + 2], ended[per + 3], ended[2 * per + 3]}
     for path in cli.folder.rglob("*"):
         assert path.is_dir() or CANARY.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize("password", [f"x@{CANARY}", f"x/{CANARY}", f"1/{CANARY}", f"x?y@{CANARY}"])
+def test_a_password_that_is_not_escaped_is_not_taken_for_a_name(tmp_path, password):
+    cli = Cli(tmp_path, DATABASE_URL=f"postgresql://u:{password}@127.0.0.1:1/db")
+    done = cli.run("init")
+    assert done.returncode == 2 and b"%40" in done.stderr, told(done)
+    for command in (["init"], ["health"], ["doctor"], ["config"]):
+        done = cli.run(*command)
+        assert CANARY.encode() not in done.stdout + done.stderr, told(done)
+
+
+def test_a_service_is_no_host(tmp_path):
+    done = Cli(tmp_path, DATABASE_URL="postgresql:///db?service=far").run("init")
+    assert done.returncode == 2 and b"name the host" in done.stderr, told(done)
 
 
 def test_a_password_on_the_command_line_is_refused(place):

@@ -14,7 +14,7 @@ import pytest
 
 from pg_proxy import HOLE, Proxy
 from pg_shop import BOUND, RETRYABLE, Shop, through
-from servers import PgBouncer, Postgres, free_port, other_database
+from servers import PgBouncer, Postgres, binaries, free_port, other_database
 
 # Sanitized builds meet the same in test_pg_faults.py: these servers are their own, and slow.
 pytestmark = pytest.mark.release
@@ -374,6 +374,34 @@ def until_it_answers(server):
         except subprocess.CalledProcessError:
             assert time.monotonic() < until
             time.sleep(0.05)
+
+
+# ---- a copy in another server -------------------------------------------------------------------
+
+def test_I26_a_copy_in_a_server_with_lower_numbers(server, tmp_path):
+    """What moved is sealed once, and no row of the log is deleted by numbers of another server."""
+    heads = "SELECT heads FROM seals ORDER BY n DESC LIMIT 1"
+    burn(server, 3000)
+    with shop_on(server, tmp_path) as shop, Postgres.started() as other:
+        for tenant in "ab":
+            value = shop.cli.ok("encrypt", "--tenant", tenant, stdin=b"x").decode().strip()
+            shop.values[value] = (tenant, "x")
+        shop.cli.ok("cache", "clear")
+        dump = subprocess.run([binaries() / "pg_dump", "-n", "dekhand", shop.url],
+                              check=True, capture_output=True, text=True).stdout
+        before = shop.sql("SELECT now()::timestamp")
+        other.psql("CREATE ROLE dekhand_admin; CREATE ROLE dekhand_rw; CREATE ROLE dekhand_worker")
+        subprocess.run([binaries() / "psql", "-q", "-v", "ON_ERROR_STOP=1", other.url()],
+                       input=dump, check=True, stdout=subprocess.DEVNULL, text=True)
+        shop.url = shop.cli.env["DATABASE_URL"] = other.url()
+        for tenant, again in (("a", True), ("b", False)):
+            shop.cli.ok("encrypt", "--tenant", tenant, stdin=b"x")
+            assert ("tenant b" in shop.sql(heads)) is again
+        rows = shop.sql("SELECT count(*) FROM key_rotation_log")
+        done = shop.cli.run("audit", "prune", "--before", before.replace(" ", "T") + "Z")
+        assert done.returncode != 0 and b"copied to this server" in done.stderr, done
+        assert shop.sql("SELECT count(*) FROM key_rotation_log") == rows
+        shop.is_whole()
 
 
 # ---- a standby ----------------------------------------------------------------------------------
