@@ -27,7 +27,8 @@ ROOMS = {
     "cli": ("base/*", "net/*", *PUBLIC),
 }
 # The benchmark measures the parts as well as the whole.
-EXCEPTED = {"cli/bench.c": EVERYTHING, "cli/bench_cache.c": EVERYTHING}
+EXCEPTED = {f"cli/{name}.c": EVERYTHING for name in
+            ("bench", "bench_cache", "bench_postgres", "bench_pg_server")}
 
 C_LIBRARY = {
     f"{name}.h" for name in
