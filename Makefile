@@ -83,7 +83,7 @@ SO := $(OUT)/libdekhand.so.$(SOVERSION)
 AR_LIB := $(OUT)/libdekhand.a
 BIN := $(OUT)/dekhand
 
-.PHONY: all help demo quick check check-shared san fuzz valgrind cover bench soak format layers \
+.PHONY: all help demo quick check check-shared san fuzz valgrind cover bench bench-postgres soak format layers \
         size docs install clean tests fuzzers need-build need-test need-fuzz need-valgrind
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -103,6 +103,8 @@ help:
 ## make valgrind        unit, contract and some scenario tests under memcheck, 5 to 20 minutes
 ## make cover           line and branch coverage, with its gates
 ## make bench           the figures, as JSON
+## make bench-postgres  those of PostgreSQL, on a server of its own with fsync, and with 1 million
+##                      tenants the pages of the health query; into build/bench-postgres.json
 ## make soak            a file of 1 million rows, there and back; 20,000 lives over power cuts;
 ##                      a cut at every message of PostgreSQL
 ## make format layers size docs install clean
@@ -220,6 +222,10 @@ soak: need-test all
 
 bench: all
 	@$(BIN) bench --json
+
+BENCH_POSTGRES ?= --tenants 100000 --postgres-tenants 1000000
+bench-postgres: need-test all
+	@$(PYTHON) tests/bench_postgres.py $(BIN) $(OUT)/bench-postgres.json $(BENCH_POSTGRES)
 
 format: need-test
 	clang-format -i $(shell find src include tests docs/examples -name '*.[ch]')

@@ -8,9 +8,10 @@
 #include <openssl/rand.h>
 #include <stdlib.h>
 
-#include "cli/bench_cache.h"
-#include "cli/bench_store.h"
 #include "cli/bench_bulk.h"
+#include "cli/bench_cache.h"
+#include "cli/bench_print.h"
+#include "cli/bench_store.h"
 #include "cli/cli.h"
 #include "crypto/field.h"
 
@@ -18,6 +19,7 @@
 #define BATCH 1000 /* operations a round of a figure */
 #define TENANTS 100
 #define ROUNDS_MAX 1001
+#define POLL_TURNS 4 /* of 5 s */
 
 struct bench {
     struct dekhand *d;
@@ -321,43 +323,7 @@ static int start(struct bench *b)
     return CLI_OK;
 }
 
-static void print_row(struct bench *b, struct cli_out *out, struct dk_json *json, const char *name,
-                      const char *yardstick, const char *unit, struct bench_result r, double goal,
-                      bool at_most)
-{
-    bool met = at_most ? r.ratio <= goal : r.ratio >= goal;
-    if (b->cli->json) {
-        dk_json_object(json, NULL);
-        dk_json_str(json, "name", name);
-        dk_json_str(json, "yardstick", yardstick);
-        dk_json_str(json, "unit", unit);
-        dk_json_num(json, "yardstickTime", r.yardstick);
-        dk_json_num(json, "time", r.ours);
-        dk_json_num(json, "ratio", r.ratio);
-        dk_json_num(json, "goal", goal);
-        dk_json_str(json, "goalIs", at_most ? "at most" : "at least");
-        dk_json_bool(json, "met", met);
-        dk_json_end(json, '}');
-    } else {
-        cli_out_printf(out, "%-24s %8.3f (goal %s %.2f: %s)  %.3g %s beside %.3g: %s\n", name,
-                       r.ratio, at_most ? "<=" : ">=", goal, met ? "met" : "NOT MET", r.ours, unit,
-                       r.yardstick, yardstick);
-    }
-}
-
-static void print_rss(struct bench *b, struct cli_out *out, struct dk_json *json, long rss_kib)
-{
-    if (b->cli->json) {
-        dk_json_int(json, "csvRssKiB", rss_kib);
-        dk_json_int(json, "csvRssGoalKiB", 32 * 1024);
-    } else {
-        cli_out_printf(out, "csv memory (RSS)         %ld KiB (goal < %d: %s)\n", rss_kib,
-                       32 * 1024, rss_kib < 32 * 1024 ? "met" : "NOT MET");
-    }
-}
-
-static void print_cache(struct bench *b, struct cli_out *out, struct dk_json *json, size_t rounds,
-                        size_t keys)
+static void print_cache(struct bench *b, const struct bench_print *p, size_t rounds, size_t keys)
 {
     struct cli_bench_cache c = {0};
     b->failed = !cli_bench_cache(b->d, rounds, keys, &c) || b->failed;
@@ -382,54 +348,106 @@ static void print_cache(struct bench *b, struct cli_out *out, struct dk_json *js
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct bench_result r = {rows[i].r.ratio, rows[i].r.yardstick, rows[i].r.ours};
-        print_row(b, out, json, rows[i].name, rows[i].yardstick, rows[i].unit, r, rows[i].goal,
-                  rows[i].at_most);
+        bench_print_row(p, rows[i].name, rows[i].yardstick, rows[i].unit, r, rows[i].goal,
+                        rows[i].at_most);
     }
 }
 
-static void print_store(struct bench *b, struct cli_out *out, struct dk_json *json, size_t tenants)
+static void print_store(struct bench *b, const struct bench_print *p, size_t tenants)
 {
     struct cli_bench_store s = {0};
     b->failed = !cli_bench_store(tenants, &s) || b->failed;
-    print_row(b, out, json, "new_tenants", "the same rows into a bare SQLite, an HMAC each", "us",
-              s.create, 0.5, false);
-    print_row(b, out, json, "cold_keys", "SELECT, HKDF and GCM open of each", "us", s.cold, 0.5,
-              false);
-    print_row(b, out, json, "audit_verify", "200,000 rows a second", "us", s.verify, 1, false);
+    bench_print_row(p, "new_tenants", "the same rows into a bare SQLite, an HMAC each", "us",
+                    s.create, 0.5, false);
+    bench_print_row(p, "cold_keys", "SELECT, HKDF and GCM open of each", "us", s.cold, 0.5, false);
+    bench_print_row(p, "audit_verify", "200,000 rows a second", "us", s.verify, 1, false);
 }
 
-static void run(struct bench *b, struct cli_out *out, size_t rounds, long rows, long keys)
+/* What was asked for. */
+struct asked {
+    size_t rounds;
+    long rows, keys, tenants, filled;
+    bool here;     /* what needs no server */
+    bool postgres; /* DATABASE_URL's */
+};
+
+static void print_figures(struct bench *b, const struct bench_print *p, size_t rounds)
 {
-    struct dk_json json = cli_out_json(out);
-    struct bench_result bulk[BENCH_BULK_CASES];
-    long rss_kib = 0;
-    if (b->cli->json) {
-        dk_json_object(&json, NULL);
-        dk_json_str(&json, "version", dekhand_version());
-        dk_json_int(&json, "rounds", (int64_t)rounds);
-        dk_json_int(&json, "csvRows", rows);
-        dk_json_array(&json, "figures");
-    }
-    for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++) {
+    for (size_t i = 0; i < sizeof figures / sizeof figures[0] && !cli_interrupted(); i++) {
         const struct figure *f = &figures[i];
-        print_row(b, out, &json, f->name, f->yardstick_name, "ns", measure(b, f, rounds), f->goal,
-                  false);
+        bench_print_row(p, f->name, f->yardstick_name, "ns", measure(b, f, rounds), f->goal, false);
     }
-    b->failed = !bench_bulk(b->dir, rows, bare_rows, b, bulk, &rss_kib) || b->failed;
+}
+
+static void print_bulk(struct bench *b, const struct bench_print *p, long rows, long *rss_kib)
+{
+    struct bench_result bulk[BENCH_BULK_CASES];
+    b->failed = !bench_bulk(b->dir, rows, bare_rows, b, bulk, rss_kib) || b->failed;
     for (size_t i = 0; i < BENCH_BULK_CASES; i++) {
-        print_row(b, out, &json, bench_bulk_cases[i].name,
-                  "bare AEAD of the same values, one thread", "s", bulk[i],
-                  bench_bulk_cases[i].goal, true);
+        bench_print_row(p, bench_bulk_cases[i].name, "bare AEAD of the same values, one thread",
+                        "s", bulk[i], bench_bulk_cases[i].goal, true);
     }
-    print_cache(b, out, &json, rounds, (size_t)keys);
-    print_store(b, out, &json, (size_t)keys / 10);
-    if (b->cli->json) {
-        dk_json_end(&json, ']');
+}
+
+static void print_here(struct bench *b, const struct bench_print *p, const struct asked *asked,
+                       long *rss_kib)
+{
+    print_figures(b, p, asked->rounds);
+    if (!cli_interrupted()) {
+        print_bulk(b, p, asked->rows, rss_kib);
     }
-    print_rss(b, out, &json, rss_kib);
-    if (b->cli->json) {
-        dk_json_end(&json, '}');
-        cli_out_str(out, "\n");
+    if (!cli_interrupted()) {
+        print_cache(b, p, asked->rounds, (size_t)asked->keys);
+    }
+    if (!cli_interrupted()) {
+        print_store(b, p, (size_t)asked->keys / 10);
+    }
+}
+
+static bool run_postgres(struct bench *b, const struct asked *asked, struct cli_bench_postgres *p)
+{
+    struct cli_bench_postgres_args args = {
+        .tenants = (size_t)asked->tenants,
+        .filled = (size_t)asked->filled,
+        .turns = asked->rounds < POLL_TURNS ? 1 : POLL_TURNS,
+    };
+    bool good = cli_bench_postgres(b->cli, &args, p);
+    b->failed = b->failed || !good;
+    return good;
+}
+
+static void run(struct bench *b, const struct bench_print *p, const struct asked *asked)
+{
+    static struct cli_bench_postgres pg;
+    long rss_kib = 0;
+    if (p->json != NULL) {
+        dk_json_object(p->json, NULL);
+        dk_json_str(p->json, "version", dekhand_version());
+        dk_json_int(p->json, "rounds", (int64_t)asked->rounds);
+        if (asked->here) {
+            dk_json_int(p->json, "csvRows", asked->rows);
+        }
+        dk_json_array(p->json, "figures");
+    }
+    if (asked->here) {
+        print_here(b, p, asked, &rss_kib);
+    }
+    bool postgres = asked->postgres && !cli_interrupted() && run_postgres(b, asked, &pg);
+    if (postgres) {
+        bench_print_postgres(p, &pg);
+    }
+    if (p->json != NULL) {
+        dk_json_end(p->json, ']');
+    }
+    if (asked->here) {
+        bench_print_rss(p, rss_kib);
+    }
+    if (postgres) {
+        bench_print_server(p, asked->tenants, &pg);
+    }
+    if (p->json != NULL) {
+        dk_json_end(p->json, '}');
+        cli_out_str(p->out, "\n");
     }
 }
 
@@ -455,25 +473,46 @@ static long number(const struct cli *cli, const char *name, long def, long min, 
     return v;
 }
 
+static bool take_numbers(struct cli *cli, struct asked *out)
+{
+    long rounds = number(cli, "rounds", 201, 1, ROUNDS_MAX);
+    *out = (struct asked){
+        .rounds = (size_t)(rounds > 0 ? rounds : 0),
+        .rows = number(cli, "rows", 1000000, 1, 100000000),
+        .keys = number(cli, "keys", 1000000, 1000, 10000000),
+        .tenants = number(cli, "tenants", 20000, 100, 1000000),
+        .filled = number(cli, "postgres-tenants", 0, 0, 100000000),
+        .here = !cli_has(cli, "postgres"),
+        .postgres = cli_bench_has_postgres(cli),
+    };
+    return rounds >= 0 && out->rows >= 0 && out->keys >= 0 && out->tenants >= 0 && out->filled >= 0;
+}
+
 int cli_bench(struct cli *cli)
 {
     static struct cli_out out;
     static struct bench bench;
-    long rounds = number(cli, "rounds", 201, 1, ROUNDS_MAX);
-    long rows = number(cli, "rows", 1000000, 1, 100000000);
-    long keys = number(cli, "keys", 1000000, 1000, 10000000);
-    if (rounds < 0 || rows < 0 || keys < 0) {
+    struct asked asked;
+    if (!take_numbers(cli, &asked)) {
         return CLI_USAGE;
+    }
+    if (!asked.here && !asked.postgres) {
+        return cli_usage("--postgres wants a server: DATABASE_URL is no postgresql://");
     }
     bench.cli = cli;
     if (cli_scratch_make("bench", bench.dir) != CLI_OK || cli_out_open(&out, NULL) != CLI_OK) {
         return CLI_FAILED;
     }
+    cli_signals_cooperate(); /* from here on there are things to remove */
     int code = start(&bench);
     if (code == CLI_OK) {
-        run(&bench, &out, (size_t)rounds, rows, keys);
+        struct dk_json json = cli_out_json(&out);
+        run(&bench, &(struct bench_print){&out, cli->json ? &json : NULL}, &asked);
     }
     stop(&bench);
+    if (cli_interrupted()) {
+        return cli_give_up(0, "figures: none of them means anything");
+    }
     code = code == CLI_OK ? cli_out_finish(&out) : code;
     if (code == CLI_OK && bench.failed) {
         cli_say("dekhand: a call failed during the bench: its figures mean nothing");

@@ -2,29 +2,22 @@
 
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
-#include <openssl/kdf.h>
 #include <sqlite3.h>
-#include <stdlib.h>
 
+#include "cli/bench_keys.h"
 #include "cli/cli.h"
 
 #define CHUNK 10000 /* tenants in turn */
 #define BATCH 1000  /* of them in one transaction of the yardstick */
-#define VALUE 96    /* room for one */
 #define TABLES 3
 #define VERIFY_US 5.0
 
 struct store_bench {
     char ours[DK_PATH_MAX], bare[DK_PATH_MAX];
     struct dekhand *d;
-    struct dekhand_item *items; /* CHUNK */
-    char (*names)[32];          /* CHUNK */
-    char (*values)[VALUE];      /* of all tenants */
+    struct bench_keys keys;
     sqlite3 *from, *to;
     sqlite3_stmt *select[TABLES], *insert[TABLES], *read;
-    EVP_CIPHER_CTX *open;
-    EVP_KDF_CTX *kdf;
-    unsigned char key[32], blob[64];
     bool failed;
 };
 
@@ -104,25 +97,6 @@ static bool prepare_table(struct store_bench *b, size_t i)
 
 /* ---- new tenants ----------------------------------------------------------------------------- */
 
-static double our_create(struct store_bench *b, size_t at, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        snprintf(b->names[i], sizeof b->names[i], "tenant-%08zu", at + i);
-        b->items[i] = (struct dekhand_item){.tenant = b->names[i],
-                                            .in = "x",
-                                            .in_size = 1,
-                                            .out = (uint8_t *)b->values[at + i],
-                                            .capacity = VALUE};
-    }
-    double began = bench_now_s();
-    b->failed = dekhand_encrypt_batch(b->d, b->items, n, NULL) != DEKHAND_OK || b->failed;
-    double took = bench_now_s() - began;
-    for (size_t i = 0; i < n; i++) {
-        b->values[at + i][VALUE - 1] = (char)b->items[i].size;
-    }
-    return took;
-}
-
 /* Rows of one transaction, as values to bind. */
 struct rows {
     sqlite3_value **value;
@@ -157,7 +131,8 @@ static bool insert(struct store_bench *b, size_t table, const struct rows *rows)
         for (size_t c = 0; c < rows->columns; c++) {
             sqlite3_bind_value(b->insert[table], (int)c + 1, rows->value[i * rows->columns + c]);
         }
-        ok = HMAC(EVP_sha256(), b->key, sizeof b->key, row, sizeof row, mac, NULL) != NULL &&
+        ok = HMAC(EVP_sha256(), b->keys.key, sizeof b->keys.key, row, sizeof row, mac, NULL) !=
+                 NULL &&
              sqlite3_step(b->insert[table]) == SQLITE_DONE;
         sqlite3_reset(b->insert[table]);
     }
@@ -199,67 +174,30 @@ static double bare_create(struct store_bench *b, size_t at, size_t n)
 
 /* ---- cold keys ------------------------------------------------------------------------------- */
 
-static double our_read(struct store_bench *b, size_t at, size_t n)
-{
-    static uint8_t plain[CHUNK][8];
-    for (size_t i = 0; i < n; i++) {
-        snprintf(b->names[i], sizeof b->names[i], "tenant-%08zu", at + i);
-        b->items[i] = (struct dekhand_item){.tenant = b->names[i],
-                                            .in = b->values[at + i],
-                                            .in_size = (uint8_t)b->values[at + i][VALUE - 1],
-                                            .out = plain[i],
-                                            .capacity = sizeof plain[i]};
-    }
-    double began = bench_now_s();
-    b->failed = dekhand_decrypt_batch(b->d, b->items, n, NULL) != DEKHAND_OK || b->failed;
-    return bench_now_s() - began;
-}
-
 static bool bare_key(struct store_bench *b, const char *tenant)
 {
-    unsigned char out[64];
-    int n;
     sqlite3_bind_text(b->read, 1, tenant, -1, SQLITE_STATIC);
     bool ok = sqlite3_step(b->read) == SQLITE_ROW;
     for (int i = 0; ok && i < sqlite3_column_count(b->read); i++) {
         (void)sqlite3_column_text(b->read, i);
     }
     sqlite3_reset(b->read);
-    EVP_DecryptInit_ex2(b->open, NULL, NULL, b->blob, NULL);
-    EVP_DecryptUpdate(b->open, out, &n, b->blob + 12, 32);
-    EVP_CIPHER_CTX_ctrl(b->open, EVP_CTRL_AEAD_SET_TAG, 16, b->blob + 44);
-    (void)EVP_DecryptFinal_ex(b->open, out, &n); /* of random bytes: it refuses, at the same cost */
-    return ok && EVP_KDF_derive(b->kdf, out, 48, NULL) == 1;
+    return bench_keys_bare(&b->keys) && ok;
 }
 
 static double bare_read(struct store_bench *b, size_t at, size_t n)
 {
-    for (size_t i = 0; i < n; i++) {
-        snprintf(b->names[i], sizeof b->names[i], "tenant-%08zu", at + i);
-    }
+    bench_keys_name(&b->keys, at, n);
     double began = bench_now_s();
     for (size_t i = 0; i < n; i++) {
-        b->failed = !bare_key(b, b->names[i]) || b->failed;
+        b->failed = !bare_key(b, b->keys.names[i]) || b->failed;
     }
     return bench_now_s() - began;
 }
 
 static bool prepare_read(struct store_bench *b)
 {
-    char digest[] = "SHA256";
-    OSSL_PARAM params[] = {
-        OSSL_PARAM_construct_utf8_string("digest", digest, 0),
-        OSSL_PARAM_construct_octet_string("key", b->key, sizeof b->key),
-        OSSL_PARAM_construct_octet_string("info", b->blob, 40),
-        OSSL_PARAM_construct_end(),
-    };
-    EVP_KDF *kdf = EVP_KDF_fetch(NULL, "HKDF", NULL);
-    b->kdf = EVP_KDF_CTX_new(kdf);
-    EVP_KDF_free(kdf);
-    b->open = EVP_CIPHER_CTX_new();
-    return EVP_KDF_CTX_set_params(b->kdf, params) == 1 &&
-           EVP_DecryptInit_ex2(b->open, EVP_aes_256_gcm(), b->key, NULL, NULL) == 1 &&
-           sqlite3_prepare_v2(b->from,
+    return sqlite3_prepare_v2(b->from,
                               "SELECT * FROM encryption_keys WHERE tenant_id = ?1 AND version = 1",
                               -1, &b->read, NULL) == SQLITE_OK;
 }
@@ -276,9 +214,9 @@ static struct bench_result per(double bare, double ours, size_t n, bool speed)
 static void measure_create(struct store_bench *b, size_t tenants, struct cli_bench_store *out)
 {
     double bare = 0, ours = 0;
-    for (size_t at = 0; at < tenants && !b->failed; at += CHUNK) {
+    for (size_t at = 0; at < tenants && !b->failed && !b->keys.failed; at += CHUNK) {
         size_t n = tenants - at < CHUNK ? tenants - at : CHUNK;
-        ours += our_create(b, at, n);
+        ours += bench_keys_encrypt(&b->keys, b->d, at, n);
         bare += bare_create(b, at, n);
     }
     out->create = per(bare, ours, tenants, true);
@@ -288,10 +226,10 @@ static void measure_cold(struct store_bench *b, size_t tenants, struct cli_bench
 {
     double bare = 0, ours = 0;
     b->failed = dekhand_close(b->d, NULL) != DEKHAND_OK || !open_ours(b) || b->failed;
-    for (size_t at = 0; at < tenants && !b->failed; at += CHUNK) {
+    for (size_t at = 0; at < tenants && !b->failed && !b->keys.failed; at += CHUNK) {
         size_t n = tenants - at < CHUNK ? tenants - at : CHUNK;
         bare += bare_read(b, at, n);
-        ours += our_read(b, at, n);
+        ours += bench_keys_decrypt(&b->keys, b->d, at, n);
     }
     out->cold = per(bare, ours, tenants, true);
 }
@@ -309,11 +247,8 @@ static void measure_verify(struct store_bench *b, struct cli_bench_store *out)
 
 static bool begin(struct store_bench *b, size_t tenants)
 {
-    b->items = calloc(CHUNK, sizeof *b->items);
-    b->names = calloc(CHUNK, sizeof *b->names);
-    b->values = calloc(tenants, sizeof *b->values);
-    if (b->items == NULL || b->names == NULL || b->values == NULL || !open_ours(b) ||
-        !make_bare(b) || !open_database(b->ours, &b->from) || !open_database(b->bare, &b->to) ||
+    if (!bench_keys_init(&b->keys, CHUNK, tenants) || !open_ours(b) || !make_bare(b) ||
+        !open_database(b->ours, &b->from) || !open_database(b->bare, &b->to) ||
         !drop_triggers(b->to)) {
         return false;
     }
@@ -334,12 +269,8 @@ static void end(struct store_bench *b)
     sqlite3_finalize(b->read);
     sqlite3_close(b->from);
     sqlite3_close(b->to);
-    EVP_CIPHER_CTX_free(b->open);
-    EVP_KDF_CTX_free(b->kdf);
-    b->failed = dekhand_close(b->d, NULL) != DEKHAND_OK || b->failed;
-    free(b->items);
-    free(b->names);
-    free(b->values);
+    b->failed = dekhand_close(b->d, NULL) != DEKHAND_OK || b->failed || b->keys.failed;
+    bench_keys_clear(&b->keys);
     cli_scratch_remove(b->ours);
     cli_scratch_remove(b->bare);
 }

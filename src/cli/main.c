@@ -129,6 +129,10 @@ static const struct cli_option bench_options[] = {
     {"rows", 0, "N", false, "rows of each file (default 1000000)"},
     {"rounds", 0, "N", false, "interleaved rounds of each figure (default 201)"},
     {"keys", 0, "N", false, "cached keys whose memory is measured (default 1000000)"},
+    {"postgres", 0, NULL, false, "the figures of PostgreSQL alone; DATABASE_URL says where"},
+    {"tenants", 0, "N", false, "whose keys are made and read in PostgreSQL (default 20000)"},
+    {"postgres-tenants", 0, "N", false,
+     "so many more stand in the registry when its health is asked for (default 0)"},
     END,
 };
 

@@ -180,7 +180,7 @@ static dk_rc check_all_new(struct dk_core *core, const struct dk_tenant *const *
         return DK_FAIL(err, NOMEM, "no memory to look for %zu tenants", count);
     }
     for (size_t i = 0; i < count; i++) {
-        finds[i] = (struct dk_find){.tenant = tenants[i], .key = &scratch[i]};
+        finds[i] = (struct dk_find){.tenant = tenants[i], .key = &scratch[i], .no_log = true};
     }
     dk_rc all = find_all(core, finds, count, err);
     for (size_t i = 0; i < count && all == DK_OK; i++) {

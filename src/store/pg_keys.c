@@ -238,6 +238,18 @@ dk_rc dk_pg_key_expiring(void *self, int64_t from_us, int64_t until_us,
  * Sums of whole quarters of an hour, and the keys themselves of the two that are cut by a moment:
  * the pages that are read do not grow with the number of keys.
  */
+const char dk_pg_key_counts_sql[] =
+    "WITH c AS (SELECT bucket, active, total FROM key_counts UNION ALL SELECT "
+    "bucket, active, total FROM key_count_deltas), n AS (SELECT "
+    "(SELECT count(*) FROM encryption_keys WHERE state = 'active' AND expires_at "
+    ">= count_bucket($1) AND expires_at <= $1) AS now, (SELECT count(*) FROM "
+    "encryption_keys WHERE state = 'active' AND expires_at >= count_bucket($2) AND "
+    "expires_at <= $2) AS later) SELECT coalesce(sum(total), 0)::bigint, "
+    "coalesce(sum(active), 0)::bigint, (coalesce(sum(active) FILTER (WHERE bucket "
+    "< count_bucket($1)), 0) + min(now))::bigint, (coalesce(sum(active) FILTER "
+    "(WHERE bucket >= count_bucket($1) AND bucket < count_bucket($2)), 0) - "
+    "min(now) + min(later))::bigint FROM n LEFT JOIN c ON true";
+
 dk_rc dk_pg_key_counts(void *self, int64_t now_us, int64_t warn_until_us, struct dk_key_counts *out,
                        struct dk_err *err)
 {
@@ -245,19 +257,7 @@ dk_rc dk_pg_key_counts(void *self, int64_t now_us, int64_t warn_until_us, struct
     PGresult *r = NULL;
     dk_pg_time(&p, now_us);
     dk_pg_time(&p, warn_until_us);
-    DK_TRY(
-        dk_pg_one(self, NULL,
-                  "WITH c AS (SELECT bucket, active, total FROM key_counts UNION ALL SELECT "
-                  "bucket, active, total FROM key_count_deltas), n AS (SELECT "
-                  "(SELECT count(*) FROM encryption_keys WHERE state = 'active' AND expires_at "
-                  ">= count_bucket($1) AND expires_at <= $1) AS now, (SELECT count(*) FROM "
-                  "encryption_keys WHERE state = 'active' AND expires_at >= count_bucket($2) AND "
-                  "expires_at <= $2) AS later) SELECT coalesce(sum(total), 0)::bigint, "
-                  "coalesce(sum(active), 0)::bigint, (coalesce(sum(active) FILTER (WHERE bucket "
-                  "< count_bucket($1)), 0) + min(now))::bigint, (coalesce(sum(active) FILTER "
-                  "(WHERE bucket >= count_bucket($1) AND bucket < count_bucket($2)), 0) - "
-                  "min(now) + min(later))::bigint FROM n LEFT JOIN c ON true",
-                  &p, "encryption_keys", &r, err));
+    DK_TRY(dk_pg_one(self, NULL, dk_pg_key_counts_sql, &p, "encryption_keys", &r, err));
     bool good = dk_pg_get_int(r, 0, 0, 0, INT64_MAX, &out->total) &&
                 dk_pg_get_int(r, 0, 1, 0, INT64_MAX, &out->active) &&
                 dk_pg_get_int(r, 0, 2, 0, INT64_MAX, &out->expired) &&

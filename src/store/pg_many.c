@@ -66,7 +66,7 @@ static dk_rc take_keys(const PGresult *r, struct dk_find *finds, size_t count,
 
 static bool is_unknown(const struct dk_find *find)
 {
-    return find->row_rc == DK_E_NOT_FOUND && find->versions == 0;
+    return find->row_rc == DK_E_NOT_FOUND && find->versions == 0 && !find->no_log;
 }
 
 static dk_rc ask_log(struct dk_pg_txn *txn, struct dk_find *finds, size_t count,
@@ -118,7 +118,7 @@ static dk_rc look_into_log(struct dk_pg_txn *txn, struct dk_find *finds, size_t 
     return rc;
 }
 
-/* OFFSET 0: one look into the index for each, whatever the planner knows of the tables so far. */
+/* OFFSET 0: one look into the index for each, and no join of the whole table. */
 static dk_rc find_in(struct dk_pg_txn *txn, struct dk_find *finds, size_t count,
                      const struct dk_pg_params *p,
                      bool (*each)(void *arg, size_t i, uint32_t version, const char *row_mac),

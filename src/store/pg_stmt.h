@@ -64,7 +64,7 @@ void dk_pg_array(struct dk_pg_params *p, const struct dk_pg_array *array);
 DK_MUST_USE dk_rc dk_pg_ask(struct dk_pg_txn *txn, const char *scope, const char *sql,
                             const struct dk_pg_params *params, const char *what, PGresult **out,
                             struct dk_err *err);
-/* Two in one message, over all rows. */
+/* Two in one message, over all rows; from then on this transaction looks into indexes alone. */
 DK_MUST_USE dk_rc dk_pg_ask_two(struct dk_pg_txn *txn, const char *const sql[2],
                                 const struct dk_pg_params *params, const char *what,
                                 PGresult *out[2], struct dk_err *err);

@@ -127,6 +127,8 @@ dk_rc dk_pg_key_list(void *txn, const struct dk_tenant *tenant, enum dk_key_filt
 dk_rc dk_pg_key_expiring(void *txn, int64_t from_us, int64_t until_us,
                          bool (*each)(void *arg, const struct dk_key_row *row), void *arg,
                          struct dk_err *err);
+/* What that asks: its parameters are the two moments. The bench explains it. */
+extern const char dk_pg_key_counts_sql[];
 dk_rc dk_pg_key_counts(void *txn, int64_t now_us, int64_t warn_until_us, struct dk_key_counts *out,
                        struct dk_err *err);
 dk_rc dk_pg_key_macs(void *txn, const struct dk_tenant *tenant,

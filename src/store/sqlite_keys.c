@@ -303,7 +303,7 @@ dk_rc dk_sqlite_find_many(void *self, struct dk_find *finds, size_t count,
         find->in_log = false;
         DK_TRY(find_tenant(self, find, err));
         DK_TRY(find_keys(self, find, i, each, arg, &more, err));
-        if (find->row_rc == DK_E_NOT_FOUND && find->versions == 0) {
+        if (find->row_rc == DK_E_NOT_FOUND && find->versions == 0 && !find->no_log) {
             DK_TRY(look_into_log(self, find, err));
         }
     }

@@ -145,6 +145,7 @@ struct dk_find {
     struct dk_key_row *key; /* a row only where key_rc is DK_OK */
     dk_rc key_rc;           /* as row_rc; E_TAMPERED also when the MAC of any row is no text */
     size_t versions;        /* key rows of the tenant */
+    bool no_log;            /* in: in_log is not asked for, and stays false */
     bool in_log; /* of one without any row: its own chain has rows (unwraps are not of it) */
 };
 

@@ -176,6 +176,7 @@ WRONG_CALLS = {
     "no_tenant_to_show": ("keys", "show"),
     "no_version": ("keys", "export", "--tenant", "a", "--allow-key-export"),
     "rows_of_bench": ("bench", "--rows", "x"),
+    "bench_of_no_server": ("bench", "--postgres"),
 }
 
 
