@@ -2,10 +2,11 @@
 -- Each `dekhand migrate` makes the months to come, and takes away those that a prune has emptied; so
 -- may the owner, from a scheduler of the database: SELECT dekhand.keep_log_months(12).
 
+-- A new part locks the whole for a moment: who waits for that longer than a second lets it be.
 -- Rows of a month that has no table of its own stand in key_rotation_log_rest: nothing depends on it
 -- that this is called in time. A month whose rows are there already is left as it is.
 CREATE FUNCTION keep_log_months(ahead integer) RETURNS integer LANGUAGE plpgsql
-    SET search_path FROM CURRENT AS $$
+    SET search_path FROM CURRENT SET lock_timeout = '1s' AS $$
 DECLARE
     month date;
     part text;
@@ -22,8 +23,8 @@ BEGIN
             EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', part);
             EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', part);
             made := made + 1;
-        EXCEPTION WHEN check_violation THEN
-            NULL;
+        EXCEPTION WHEN check_violation OR lock_not_available THEN
+            NULL; -- the next call makes it
         END;
     END LOOP;
     -- A trigger for each statement is not handed down from the whole to its parts.
@@ -41,10 +42,14 @@ BEGIN
                       AND c.relname ~ '^key_rotation_log_[0-9]{4}_[0-9]{2}$' LOOP
         CONTINUE WHEN to_date(right(part, 7), 'YYYY_MM') >= date_trunc('month', now())::date
                       OR pg_relation_size(to_regclass(part)) > 0;
-        EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', part);
-        IF pg_relation_size(to_regclass(part)) = 0 THEN
-            EXECUTE format('DROP TABLE %I', part);
-        END IF;
+        BEGIN
+            LOCK TABLE key_rotation_log IN ACCESS EXCLUSIVE MODE; -- and its parts
+            IF pg_relation_size(to_regclass(part)) = 0 THEN
+                EXECUTE format('DROP TABLE %I', part);
+            END IF;
+        EXCEPTION WHEN lock_not_available THEN
+            NULL;
+        END;
     END LOOP;
     RETURN made;
 END $$;

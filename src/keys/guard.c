@@ -30,6 +30,23 @@ static dk_rc holds(struct dk_core *core, struct dk_txn *txn, const struct dk_sea
     return DK_OK;
 }
 
+/* The short look: most of the time nothing was sealed since the last one. */
+static dk_rc is_newest(struct dk_core *core, struct dk_txn *txn, const struct dk_seal *seal,
+                       bool *out, struct dk_err *err)
+{
+    struct dk_seal_row newest;
+    char hash[DK_HASH_TEXT];
+    dk_rc rc = txn->ops->seal_newest(txn->self, &newest, err);
+    if (rc == DK_E_TAMPERED) { /* the long one says so */
+        dk_err_clear(err);
+        return DK_OK;
+    }
+    DK_TRY(rc);
+    DK_TRY(dk_seal_hash(core, newest.mac, hash, err));
+    *out = newest.n == seal->n && newest.n > 0 && strcmp(hash, seal->hash) == 0;
+    return DK_OK;
+}
+
 static dk_rc went_back(struct dk_core *core, int64_t n, struct dk_err *err)
 {
     if (atomic_exchange(&core->audit->back, true)) {
@@ -135,6 +152,11 @@ dk_rc dk_audit_look(struct dk_core *core, struct dk_txn *txn, bool *back, struct
     struct dk_audit *audit = core->audit;
     bool there = false;
     if (!atomic_load(&audit->back)) {
+        DK_TRY(is_newest(core, txn, &audit->known, &there, err));
+        if (there) {
+            *back = false;
+            return DK_OK;
+        }
         DK_TRY(holds(core, txn, &audit->known, &there, err));
     }
     if (there) {

@@ -23,6 +23,7 @@ struct dk_manager {
     atomic_bool leads; /* this process has the lease to seal, and does what one does for all */
     struct dk_lease lease;
     pthread_mutex_t poll_lock; /* guards the marks */
+    atomic_bool behind;        /* the last look was at a copy that may be late */
     struct dk_mark mark;       /* changes of tenants seen so far */
     struct dk_mark log_mark;   /* rows of the log seen so far */
 };

@@ -24,7 +24,8 @@ dk_rc dk_poll_first(struct dk_manager *manager, struct dk_err *err)
     dk_rc rc = txn.ops->changes(txn.self, &manager->mark, &went_back, NULL, NULL, err);
     rc = rc == DK_OK ? dk_poll_see_clears(manager, &txn, &cleared, err) : rc;
     dk_store_rollback(&txn);
-    if (rc == DK_OK) {
+    atomic_store(&manager->behind, manager->mark.behind);
+    if (rc == DK_OK && !manager->mark.behind) {
         dk_lease_renew(&manager->lease, &start, manager->core->limits.lease_ms);
     }
     return rc;
@@ -108,8 +109,11 @@ dk_rc dk_poll(struct dk_manager *manager, struct dk_err *err)
         dk_store_rollback(&txn);
     }
     forget_changed(changed);
-    if (rc == DK_OK) {
+    atomic_store(&manager->behind, manager->mark.behind);
+    if (rc == DK_OK && !manager->mark.behind) { /* what a late copy tells is no news */
         dk_lease_renew(&manager->lease, &start, manager->core->limits.lease_ms);
+    }
+    if (rc == DK_OK) {
         dk_audit_anchor(manager->core);
     }
     if (rc == DK_OK && changed->may_seal) {
@@ -205,7 +209,10 @@ dk_rc dk_poll_renew_lease(struct dk_manager *manager, struct dk_err *err)
                           "nothing is known of the registry since more than %lld s, and nothing is "
                           "encrypted until it answers: a rotation or a revocation may have been "
                           "missed%s%.120s",
-                          (long long)limits->lease_ms / 1000, rc != DK_OK ? ". Now: " : "",
+                          (long long)limits->lease_ms / 1000,
+                          rc != DK_OK                     ? ". Now: "
+                          : atomic_load(&manager->behind) ? ". Now: it is a standby that answers"
+                                                          : "",
                           rc != DK_OK ? cause.text : "")
                 : DK_OK;
 }

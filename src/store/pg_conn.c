@@ -103,8 +103,7 @@ static dk_rc wait_for_input(PGconn *pg, int64_t deadline, const char *what, stru
     }
     fd.events = (short)(POLLIN | (unsent > 0 ? POLLOUT : 0));
     if (deadline >= 0 && left <= 0) {
-        return DK_FAIL(err, UNREACHABLE, "%s: the server gave no answer within %d s", what,
-                       DK_PG_DEADLINE_MS / 1000);
+        return DK_FAIL(err, UNREACHABLE, "%s: the server gave no answer in time", what);
     }
     int n = poll(&fd, 1, deadline < 0 ? -1 : (int)left);
     if (n < 0 && errno != EINTR) {
@@ -184,11 +183,13 @@ dk_rc dk_pg_run(PGconn *pg, struct dk_pg_call *calls, size_t count, bool *lost, 
     struct dk_err cause;
     dk_err_clear(&cause);
     *lost = true;
+    int64_t wait_ms = DK_PG_DEADLINE_MS;
     for (size_t i = 0; i < count; i++) {
         calls[i].result = NULL;
+        wait_ms = calls[i].wait_ms > wait_ms ? calls[i].wait_ms : wait_ms;
     }
     dk_rc rc = send_all(pg, calls, count)
-                   ? receive_all(pg, calls, count, now_ms() + DK_PG_DEADLINE_MS, lost, &cause)
+                   ? receive_all(pg, calls, count, now_ms() + wait_ms, lost, &cause)
                    : dk_pg_fail(pg, NULL, calls[0].what, &cause);
     for (size_t i = 0; i < count && rc != DK_OK; i++) {
         PQclear(calls[i].result);

@@ -80,6 +80,7 @@ struct dk_pg_call {
     const char *sql;
     const struct dk_pg_params *params; /* NULL = none */
     const char *what;                  /* completes "... failed: " */
+    int wait_ms;                       /* for its answer; 0 = 5 s */
     PGresult *result;                  /* out, in binary form; the caller's, PQclear */
 };
 

@@ -129,7 +129,7 @@ static void body(const struct printer *p)
          "    SET LOCAL search_path = \"%s\", pg_temp;",
          p->schema, p->schema, p->schema, p->schema, p->schema);
     migrations(p);
-    text(p, "    PERFORM keep_log_months(12);\n");
+    text(p, "    PERFORM keep_log_months(3);\n");
     text(p, "    -- the registry, without a key: `dekhand init` gives it one\n"
             "    SET LOCAL ROLE dekhand_rw;\n");
     line(p,

@@ -5,6 +5,7 @@
 
 #include "store/pg_txn.h"
 
+#define STANDBY "standby" /* as DK_PG_PLACE says it */
 #define EVERYTHING "3:3:" /* a snapshot in which no transaction is visible */
 
 /* ---- the registry ---------------------------------------------------------------------------- */
@@ -316,6 +317,8 @@ static dk_rc move_mark(struct dk_pg_txn *txn, struct dk_mark *mark, bool *back,
     if (good) {
         dk_pg_since(mark->text, mark->place, snapshot, place, back, since);
         keep_mark(mark, snapshot, place);
+        mark->behind = strncmp(place, STANDBY, strlen(STANDBY)) == 0;
+        *back = *back || mark->behind; /* its snapshots do not tell what runs on the primary */
     }
     PQclear(r);
     return good ? DK_OK : DK_FAIL(err, STORE, "the server does not tell its snapshot");

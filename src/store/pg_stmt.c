@@ -200,8 +200,9 @@ dk_rc dk_pg_ask(struct dk_pg_txn *txn, const char *scope, const char *sql,
 {
     const char *tenant = scope != NULL ? scope : "";
     struct dk_pg_params of_scope = {.n = 0};
-    struct dk_pg_call calls[2] = {{.sql = SET_SCOPE, .params = &of_scope, .what = what},
-                                  {.sql = sql, .params = params, .what = what}};
+    struct dk_pg_call calls[2] = {
+        {.sql = SET_SCOPE, .params = &of_scope, .what = what},
+        {.sql = sql, .params = params, .what = what, .wait_ms = txn->wait_ms}};
     size_t first = strcmp(txn->scope, tenant) == 0;
     bool lost = false;
     if (txn->failed) {
@@ -233,9 +234,10 @@ dk_rc dk_pg_ask_two(struct dk_pg_txn *txn, const char *const sql[2],
                     const struct dk_pg_params *params, const char *what, PGresult *out[2],
                     struct dk_err *err)
 {
-    struct dk_pg_call calls[3] = {{.sql = BY_INDEX, .what = what},
-                                  {.sql = sql[0], .params = params, .what = what},
-                                  {.sql = sql[1], .params = params, .what = what}};
+    struct dk_pg_call calls[3] = {
+        {.sql = BY_INDEX, .what = what},
+        {.sql = sql[0], .params = params, .what = what},
+        {.sql = sql[1], .params = params, .what = what, .wait_ms = txn->wait_ms}};
     PGresult *none = NULL;
     bool lost = false;
     if (txn->scope[0] != '\0') { /* to all rows first */

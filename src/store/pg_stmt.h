@@ -13,6 +13,7 @@ struct dk_pg_txn {
     struct dk_pg *store;
     struct dk_pg_conn *conn;
     enum dk_txn_mode mode;
+    int wait_ms; /* for one answer; 0 = as for any */
     bool failed; /* a statement failed: only rollback is left */
     bool gone;   /* nobody knows what the server did: the connection is not used again */
     char scope[DK_TENANT_MAX + 1];   /* whose rows are seen now; "" = all */

@@ -42,7 +42,7 @@ DK_MUST_USE dk_rc dk_pg_explain_ignored(struct dk_pg_txn *txn, const struct dk_k
                                         struct dk_err *err);
 
 /* Months of the log that are there before they come; as the owner. */
-#define DK_PG_KEEP_MONTHS "SELECT keep_log_months(12)"
+#define DK_PG_KEEP_MONTHS "SELECT keep_log_months(3)"
 
 /* Migrations (pg_migrate.c), and the same as a script (pg_print.c). */
 dk_rc dk_pg_migrate(void *self, struct dk_err *err);

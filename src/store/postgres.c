@@ -13,6 +13,9 @@
 #define DOUBT_PAUSE_MS 100
 #define STATEMENT_MS                                                                               \
     "4500"              /* before our own deadline: who waits for a lock hears that it was one */
+#define LONG_MS "60000" /* of what looks at the whole of the store */
+#define LONG_WAIT_MS 60500
+#define LIMIT(ms) "SET LOCAL statement_timeout = " ms
 #define IDLE_MS "30000" /* of a client that is gone and did not say so: its locks end */
 
 /* ---- begin ----------------------------------------------------------------------------------- */
@@ -22,15 +25,17 @@
  * whole of the store, after the lock.
  */
 static const struct {
-    const char *begin, *lock;
+    const char *begin, *lock, *limit;
+    int wait_ms; /* ours, a little longer than the server's */
 } modes[] = {
-    [DK_TXN_READ] = {"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", NULL},
+    [DK_TXN_READ] = {"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", NULL, LIMIT(STATEMENT_MS),
+                     0},
     [DK_TXN_WRITE] = {"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
-                      "LOCK TABLE registry IN ROW SHARE MODE"},
+                      "LOCK TABLE registry IN ROW SHARE MODE", LIMIT(STATEMENT_MS), 0},
     [DK_TXN_SEAL] = {"BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE",
-                     "LOCK TABLE registry IN ROW SHARE MODE"},
+                     "LOCK TABLE registry IN ROW SHARE MODE", LIMIT(LONG_MS), LONG_WAIT_MS},
     [DK_TXN_ALONE] = {"BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE",
-                      "LOCK TABLE registry IN EXCLUSIVE MODE"},
+                      "LOCK TABLE registry IN EXCLUSIVE MODE", LIMIT(LONG_MS), LONG_WAIT_MS},
 };
 
 #define READ_REGISTRY                                                                              \
@@ -73,12 +78,13 @@ static bool take_xid(struct dk_pg_txn *txn, const PGresult *r)
 static dk_rc start(struct dk_pg_txn *txn, bool *lost, struct dk_err *err)
 {
     char path[DK_PG_SCHEMA_MAX + 48];
-    struct dk_pg_call calls[10] = {{.sql = modes[txn->mode].begin}};
+    struct dk_pg_call calls[11] = {{.sql = modes[txn->mode].begin}};
     size_t n = 1, registry, xid = 0;
     snprintf(path, sizeof path, "SET LOCAL search_path = \"%s\", pg_temp", txn->store->schema);
     calls[n++].sql = path;
     calls[n++].sql = "SET LOCAL ROLE dekhand_rw";
-    calls[n++].sql = "SET LOCAL statement_timeout = " STATEMENT_MS;
+    calls[n++].sql = "SET LOCAL lock_timeout = " STATEMENT_MS;
+    calls[n++].sql = modes[txn->mode].limit;
     calls[n++].sql = "SET LOCAL idle_in_transaction_session_timeout = " IDLE_MS;
     calls[n++].sql = "SET LOCAL dekhand.scope = 'all'";
     if (modes[txn->mode].lock != NULL) {
@@ -126,6 +132,7 @@ static dk_rc begin_once(struct dk_pg *store, enum dk_txn_mode mode, bool *died, 
     }
     txn->store = store;
     txn->mode = mode;
+    txn->wait_ms = modes[mode].wait_ms;
     dk_rc rc = dk_pg_take(store, &txn->conn, err);
     if (rc != DK_OK) {
         dk_mem_free(&store->world->mem, txn);
@@ -180,6 +187,7 @@ static enum fate read_fate(const struct dk_pg_txn *txn, const PGresult *where,
                            const PGresult *status, dk_rc rc, bool future)
 {
     char place[sizeof txn->place], text[16];
+    bool alone = false;
     if (!dk_pg_get_str(where, 0, 0, place, sizeof place) || strncmp(place, txn->place, 8) != 0) {
         return FATE_UNKNOWN;
     }
@@ -193,7 +201,10 @@ static enum fate read_fate(const struct dk_pg_txn *txn, const PGresult *where,
         return FATE_UNKNOWN;
     }
     if (strcmp(text, "committed") == 0) {
-        return strcmp(place, txn->place) == 0 ? FATE_COMMITTED : FATE_UNKNOWN;
+        /* Where a standby has to have it too, nobody knows whether one has. */
+        return strcmp(place, txn->place) == 0 && dk_pg_get_bool(where, 0, 1, &alone) && alone
+                   ? FATE_COMMITTED
+                   : FATE_UNKNOWN;
     }
     return strcmp(text, "aborted") == 0       ? FATE_ABORTED
            : strcmp(text, "in progress") == 0 ? FATE_RUNNING
@@ -203,7 +214,9 @@ static enum fate read_fate(const struct dk_pg_txn *txn, const PGresult *where,
 static enum fate ask_fate_on(const struct dk_pg_txn *txn, PGconn *pg)
 {
     struct dk_pg_params p = {.n = 0};
-    struct dk_pg_call where = {.sql = "SELECT " DK_PG_PLACE, .what = "asking where the server is"};
+    struct dk_pg_call where = {.sql = "SELECT " DK_PG_PLACE
+                                      ", current_setting('synchronous_standby_names') = ''",
+                               .what = "asking where the server is"};
     struct dk_pg_call status = {.sql = "SELECT pg_xact_status($1::text::xid8)",
                                 .params = &p,
                                 .what = "asking for a commit"};

@@ -206,6 +206,7 @@ struct dk_mark {
     int64_t n;
     char text[DK_MARK_TEXT];
     char place[80];
+    bool behind; /* the store is a copy that may be late: what it tells may not be all */
 };
 
 /* A chain whose newest row stands in no seal. */

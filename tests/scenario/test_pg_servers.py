@@ -418,10 +418,9 @@ def test_F20_I07_a_replica_that_is_behind_makes_no_tenant(tmp_path):
             driver.ok("open")
             newer = shop.cli.ok("encrypt", "--tenant", "newer", stdin=b"newer").decode().strip()
             assert driver.ok("decrypt", "known", known) == "known"
-            assert driver.ok("encrypt", "known", "x").startswith("dk1.1.")
-            for tenant in ("newer", "nobody"):
+            for tenant in ("known", "newer", "nobody"):  # it may have been rotated meanwhile
                 answer = driver.ask("encrypt", tenant, "x")
-                assert answer.code == "E_READ_ONLY", (tenant, answer)
+                assert answer.code == "E_LEASE", (tenant, answer)
             answer = driver.ask("decrypt", "newer", newer)
             assert answer.code in ("E_UNKNOWN_VERSION", "E_NOT_FOUND"), answer
             answer = driver.ask("rotate", "known")
@@ -429,7 +428,7 @@ def test_F20_I07_a_replica_that_is_behind_makes_no_tenant(tmp_path):
             with shop.driver(through(shop.url, standby.port)) as later:  # its anchor is ahead
                 later.ok("open")
                 for tenant in ("known", "newer", "nobody"):
-                    assert later.ask("encrypt", tenant, "x").code == "E_ROLLBACK"
+                    assert later.ask("encrypt", tenant, "x").code == "E_LEASE"
                 assert later.ok("decrypt", "known", known) == "known"
             standby.psql("SELECT pg_wal_replay_resume()")
             primary.await_standby("sb1")
