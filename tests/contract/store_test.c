@@ -1289,8 +1289,10 @@ static void I07_many_keys_are_found_at_once_each_with_what_there_is_of_its_tenan
             char name[32];
             snprintf(name, sizeof name, "tenant-%zu", k - k % 7 % 2);
             tenants[k] = tenant_of(name);
-            finds[k] = (struct dk_find){
-                .tenant = &tenants[k], .version = k % 4 == 0 ? 0 : 2, .key = &rows[k]};
+            finds[k] = (struct dk_find){.tenant = &tenants[k],
+                                        .version = k % 4 == 0 ? 0 : 2,
+                                        .key = &rows[k],
+                                        .no_log = k > 30};
             if (k % 7 % 2 == 1) {
                 continue; /* as the one before */
             }
@@ -1315,7 +1317,7 @@ static void I07_many_keys_are_found_at_once_each_with_what_there_is_of_its_tenan
             assert_int_equal(finds[k].key_rc, keys ? DK_OK : DK_E_NOT_FOUND);
             assert_int_equal(finds[k].versions, keys ? 2 : 0);
             assert_int_equal(tally.of[k], keys ? 2 : 0);
-            assert_int_equal(finds[k].in_log, !row && !keys && as % 5 == 0);
+            assert_int_equal(finds[k].in_log, !row && !keys && as % 5 == 0 && k <= 30);
             if (keys) {
                 assert_int_equal(rows[k].version, 2);
                 assert_true(dk_tenant_equal(&rows[k].tenant, &tenants[k]));
