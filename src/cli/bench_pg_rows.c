@@ -288,6 +288,7 @@ static void take_rows(struct bench_pg *b, size_t wanted, bool keys)
         }
         b->failed = (keys && !bench_keys_bare(&b->keys)) || b->failed;
     }
+    (void)seen;
     PQclear(r);
 }
 
