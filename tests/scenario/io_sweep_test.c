@@ -37,7 +37,7 @@ static void disarm(struct dk_sweep *s)
 }
 
 /* What a disk that fails is called; a failing disk is no tampering and no older registry. */
-static const char *const names[] = {"E_STORE", "E_IO", NULL};
+static const char *const names[] = {"E_STORE", "E_IO", "E_LEASE", NULL};
 
 #define WAY(which, code)                                                                           \
     .kinds = (which), .error = (code), .names = names, .arm = arm, .disarm = disarm
@@ -70,6 +70,7 @@ static void F12_a_slow_disk_is_waited_for(void **state)
     for (size_t i = 0; i < DK_SWEEP_SCENARIOS; i++) {
         const struct dk_sweep_scenario *scenario = &dk_sweep_table[i];
         dk_sweep_prepare(&s, scenario);
+        s.place.limits.lease_ms = INT64_MAX / 2; /* a look takes longer than a lease lasts */
         dk_sweep_begin(&s, scenario);
         int64_t before = s.place.w.mono_ms;
         begin_plan(&s, (struct dk_disk_plan){.kinds = DK_IO_ANY,
