@@ -83,6 +83,12 @@ def _until(done, what, seconds=SECONDS):
     return answer
 
 
+def _hear_signals():
+    """What a shell starts in the background is deaf to two of them, and so would be its children."""
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class _Server:
     """A program in a folder of its own, which belongs to the user that runs it."""
 
@@ -118,7 +124,8 @@ class _Server:
             self._before = log.tell()  # what earlier runs wrote
             self.process = subprocess.Popen(
                 _as_ordinary_user(argv, "--pdeathsig=QUIT"), cwd=self.folder, env=_environment(),
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                preexec_fn=_hear_signals)
 
     def _signal(self, number):
         self.process.send_signal(number)
