@@ -105,7 +105,7 @@ def python_tests(kind, folder, marks="", **more):
     """Jobs: the pytest files of a folder below tests/; each long one by itself, the others as one."""
     files = sorted(path.stem for path in (ROOT / "tests" / folder).glob("test_*.py"))
     alone = [f"{folder}/{stem}" for stem in files if f"{folder}/{stem}" in jobs.LONGEST]
-    fit = [name for name in alone if kind == "release" or not is_of_release(name)]
+    fit = [name for name in alone if not runs_no_test(name, kind)]
     rest = [f"--ignore=tests/{name}.py" for name in alone] + [f"tests/{folder}"]
     return [*(Job(name, partial(pytest, kind, name, [f"tests/{name}.py"], marks, **more))
               for name in fit),
@@ -113,9 +113,11 @@ def python_tests(kind, folder, marks="", **more):
                                 **more))]
 
 
-def is_of_release(name):
-    """Whether nothing in the file is for another build: alone it would run no test there."""
-    return "\npytestmark = pytest.mark.release" in (ROOT / f"tests/{name}.py").read_text()
+def runs_no_test(name, kind):
+    """Whether nothing in the file is for this build."""
+    text = (ROOT / f"tests/{name}.py").read_text()
+    return (kind not in ("release", "cover") and "\npytestmark = [pytest.mark.release" in text
+            or kind != "release" and "\npytestmark = pytest.mark.release" in text)
 
 
 def pytest(kind, what, paths, marks="", data=None, timeout=900, on=scratch.place):

@@ -11,7 +11,7 @@ import pytest
 from cli_tool import PROGRAM, ROOT, Cli, told
 from servers import PgBouncer, Postgres, binaries, psql
 
-pytestmark = pytest.mark.release
+pytestmark = [pytest.mark.release, pytest.mark.counted]
 
 MADE = r"dekhand_demo_[0-9a-f]{8}"
 ROLES = "dekhand_admin\ndekhand_rw\ndekhand_worker"

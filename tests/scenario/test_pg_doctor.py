@@ -11,7 +11,7 @@ import pytest
 from cli_tool import ROOT, Cli, check_schema, told
 from servers import PgBouncer, Postgres, binaries, new_database, psql
 
-pytestmark = pytest.mark.release  # pg_doctor_test runs in every build
+pytestmark = [pytest.mark.release, pytest.mark.counted]  # pg_doctor_test runs in every build
 
 SAFE = "fsync = on\nfull_page_writes = on\nsynchronous_commit = on\n"  # as an ordinary server
 APP = "app_of_the_doctor"

@@ -11,7 +11,7 @@ import pytest
 from cli_tool import ROOT, Cli, told
 from servers import Postgres, _environment, binaries
 
-pytestmark = pytest.mark.release
+pytestmark = [pytest.mark.release, pytest.mark.counted]
 
 SCHEMA = len(list((ROOT / "sql" / "postgres").glob("[0-9]*.sql")))
 # The harness looks for it in all that is left and printed (tests/harness/canary.py).
