@@ -80,15 +80,16 @@ static void note_changed(void *arg, const struct dk_tenant *tenant)
 static dk_rc look_for_changes(struct dk_manager *manager, struct dk_txn *txn,
                               struct changed *changed, struct dk_err *err)
 {
+    struct dk_core *core = manager->core;
     bool went_back = false, back = false, cleared = false;
-    DK_TRY(txn->ops->changes(txn->self, &manager->mark, &went_back, note_changed, changed, err));
-    DK_TRY(dk_poll_see_clears(manager, txn, &cleared, err));
-    DK_TRY(dk_audit_look(manager->core, txn, &back, err));
-    DK_TRY(dk_sealer_is_free(manager->core, txn, &changed->may_seal, err));
-    if (went_back || back || cleared) {
+    dk_rc rc = txn->ops->changes(txn->self, &manager->mark, &went_back, note_changed, changed, err);
+    rc = rc == DK_OK ? dk_poll_see_clears(manager, txn, &cleared, err) : rc;
+    rc = rc == DK_OK ? dk_audit_look(core, txn, &back, err) : rc;
+    rc = rc == DK_OK ? dk_sealer_is_free(core, txn, &changed->may_seal, err) : rc;
+    if (went_back || back || cleared) { /* whatever failed then: the marks have moved past it */
         dk_cache_forget_all(manager->cache);
     }
-    return DK_OK;
+    return rc;
 }
 
 dk_rc dk_poll(struct dk_manager *manager, struct dk_err *err)

@@ -142,6 +142,29 @@ static void R13_what_one_node_rotates_the_others_know_after_a_poll(void **state)
     dk_place_free(&place);
 }
 
+static void R13_a_clear_that_was_seen_counts_though_the_look_then_fails(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    struct dekhand_stats stats = {.size = sizeof stats};
+    place_new(&place);
+    struct dekhand *a = dk_place_open(&place), *b = dk_place_open(&place);
+    use(a, "acme");
+    tick(&place, a);
+    ASSERT_CODE(dekhand_cache_clear(b, NULL), OK);
+    assert_int_equal(dk_place_sql(&place, "REVOKE SELECT ON seals FROM dekhand_rw"), 0);
+    place.w.mono_ms += POLL_MS;
+    assert_int_not_equal(dekhand_tick(a, NULL), DEKHAND_OK);
+    ASSERT_CODE(dekhand_stats(a, &stats, NULL), OK);
+    assert_int_equal(stats.cached_keys, 0);
+    assert_int_equal(dk_place_sql(&place, "GRANT SELECT ON seals TO dekhand_rw"), 0);
+    tick(&place, a);
+    use(a, "acme");
+    dk_place_close(a);
+    dk_place_close(b);
+    dk_place_free(&place);
+}
+
 /* ---- first use and rotation by all at once --------------------------------------------------- */
 
 #define PROCESSES 4
@@ -248,6 +271,7 @@ int main(void)
         cmocka_unit_test(I26_who_writes_and_closes_leaves_it_sealed),
         cmocka_unit_test(a_process_that_ticks_is_a_node_until_it_closes),
         cmocka_unit_test(R13_what_one_node_rotates_the_others_know_after_a_poll),
+        cmocka_unit_test(R13_a_clear_that_was_seen_counts_though_the_look_then_fails),
         cmocka_unit_test(R2_I05_first_use_by_all_nodes_at_once_makes_one_row_a_tenant),
         cmocka_unit_test(key_versions_are_counted_as_they_change),
     };
