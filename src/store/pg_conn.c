@@ -9,12 +9,6 @@
 
 /* ---- errors ---------------------------------------------------------------------------------- */
 
-bool dk_pg_is_state(const PGresult *result, const char *state)
-{
-    const char *got = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-    return got != NULL && strcmp(got, state) == 0;
-}
-
 /* By SQLSTATE, a class or a whole one; the first that fits. */
 static const struct {
     const char *state;
@@ -63,6 +57,11 @@ static long number_of(const char *state)
     return number;
 }
 
+bool dk_pg_failed_by(const struct dk_err *err, const char *state)
+{
+    return err->backend == number_of(state);
+}
+
 dk_rc dk_pg_fail(PGconn *pg, const PGresult *result, const char *what, struct dk_err *err)
 {
     const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
@@ -85,7 +84,7 @@ dk_rc dk_pg_fail(PGconn *pg, const PGresult *result, const char *what, struct dk
 
 /* ---- waiting --------------------------------------------------------------------------------- */
 
-static int64_t now_ms(void)
+int64_t dk_pg_now_ms(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -97,7 +96,7 @@ static dk_rc wait_for_input(PGconn *pg, int64_t deadline, const char *what, stru
 {
     int unsent = PQflush(pg);
     struct pollfd fd = {.fd = PQsocket(pg), .events = POLLIN};
-    int64_t left = deadline - now_ms();
+    int64_t left = deadline - dk_pg_now_ms();
     if (unsent < 0) {
         return dk_pg_fail(pg, NULL, what, err);
     }
@@ -189,7 +188,7 @@ dk_rc dk_pg_run(PGconn *pg, struct dk_pg_call *calls, size_t count, bool *lost, 
         wait_ms = calls[i].wait_ms > wait_ms ? calls[i].wait_ms : wait_ms;
     }
     dk_rc rc = send_all(pg, calls, count)
-                   ? receive_all(pg, calls, count, now_ms() + wait_ms, lost, &cause)
+                   ? receive_all(pg, calls, count, dk_pg_now_ms() + wait_ms, lost, &cause)
                    : dk_pg_fail(pg, NULL, calls[0].what, &cause);
     for (size_t i = 0; i < count && rc != DK_OK; i++) {
         PQclear(calls[i].result);

@@ -19,6 +19,7 @@
 #define DK_PG_DEADLINE_MS 5000
 #define DK_PG_HOSTS 8
 #define DK_PG_SCHEMA_MAX 63 /* bytes of a name */
+#define DK_PG_WHERE 128
 
 struct dk_pg_conn {
     PGconn *pg; /* NULL: none is open here */
@@ -39,9 +40,9 @@ struct dk_pg {
     size_t host_count;
     atomic_uint first_host; /* the one that was good last */
     char schema[DK_PG_SCHEMA_MAX + 1];
-    char where[128];        /* "host:port/database", for texts; never a password */
-    pid_t pid;              /* whose connections these are */
-    atomic_llong silent_ms; /* until then no server is asked again: none answered a moment ago */
+    char where[DK_PG_WHERE]; /* "host:port/database", for texts; never a password */
+    pid_t pid;               /* whose connections these are */
+    atomic_llong silent_ms;  /* until then no server is asked again: none answered a moment ago */
     atomic_llong lost_ms; /* when one was lost last: those that were idle then are not used again */
     pthread_mutex_t lock;
     pthread_cond_t given_back;
@@ -51,6 +52,9 @@ struct dk_pg {
 /* `url` with its scheme. E_CONFIG: it does not parse; nothing of it is in the text. */
 DK_MUST_USE dk_rc dk_pg_parse(struct dk_pg *store, const char *url, struct dk_err *err);
 void dk_pg_forget_url(struct dk_pg *store);
+/* "host:port/database" of one of them. */
+void dk_pg_name_server(struct dk_pg *store, const struct dk_pg_host *host,
+                       char out[static DK_PG_WHERE]);
 void dk_pg_pool_init(struct dk_pg *store);
 
 /* A connection that was good a moment ago. E_BUSY: none became free; E_UNREACHABLE; E_CONFIG. */
@@ -97,7 +101,10 @@ DK_MUST_USE dk_rc dk_pg_script(PGconn *pg, const char *sql, const char *what, st
 DK_MUST_USE dk_rc dk_pg_fail(PGconn *pg, const PGresult *result, const char *what,
                              struct dk_err *err);
 
-/* Whether the statement failed with this SQLSTATE. */
-bool dk_pg_is_state(const PGresult *result, const char *state);
+/* Whether it is this SQLSTATE that made the error. */
+bool dk_pg_failed_by(const struct dk_err *err, const char *state);
+
+/* Real time that never goes back, for deadlines. */
+int64_t dk_pg_now_ms(void);
 
 #endif

@@ -312,13 +312,6 @@ static dk_rc tell_moved(PGresult *r, bool process,
     return rc;
 }
 
-/* Rows of a copy that was loaded here may have numbers that this server has yet to give out: they
-   are told once, when it is seen that the place is another ($2). */
-#define NOT_SEEN(column)                                                                           \
-    column " >= pg_snapshot_xmin($1::text::pg_snapshot) AND NOT pg_visible_in_snapshot(" column    \
-           ", $1::text::pg_snapshot) AND ($2 OR " column                                           \
-           " < pg_snapshot_xmax(pg_current_snapshot()))"
-
 dk_rc dk_pg_moved(void *self, bool (*each)(void *arg, const struct dk_moved *moved), void *arg,
                   struct dk_err *err)
 {
@@ -330,7 +323,7 @@ dk_rc dk_pg_moved(void *self, bool (*each)(void *arg, const struct dk_moved *mov
     dk_pg_str(&p, since);
     dk_pg_bool(&p, back);
     DK_TRY(dk_pg_ask(self, NULL,
-                     "SELECT tenant_id, epoch, log_head FROM tenants WHERE " NOT_SEEN(
+                     "SELECT tenant_id, epoch, log_head FROM tenants WHERE " DK_PG_NOT_SEEN(
                          "changed_xid") " ORDER BY tenant_id",
                      &p, "reading what no seal has", &r, err));
     DK_TRY(tell_moved(r, false, each, arg, &more, err));
@@ -339,9 +332,9 @@ dk_rc dk_pg_moved(void *self, bool (*each)(void *arg, const struct dk_moved *mov
     }
     DK_TRY(dk_pg_ask(
         self, NULL,
-        "SELECT DISTINCT ON (node) node, 0::bigint, mac FROM key_rotation_log WHERE " NOT_SEEN(
-            "xid") " AND (operation = 'decrypt' OR tenant_id = '*') AND mac IS "
-                   "NOT NULL ORDER BY node, seq DESC",
+        "SELECT DISTINCT ON (node) node, 0::bigint, mac FROM key_rotation_log "
+        "WHERE " DK_PG_NOT_SEEN("xid") " AND (operation = 'decrypt' OR tenant_id = '*') AND mac IS "
+                                       "NOT NULL ORDER BY node, seq DESC",
         &p, "reading what no seal has", &r, err));
     return tell_moved(r, true, each, arg, &more, err);
 }

@@ -309,19 +309,19 @@ static void keep_mark(struct dk_mark *mark, const char *snapshot, const char *pl
 static dk_rc move_mark(struct dk_pg_txn *txn, struct dk_mark *mark, bool *back,
                        char since[static DK_MARK_TEXT], struct dk_err *err)
 {
-    PGresult *r = NULL;
     const char *snapshot, *place;
-    DK_TRY(dk_pg_one(txn, NULL, "SELECT pg_current_snapshot()::text, " DK_PG_PLACE, NULL,
-                     "pg_current_snapshot", &r, err));
-    bool good = dk_pg_lend_str(r, 0, 0, &snapshot) && dk_pg_lend_str(r, 0, 1, &place);
-    if (good) {
-        dk_pg_since(mark->text, mark->place, snapshot, place, back, since);
-        keep_mark(mark, snapshot, place);
-        mark->behind = strncmp(place, STANDBY, strlen(STANDBY)) == 0;
-        *back = *back || mark->behind; /* its snapshots do not tell what runs on the primary */
+    if (txn->here == NULL) { /* it sees one moment */
+        DK_TRY(dk_pg_one(txn, NULL, "SELECT pg_current_snapshot()::text, " DK_PG_PLACE, NULL,
+                         "pg_current_snapshot", &txn->here, err));
     }
-    PQclear(r);
-    return good ? DK_OK : DK_FAIL(err, STORE, "the server does not tell its snapshot");
+    if (!dk_pg_lend_str(txn->here, 0, 0, &snapshot) || !dk_pg_lend_str(txn->here, 0, 1, &place)) {
+        return DK_FAIL(err, STORE, "the server does not tell its snapshot");
+    }
+    dk_pg_since(mark->text, mark->place, snapshot, place, back, since);
+    keep_mark(mark, snapshot, place);
+    mark->behind = strncmp(place, STANDBY, strlen(STANDBY)) == 0;
+    *back = *back || mark->behind; /* its snapshots do not tell what runs on the primary */
+    return DK_OK;
 }
 
 /*
@@ -340,12 +340,11 @@ dk_rc dk_pg_changes(void *self, struct dk_mark *mark, bool *went_back,
     DK_TRY(move_mark(self, &moved, went_back, since, err));
     if (each != NULL && !*went_back) {
         dk_pg_str(&p, since);
-        DK_TRY(dk_pg_ask(self, NULL,
-                         "SELECT tenant_id FROM tenants WHERE changed_xid >= "
-                         "pg_snapshot_xmin($1::text::pg_snapshot) AND changed_xid < "
-                         "pg_snapshot_xmax(pg_current_snapshot()) AND NOT "
-                         "pg_visible_in_snapshot(changed_xid, $1::text::pg_snapshot) AND epoch > 1",
-                         &p, "reading the changes", &r, err));
+        dk_pg_bool(&p, false);
+        DK_TRY(dk_pg_ask(
+            self, NULL,
+            "SELECT tenant_id FROM tenants WHERE " DK_PG_NOT_SEEN("changed_xid") " AND epoch > 1",
+            &p, "reading the changes", &r, err));
         for (int i = 0; i < PQntuples(r) && rc == DK_OK; i++) {
             struct dk_tenant tenant;
             rc = dk_pg_get_tenant(r, i, 0, &tenant) ? DK_OK : dk_pg_tampered("tenants", err);
@@ -370,16 +369,13 @@ dk_rc dk_pg_log_seen(void *self, const char *subject, const char *operation, str
     PGresult *r = NULL;
     bool back = false;
     DK_TRY(move_mark(self, &moved, &back, since, err));
+    dk_pg_str(&p, since);
+    dk_pg_bool(&p, back);
     dk_pg_str(&p, subject);
     dk_pg_str(&p, operation);
-    dk_pg_str(&p, since);
-    dk_pg_bool(&p, back); /* a copy's rows may have numbers of the future: they are news once */
     DK_TRY(dk_pg_ask(self, NULL,
-                     "SELECT 1 FROM key_rotation_log WHERE xid >= "
-                     "pg_snapshot_xmin($3::text::pg_snapshot) AND NOT "
-                     "pg_visible_in_snapshot(xid, $3::text::pg_snapshot) AND ($4 OR xid < "
-                     "pg_snapshot_xmax(pg_current_snapshot())) AND tenant_id = $1 AND "
-                     "operation = $2 LIMIT 1",
+                     "SELECT 1 FROM key_rotation_log WHERE " DK_PG_NOT_SEEN(
+                         "xid") " AND tenant_id = $3 AND operation = $4 LIMIT 1",
                      &p, "looking for news in the log", &r, err));
     *seen = PQntuples(r) > 0;
     PQclear(r);

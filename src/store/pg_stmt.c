@@ -194,6 +194,20 @@ void dk_pg_array(struct dk_pg_params *p, const struct dk_pg_array *array)
 #define SET_SCOPE                                                                                  \
     "SELECT set_config('dekhand.tenant', $1, true), set_config('dekhand.scope', $2, true)"
 
+/* Several in one message; after an error only rollback is left. */
+static dk_rc run_in(struct dk_pg_txn *txn, struct dk_pg_call *calls, size_t count,
+                    struct dk_err *err)
+{
+    bool lost = false;
+    if (txn->failed) {
+        return DK_FAIL(err, STORE, "%s: the transaction has failed", calls[0].what);
+    }
+    dk_rc rc = dk_pg_run(txn->conn->pg, calls, count, &lost, err);
+    txn->failed = rc != DK_OK;
+    txn->gone = txn->gone || (rc != DK_OK && lost);
+    return rc;
+}
+
 dk_rc dk_pg_ask(struct dk_pg_txn *txn, const char *scope, const char *sql,
                 const struct dk_pg_params *params, const char *what, PGresult **out,
                 struct dk_err *err)
@@ -204,18 +218,9 @@ dk_rc dk_pg_ask(struct dk_pg_txn *txn, const char *scope, const char *sql,
         {.sql = SET_SCOPE, .params = &of_scope, .what = what},
         {.sql = sql, .params = params, .what = what, .wait_ms = txn->wait_ms}};
     size_t first = strcmp(txn->scope, tenant) == 0;
-    bool lost = false;
-    if (txn->failed) {
-        return DK_FAIL(err, STORE, "%s: the transaction has failed", what);
-    }
     dk_pg_str(&of_scope, tenant);
     dk_pg_str(&of_scope, scope != NULL ? "" : "all");
-    dk_rc rc = dk_pg_run(txn->conn->pg, calls + first, 2 - first, &lost, err);
-    if (rc != DK_OK) {
-        txn->failed = true;
-        txn->gone = txn->gone || lost;
-        return rc;
-    }
+    DK_TRY(run_in(txn, calls + first, 2 - first, err));
     snprintf(txn->scope, sizeof txn->scope, "%s", tenant);
     PQclear(calls[0].result);
     *out = calls[1].result;
@@ -239,20 +244,11 @@ dk_rc dk_pg_ask_two(struct dk_pg_txn *txn, const char *const sql[2],
         {.sql = sql[0], .params = params, .what = what},
         {.sql = sql[1], .params = params, .what = what, .wait_ms = txn->wait_ms}};
     PGresult *none = NULL;
-    bool lost = false;
     if (txn->scope[0] != '\0') { /* to all rows first */
         DK_TRY(dk_pg_ask(txn, NULL, "SELECT", NULL, what, &none, err));
         PQclear(none);
     }
-    if (txn->failed) {
-        return DK_FAIL(err, STORE, "%s: the transaction has failed", what);
-    }
-    dk_rc rc = dk_pg_run(txn->conn->pg, calls, 3, &lost, err);
-    if (rc != DK_OK) {
-        txn->failed = true;
-        txn->gone = txn->gone || lost;
-        return rc;
-    }
+    DK_TRY(run_in(txn, calls, 3, err));
     PQclear(calls[0].result);
     out[0] = calls[1].result;
     out[1] = calls[2].result;

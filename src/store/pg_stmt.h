@@ -16,9 +16,10 @@ struct dk_pg_txn {
     int wait_ms; /* for one answer; 0 = as for any */
     bool failed; /* a statement failed: only rollback is left */
     bool gone;   /* nobody knows what the server did: the connection is not used again */
-    char scope[DK_TENANT_MAX + 1];   /* whose rows are seen now; "" = all */
-    char xid[24];                    /* of a transaction that may write; "" = none */
-    char place[80];                  /* timeline and start of the server */
+    char scope[DK_TENANT_MAX + 1]; /* whose rows are seen now; "" = all */
+    char xid[24];                  /* of a transaction that may write; "" = none */
+    char place[80];                /* timeline and start of the server */
+    PGresult *here; /* snapshot and place of what sees one moment; NULL = not asked yet */
     struct dk_registry_row registry; /* as it was at the start; its lock is held */
     dk_rc registry_rc;               /* DK_OK, E_NOT_FOUND, E_TAMPERED */
 };

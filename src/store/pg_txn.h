@@ -18,6 +18,16 @@
     "coalesce(extract(epoch FROM pg_stat_get_bgwriter_stat_reset_time())::text, '')"
 
 /*
+ * A condition of a statement: the transaction of that number was not visible in snapshot $1. Rows
+ * of a copy that was loaded here may have numbers that this server has yet to give out: they are
+ * told once, when it is seen that the place is another ($2).
+ */
+#define DK_PG_NOT_SEEN(column)                                                                     \
+    column " >= pg_snapshot_xmin($1::text::pg_snapshot) AND NOT pg_visible_in_snapshot(" column    \
+           ", $1::text::pg_snapshot) AND ($2 OR " column                                           \
+           " < pg_snapshot_xmax(pg_current_snapshot()))"
+
+/*
  * The snapshot to compare with, when `then` was taken at `place_then` and `now` is the one of this
  * transaction. *back: the store is older than it was, or another.
  */

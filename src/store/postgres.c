@@ -115,6 +115,7 @@ static void end(struct dk_pg_txn *txn)
     if (txn->gone) {
         dk_pg_lose(txn->store, txn->conn);
     }
+    PQclear(txn->here);
     dk_pg_give(txn->store, txn->conn);
     dk_mem_free(&txn->store->world->mem, txn);
 }
@@ -176,7 +177,7 @@ static void note_warning(void *arg, const PGresult *notice)
 
 enum fate { FATE_COMMITTED, FATE_ABORTED, FATE_UNKNOWN, FATE_RUNNING };
 
-#define FUTURE "(22023:" /* a number that was not given out yet */
+#define FUTURE "22023" /* a number that was not given out yet */
 
 /*
  * A number of another timeline says nothing: transactions there have numbers of their own. After a
@@ -227,7 +228,7 @@ static enum fate ask_fate_on(const struct dk_pg_txn *txn, PGconn *pg)
     dk_pg_str(&p, txn->xid);
     if (dk_pg_run(pg, &where, 1, &lost, &none) == DK_OK) {
         dk_rc rc = dk_pg_run(pg, &status, 1, &lost, &none);
-        bool future = rc != DK_OK && strstr(none.text, FUTURE) != NULL;
+        bool future = rc != DK_OK && dk_pg_failed_by(&none, FUTURE);
         fate = read_fate(txn, where.result, status.result, rc, future);
         PQclear(status.result);
     }
