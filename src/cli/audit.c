@@ -57,21 +57,23 @@ static bool entry_text(void *arg, const struct dekhand_audit_entry *entry)
     return !audit->out->failed;
 }
 
-/* `2026-11-24` or a whole timestamp, in UTC. */
+/* `2026-11-24`, or a timestamp in UTC: to the second or finer, Z or not, T or the blank of psql. */
 static int read_moment(const struct cli *cli, const char *name, int64_t *out)
 {
+    static const char rest[] = "0000-00-00T00:00:00.000000";
     const char *text = cli_get(cli, name);
-    char whole[DK_TIME_TEXT + 32];
+    char whole[sizeof rest + 1];
     if (text == NULL) {
         return CLI_OK;
     }
     size_t n = strlen(text);
-    bool zulu = n == 20 && text[19] == 'Z';
-    snprintf(whole, sizeof whole, "%.*s%s", zulu ? 19 : 30, text,
-             n == 10           ? "T00:00:00.000000Z"
-             : zulu || n == 19 ? ".000000Z"
-                               : "");
-    if (!dk_time_parse(whole, strlen(whole), out)) {
+    n -= n > 10 && text[n - 1] == 'Z';
+    bool fits = n == 10 || n == 19 || (n > 20 && n < sizeof rest);
+    if (fits) {
+        snprintf(whole, sizeof whole, "%.*s%sZ", (int)n, text, rest + n);
+        whole[10] = whole[10] == ' ' ? 'T' : whole[10];
+    }
+    if (!fits || !dk_time_parse(whole, strlen(whole), out)) {
         return cli_usage("--%s: `%s` is neither a day (2026-11-24) nor a moment in UTC "
                          "(2026-11-24T10:00:00Z)",
                          name, text);

@@ -57,6 +57,8 @@ def test_export_is_oldest_first_and_whole(used):
     (("--tenant", "globex", "--operation", "decrypt"), 1), (("--tenant", "nobody"), 0),
     (("--since", "2020-01-01"), 5), (("--until", "2020-01-01T00:00:00Z"), 0),
     (("--since", "2020-01-01T00:00:00.000001Z", "--until", "2099-12-31"), 5), (("--limit", "0"), 5),
+    (("--since", "2020-01-01 00:00:00.77527"), 5), (("--until", "2020-01-01T00:00:00.7Z"), 0),
+    (("--until", "2099-12-31T23:59:59"), 5),
 ])
 def test_filters(used, args, count):
     assert len(lines(used.ok("audit", "list", "--json", *args))) == count
@@ -65,6 +67,9 @@ def test_filters(used, args, count):
 
 @pytest.mark.parametrize("args, word", [
     (("--since", "yesterday"), "--since"), (("--until", "2026-13-01"), "--until"),
+    (("--since", "2026-01-01T00:00:00."), "--since"), (("--since", "2026-01-01Z0"), "--since"),
+    (("--until", "2026-01-01T00:00:00.0000001Z"), "--until"), (("--until", "2026-01-01T10"), "--until"),
+    (("--since", ""), "--since"), (("--since", "Z"), "--since"),
     (("--limit", "-1"), "--limit"), (("--limit", "x"), "--limit"), (("--tenant", "a b"), "tenant"),
 ])
 def test_wrong_filters_are_named(used, args, word):
