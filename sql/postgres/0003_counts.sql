@@ -14,7 +14,7 @@ CREATE TABLE key_count_deltas (
 );
 
 CREATE FUNCTION count_bucket(at timestamptz) RETURNS timestamptz LANGUAGE sql IMMUTABLE AS $$
-    SELECT to_timestamp(floor(extract(epoch FROM at) / 900) * 900)
+    SELECT date_bin('15 minutes', at, timestamptz '1970-01-01 00:00:00+00')
 $$;
 
 CREATE FUNCTION count_new_keys() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$

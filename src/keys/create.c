@@ -1,5 +1,8 @@
 #include "keys/create.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #include "keys/audit_state.h"
 #include "keys/keyring.h"
 #include "keys/registry.h"
@@ -44,25 +47,57 @@ dk_rc dk_create_check_clock(const struct dk_core *core, const struct dk_key_row 
     return DK_OK;
 }
 
+/* ---- first versions -------------------------------------------------------------------------- */
+
 /* What one tenant's first version stores. */
 struct first_rows {
+    struct dk_key_row key;
     struct dk_tenant_row tenant;
     struct dk_log_row log;
 };
 
+struct wanted {
+    const struct dk_tenant *name;
+    dk_rc *rc; /* its answer */
+};
+
+struct batch {
+    struct dk_core *core;
+    struct wanted *wanted; /* in the order of their names */
+    size_t count;
+    bool at_hand;            /* keys are made when they are stored; else all of them before */
+    struct first_rows *rows; /* of those that got a key, `good` of them */
+    struct dk_first *firsts;
+    size_t good;
+};
+
 /* The tenant's row and its first log row, each with what ties it to the other. */
-static dk_rc prepare_first(struct dk_core *core, struct dk_key_row *row, struct first_rows *out,
-                           struct dk_err *err)
+static dk_rc prepare_first(struct dk_core *core, struct first_rows *rows, struct dk_err *err)
 {
-    out->tenant = (struct dk_tenant_row){.tenant = row->tenant, .next_version = 2, .epoch = 1};
-    DK_TRY(dk_create_check_clock(core, row, err));
-    DK_TRY(dk_registry_seal_key(core, NULL, row, err)); /* here, where the registry's key stays */
-    DK_TRY(dk_audit_row(core, NULL, row->tenant.s, "create", &out->log, err));
-    out->log.to_version = row->version;
-    out->log.detail = row->wrap.kms_key_id;
-    DK_TRY(dk_audit_first_digest(core, row, out->tenant.keys_digest, err));
-    DK_TRY(dk_audit_chain(core, &out->tenant, &out->log, err));
-    return dk_registry_seal_tenant(core, NULL, &out->tenant, err);
+    struct dk_key_row *key = &rows->key;
+    rows->tenant = (struct dk_tenant_row){.tenant = key->tenant, .next_version = 2, .epoch = 1};
+    DK_TRY(dk_create_check_clock(core, key, err));
+    DK_TRY(dk_registry_seal_key(core, NULL, key, err)); /* here, where the registry's key stays */
+    DK_TRY(dk_audit_row(core, NULL, key->tenant.s, "create", &rows->log, err));
+    rows->log.to_version = key->version;
+    rows->log.detail = key->wrap.kms_key_id;
+    DK_TRY(dk_audit_first_digest(core, key, rows->tenant.keys_digest, err));
+    DK_TRY(dk_audit_chain(core, &rows->tenant, &rows->log, err));
+    return dk_registry_seal_tenant(core, NULL, &rows->tenant, err);
+}
+
+/* Where the provider waits for nobody, the key too is made while earlier ones are being stored. */
+static dk_rc make_first(void *arg, size_t i, struct dk_err *err)
+{
+    struct batch *batch = arg;
+    struct first_rows *rows = &batch->rows[i];
+    if (batch->at_hand) {
+        DK_TRY(dk_create_row(batch->core, batch->wanted[i].name, 1, 0, &rows->key, err));
+        dk_trace(batch->core->world, "first_use.generated");
+    }
+    DK_TRY(prepare_first(batch->core, rows, err));
+    batch->firsts[i] = (struct dk_first){&rows->tenant, &rows->key, &rows->log, false, false};
+    return DK_OK;
 }
 
 /* One that was there already has its key: of another process, which was first. */
@@ -77,46 +112,28 @@ static dk_rc note_inserted(struct dk_change *change, const struct dk_first *firs
     return first->inserted ? dk_audit_add_head(change, first->tenant, err) : DK_OK;
 }
 
-/* All tenants of a batch. */
-struct batch {
-    struct dk_key_row *rows;
-    const dk_rc *rc; /* only those that are DK_OK */
-    size_t count;
-    struct first_rows *first_rows;
-    struct dk_first *firsts;
-};
-
-static dk_rc insert_in(struct dk_core *core, struct dk_change *change, struct batch *batch,
-                       struct dk_err *err)
+static dk_rc insert_in(struct dk_change *change, struct batch *batch, struct dk_err *err)
 {
     struct dk_txn *txn = change->txn;
-    size_t n = 0;
-    for (size_t i = 0; i < batch->count; i++) {
-        if (batch->rc[i] == DK_OK) {
-            struct first_rows *rows = &batch->first_rows[n];
-            DK_TRY(prepare_first(core, &batch->rows[i], rows, err));
-            batch->firsts[n++] =
-                (struct dk_first){&rows->tenant, &batch->rows[i], &rows->log, 0, 0};
-        }
-    }
-    DK_TRY(txn->ops->insert_first(txn->self, batch->firsts, n, err));
-    for (size_t i = 0; i < n; i++) {
+    DK_TRY(txn->ops->insert_first(txn->self, batch->firsts, batch->good, make_first, batch, err));
+    for (size_t i = 0; i < batch->good; i++) {
         DK_TRY(note_inserted(change, &batch->firsts[i], err));
     }
     if (change->n > 0) {
-        DK_TRY(dk_change_seal(core, change, err));
+        DK_TRY(dk_change_seal(batch->core, change, err));
     }
-    dk_trace(core->world, "first_use.before_commit");
+    dk_trace(batch->core->world, "first_use.before_commit");
     return dk_store_commit(txn, err);
 }
 
-static dk_rc insert_batch(struct dk_core *core, struct batch *batch, struct dk_err *err)
+static dk_rc insert_batch(struct batch *batch, struct dk_err *err)
 {
+    struct dk_core *core = batch->core;
     struct dk_txn txn;
     struct dk_change change;
     DK_TRY(dk_registry_begin(core, DK_TXN_WRITE, &txn, err));
     dk_change_init(&change, core, &txn);
-    dk_rc all = insert_in(core, &change, batch, err);
+    dk_rc all = insert_in(&change, batch, err);
     dk_change_clear(&change);
     dk_store_rollback(&txn);
     if (all == DK_OK) {
@@ -125,101 +142,68 @@ static dk_rc insert_batch(struct dk_core *core, struct batch *batch, struct dk_e
     return all;
 }
 
-static dk_rc insert_all(struct dk_core *core, struct dk_key_row *rows, size_t count,
-                        const dk_rc *rc, struct dk_err *err)
+static int compare_names(const void *a, const void *b)
 {
-    const struct dk_mem *mem = &core->world->mem;
-    struct batch batch = {.rows = rows,
-                          .rc = rc,
-                          .count = count,
-                          .first_rows = dk_mem_alloc(mem, count * sizeof *batch.first_rows),
-                          .firsts = dk_mem_alloc(mem, count * sizeof *batch.firsts)};
-    dk_rc all = batch.first_rows != NULL && batch.firsts != NULL
-                    ? insert_batch(core, &batch, err)
-                    : DK_FAIL(err, NOMEM, "no memory for %zu new tenants", count);
-    dk_mem_free(mem, batch.first_rows);
-    dk_mem_free(mem, batch.firsts);
-    return all;
+    const struct wanted *x = a, *y = b;
+    return strcmp(x->name->s, y->name->s);
 }
 
-static bool ignore_mac(void *arg, size_t i, uint32_t version, const char *row_mac)
+/* Before any transaction, as a provider may be slow. Those that get no key are left out. */
+static void generate_all(struct batch *batch, struct dk_err *err)
 {
-    (void)arg;
-    (void)i;
-    (void)version;
-    (void)row_mac;
-    return true;
+    for (size_t i = 0; i < batch->count; i++) {
+        const struct wanted *wanted = &batch->wanted[i];
+        *wanted->rc =
+            dk_create_row(batch->core, wanted->name, 1, 0, &batch->rows[batch->good].key, err);
+        batch->good += *wanted->rc == DK_OK;
+    }
 }
 
-/* I07: rows of the tenant, tombstones too, mean that it is not new; unless its tenant row is there
-   too: then another made it since this caller looked. */
-static dk_rc check_new(const struct dk_find *find, struct dk_err *err)
+static void generate_later(struct batch *batch)
 {
-    if (find->versions > 0 && find->row_rc == DK_E_NOT_FOUND) {
-        return DK_FAIL(err, TAMPERED,
-                       "tenant %s has key rows but no tenant row: it is not a new tenant",
-                       find->tenant->s);
+    for (size_t i = 0; i < batch->count; i++) {
+        *batch->wanted[i].rc = DK_OK;
     }
-    return DK_OK;
+    batch->good = batch->count;
 }
 
-static dk_rc find_all(struct dk_core *core, struct dk_find *finds, size_t count, struct dk_err *err)
+static dk_rc create_all(struct batch *batch, struct dk_err *err)
 {
-    struct dk_txn txn;
-    DK_TRY(dk_registry_begin(core, DK_TXN_READ, &txn, err));
-    dk_rc rc = txn.ops->find_many(txn.self, finds, count, ignore_mac, NULL, err);
-    dk_store_rollback(&txn);
-    return rc;
-}
-
-static dk_rc check_all_new(struct dk_core *core, const struct dk_tenant *const *tenants,
-                           size_t count, struct dk_key_row *scratch, dk_rc *rc, struct dk_err *err)
-{
-    struct dk_find *finds = dk_mem_alloc(&core->world->mem, count * sizeof *finds);
-    if (finds == NULL) {
-        return DK_FAIL(err, NOMEM, "no memory to look for %zu tenants", count);
+    struct dk_err of_all;
+    qsort(batch->wanted, batch->count, sizeof batch->wanted[0], compare_names);
+    dk_trace(batch->core->world, "first_use.begin");
+    if (batch->at_hand) {
+        generate_later(batch);
+    } else {
+        generate_all(batch, err);
+        dk_trace(batch->core->world, "first_use.generated");
     }
-    for (size_t i = 0; i < count; i++) {
-        finds[i] = (struct dk_find){.tenant = tenants[i], .key = &scratch[i], .no_log = true};
+    dk_err_clear(&of_all);
+    dk_rc all = batch->good > 0 ? insert_batch(batch, &of_all) : DK_OK;
+    if (all != DK_OK) {
+        *err = of_all;
     }
-    dk_rc all = find_all(core, finds, count, err);
-    for (size_t i = 0; i < count && all == DK_OK; i++) {
-        struct dk_err one;
-        dk_err_clear(&one);
-        rc[i] = check_new(&finds[i], &one);
-        if (rc[i] != DK_OK) {
-            *err = one;
-        }
-    }
-    dk_mem_free(&core->world->mem, finds);
     return all;
 }
 
 dk_rc dk_create_first(struct dk_core *core, const struct dk_tenant *const *tenants, size_t count,
                       dk_rc *rc, struct dk_err *err)
 {
-    struct dk_key_row *rows = dk_mem_alloc(&core->world->mem, count * sizeof *rows);
-    if (rows == NULL) {
-        return DK_FAIL(err, NOMEM, "no memory for %zu new keys", count);
+    const struct dk_mem *mem = &core->world->mem;
+    struct batch batch = {.core = core,
+                          .wanted = dk_mem_alloc(mem, count * sizeof *batch.wanted),
+                          .count = count,
+                          .at_hand = (dk_provider_caps(core->provider) & DK_PROVIDER_AT_HAND) != 0,
+                          .rows = dk_mem_alloc(mem, count * sizeof *batch.rows),
+                          .firsts = dk_mem_alloc(mem, count * sizeof *batch.firsts)};
+    bool room = batch.wanted != NULL && batch.rows != NULL && batch.firsts != NULL;
+    for (size_t i = 0; i < count && room; i++) {
+        batch.wanted[i] = (struct wanted){tenants[i], &rc[i]};
     }
-    dk_trace(core->world, "first_use.begin");
-    dk_rc all = check_all_new(core, tenants, count, rows, rc, err);
-    size_t good = 0;
-    for (size_t i = 0; i < count && all == DK_OK; i++) {
-        if (rc[i] == DK_OK) {
-            rc[i] = dk_create_row(core, tenants[i], 1, 0, &rows[i], err);
-            good += rc[i] == DK_OK;
-        }
-    }
-    dk_trace(core->world, "first_use.generated");
-    if (all == DK_OK && good > 0) {
-        struct dk_err of_all;
-        dk_err_clear(&of_all);
-        all = insert_all(core, rows, count, rc, &of_all);
-        if (all != DK_OK) {
-            *err = of_all;
-        }
-    }
-    dk_mem_free(&core->world->mem, rows);
+    dk_rc all =
+        room ? create_all(&batch, err) : DK_FAIL(err, NOMEM, "no memory for %zu new keys", count);
+    dk_mem_free(mem, batch.wanted);
+    dk_mem_free(mem, batch.rows);
+    dk_mem_free(mem, batch.firsts);
     return all;
 }

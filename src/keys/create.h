@@ -17,8 +17,9 @@ DK_MUST_USE dk_rc dk_create_row(struct dk_core *core, const struct dk_tenant *te
 DK_MUST_USE dk_rc dk_create_check_clock(const struct dk_core *core, const struct dk_key_row *row,
                                         struct dk_err *err);
 /*
- * Version 1 of each tenant, in one transaction, only where nothing of the tenant exists (I07).
- * rc[i]: DK_OK = created here or by another meanwhile; read it. E_TAMPERED: keys without a tenant.
+ * Version 1 of each tenant, in one transaction: distinct ones, of whom the caller has just seen
+ * that nothing is there (I07). rc[i]: DK_OK = created here or by another meanwhile; read it.
+ * E_TAMPERED for all: there were keys without a tenant.
  */
 DK_MUST_USE dk_rc dk_create_first(struct dk_core *core, const struct dk_tenant *const *tenants,
                                   size_t count, dk_rc *rc, struct dk_err *err);

@@ -38,9 +38,9 @@ static dk_rc explain_no_key(const struct dk_key_name *name, struct dk_err *err)
                    name->tenant.s, name->tenant.s);
 }
 
-/* One key of a batch: what the store has of it, and of all key rows of its tenant. */
+/* What the store has of a key, and of all key rows of its tenant. */
 struct look {
-    struct dk_find find;
+    struct dk_find *find;
     struct dk_digest digest;
 };
 
@@ -71,7 +71,7 @@ static dk_rc judge_key(struct dk_core *core, const struct dk_key_name *name,
 static dk_rc judge(struct dk_core *core, const struct dk_key_name *name, const struct look *look,
                    bool last, struct dk_err *err)
 {
-    const struct dk_find *find = &look->find;
+    const struct dk_find *find = look->find;
     struct dk_err cause;
     dk_err_clear(&cause);
     if (find->row_rc == DK_E_NOT_FOUND) {
@@ -99,58 +99,72 @@ static dk_rc judge(struct dk_core *core, const struct dk_key_name *name, const s
     return judge_key(core, name, find, &cause, err);
 }
 
-struct adding {
+struct looking {
     const struct dk_core *core;
     struct look *looks;
+    void (*found)(void *arg, size_t i); /* may be NULL */
+    void *arg;
     dk_rc rc;
     struct dk_err *err;
 };
 
 static bool add_mac(void *arg, size_t i, uint32_t version, const char *row_mac)
 {
-    struct adding *adding = arg;
-    adding->rc =
-        dk_digest_add(adding->core, &adding->looks[i].digest, version, row_mac, adding->err);
-    return adding->rc == DK_OK;
+    struct looking *looking = arg;
+    looking->rc =
+        dk_digest_add(looking->core, &looking->looks[i].digest, version, row_mac, looking->err);
+    return looking->rc == DK_OK;
 }
 
-/* Fills looks[i] for each, `finds` being room for as many. */
-static dk_rc look_in(struct dk_core *core, struct dk_txn *txn, struct look *looks,
-                     struct dk_find *finds, size_t count, struct dk_err *err)
+static void tell_found(void *arg, size_t i)
 {
-    struct adding adding = {core, looks, DK_OK, err};
-    for (size_t i = 0; i < count; i++) {
-        finds[i] = looks[i].find;
-        looks[i].digest = (struct dk_digest){{0}};
+    const struct looking *looking = arg;
+    if (looking->found != NULL) {
+        looking->found(looking->arg, i);
     }
-    DK_TRY(txn->ops->find_many(txn->self, finds, count, add_mac, &adding, err));
-    for (size_t i = 0; i < count; i++) {
-        looks[i].find = finds[i];
-    }
-    return adding.rc;
 }
 
-static struct look look_for(const struct dk_key_name *name, struct dk_key_row *out)
+static dk_rc look_in(struct looking *looking, struct dk_txn *txn, struct dk_find *finds,
+                     size_t count)
 {
-    return (struct look){.find = {.tenant = &name->tenant, .version = name->version, .key = out}};
+    const struct dk_find_calls calls = {add_mac, tell_found, looking};
+    for (size_t i = 0; i < count; i++) {
+        looking->looks[i] = (struct look){.find = &finds[i]};
+    }
+    DK_TRY(txn->ops->find_many(txn->self, finds, count, &calls, looking->err));
+    return looking->rc;
 }
 
-/* In a transaction of its own; again while other threads take other registry keys. */
+static struct dk_find find_for(const struct dk_key_name *name, struct dk_key_row *out)
+{
+    return (struct dk_find){.tenant = &name->tenant, .version = name->version, .key = out};
+}
+
+/* One key, in a transaction of its own. */
+static dk_rc look_at_one(struct dk_core *core, struct dk_find *find, struct look *look,
+                         struct dk_txn *txn, struct dk_err *err)
+{
+    struct looking looking = {.core = core, .looks = look, .err = err};
+    DK_TRY(dk_registry_begin(core, DK_TXN_READ, txn, err));
+    dk_rc rc = look_in(&looking, txn, find, 1);
+    dk_store_rollback(txn);
+    return rc;
+}
+
+/* Again while other threads take other registry keys. */
 static dk_rc read_last(struct dk_core *core, const struct dk_key_name *name, struct dk_key_row *out,
                        struct dk_err *err)
 {
     struct dk_txn txn;
-    struct dk_find find;
     struct dk_err last;
     dk_rc rc = DK_E_TAMPERED;
     bool again = true;
     for (int i = 0; i < DK_REGISTRY_TRIES && again; i++) {
-        struct look look = look_for(name, out);
+        struct dk_find find = find_for(name, out);
+        struct look look;
         dk_err_clear(&last);
-        DK_TRY(dk_registry_begin(core, DK_TXN_READ, &txn, err));
-        rc = look_in(core, &txn, &look, &find, 1, &last);
-        rc = rc == DK_OK ? judge(core, name, &look, true, &last) : rc;
-        dk_store_rollback(&txn);
+        DK_TRY(look_at_one(core, &find, &look, &txn, err));
+        rc = judge(core, name, &look, true, &last);
         again = dk_registry_again(core, &txn, rc);
     }
     if (rc != DK_OK) {
@@ -160,31 +174,28 @@ static dk_rc read_last(struct dk_core *core, const struct dk_key_name *name, str
 }
 
 /* A first look that may be too old, for the tenant or for the registry's key, does not decide. */
-static dk_rc judge_or_look_again(struct dk_core *core, const struct dk_key_name *name,
-                                 const struct look *look, struct dk_err *err)
+static bool is_no_answer(dk_rc rc)
 {
-    struct dk_err first;
-    dk_err_clear(&first);
-    dk_rc rc = judge(core, name, look, false, &first);
-    if (rc == DK_E_ROLLBACK || rc == DK_E_TAMPERED) {
-        return read_last(core, name, look->find.key, err);
-    }
-    if (rc != DK_OK) {
-        *err = first;
-    }
-    return rc;
+    return rc == DK_E_ROLLBACK || rc == DK_E_TAMPERED;
 }
 
 dk_rc dk_loader_read_row(struct dk_core *core, const struct dk_key_name *name,
                          struct dk_key_row *out, struct dk_err *err)
 {
-    struct look look = look_for(name, out);
-    struct dk_find find;
+    struct dk_find find = find_for(name, out);
+    struct look look;
     struct dk_txn txn;
-    DK_TRY(dk_registry_begin(core, DK_TXN_READ, &txn, err));
-    dk_rc rc = look_in(core, &txn, &look, &find, 1, err);
-    dk_store_rollback(&txn);
-    return rc == DK_OK ? judge_or_look_again(core, name, &look, err) : rc;
+    struct dk_err first;
+    DK_TRY(look_at_one(core, &find, &look, &txn, err));
+    dk_err_clear(&first);
+    dk_rc rc = judge(core, name, &look, false, &first);
+    if (is_no_answer(rc)) {
+        return read_last(core, name, out, err);
+    }
+    if (rc != DK_OK) {
+        *err = first;
+    }
+    return rc;
 }
 
 dk_rc dk_loader_unwrap(struct dk_core *core, const struct dk_key_row *row, struct dk_secret *out,
@@ -261,81 +272,132 @@ static dk_rc make_live(struct dk_core *core, const struct dk_key_name *name,
     return DK_OK;
 }
 
-/* The looks of one batch, and which name each is for. */
-struct looks {
-    struct look *look;
-    struct dk_find *find;
-    size_t *at;
+/* ---- many ------------------------------------------------------------------------------------ */
+
+/* What a batch is asked for, and its answers. */
+struct load {
+    struct dk_core *core;
+    const struct dk_key_name *names;
+    size_t count;
+    struct dk_key_row *rows;
+    struct dk_live_key *keys;
+    dk_rc *rc;
+    struct dk_err *err; /* of the last that failed */
+};
+
+/* Those of a batch that are read at one moment. */
+struct reading {
+    struct load *load;
+    struct look *looks;
+    struct dk_find *finds;
+    size_t *at; /* which name each is for */
     size_t count;
 };
 
-static void free_looks(const struct dk_mem *mem, struct looks *looks)
+static void fail_one(struct load *load, size_t i, dk_rc rc, const struct dk_err *err)
 {
-    dk_mem_free(mem, looks->look);
-    dk_mem_free(mem, looks->find);
-    dk_mem_free(mem, looks->at);
+    load->rc[i] = rc;
+    if (rc != DK_OK) {
+        *load->err = *err;
+    }
 }
 
-static dk_rc look_at_all(struct dk_core *core, struct looks *looks, struct dk_err *err)
+static void make_one_live(struct load *load, size_t i)
 {
+    struct dk_err err;
+    dk_err_clear(&err);
+    fail_one(load, i, make_live(load->core, &load->names[i], &load->rows[i], &load->keys[i], &err),
+             &err);
+}
+
+/* While others are still on their way. A provider that may be slow is asked when they are there. */
+static void take_found(void *arg, size_t k)
+{
+    const struct reading *reading = arg;
+    struct load *load = reading->load;
+    size_t i = reading->at[k];
+    struct dk_err err;
+    dk_err_clear(&err);
+    fail_one(load, i, judge(load->core, &load->names[i], &reading->looks[k], false, &err), &err);
+    if (load->rc[i] == DK_OK &&
+        (dk_provider_caps(load->core->provider) & DK_PROVIDER_AT_HAND) != 0) {
+        make_one_live(load, i);
+    }
+}
+
+/* The transaction is over: what a first look does not decide, and what is to be unwrapped yet. */
+static void finish_one(struct load *load, size_t i)
+{
+    struct dk_err err;
+    dk_err_clear(&err);
+    if (is_no_answer(load->rc[i])) {
+        fail_one(load, i, read_last(load->core, &load->names[i], &load->rows[i], &err), &err);
+    }
+    if (load->rc[i] == DK_OK && load->keys[i].version == 0) {
+        make_one_live(load, i);
+    }
+}
+
+static dk_rc read_all(struct reading *reading)
+{
+    struct load *load = reading->load;
+    struct looking looking = {.core = load->core,
+                              .looks = reading->looks,
+                              .found = take_found,
+                              .arg = reading,
+                              .err = load->err};
     struct dk_txn txn;
-    DK_TRY(dk_registry_begin(core, DK_TXN_READ, &txn, err));
-    dk_rc rc = look_in(core, &txn, looks->look, looks->find, looks->count, err);
+    DK_TRY(dk_registry_begin(load->core, DK_TXN_READ, &txn, load->err));
+    dk_rc rc = look_in(&looking, &txn, reading->finds, reading->count);
     dk_store_rollback(&txn);
+    for (size_t k = 0; k < reading->count && rc == DK_OK; k++) {
+        finish_one(load, reading->at[k]);
+    }
     return rc;
 }
 
 /* Reads those whose answer is `only` at one moment; the missing active ones get E_NOT_FOUND. */
-static dk_rc read_many(struct dk_core *core, const struct dk_key_name *names, size_t count,
-                       struct dk_key_row *rows, dk_rc *rc, dk_rc only, struct dk_err *err)
+static dk_rc read_many(struct load *load, dk_rc only)
 {
-    const struct dk_mem *mem = &core->world->mem;
-    struct looks looks = {.look = dk_mem_alloc(mem, count * sizeof *looks.look),
-                          .find = dk_mem_alloc(mem, count * sizeof *looks.find),
-                          .at = dk_mem_alloc(mem, count * sizeof *looks.at)};
-    bool room = looks.look != NULL && looks.find != NULL && looks.at != NULL;
-    for (size_t i = 0; i < count && room; i++) {
-        if (rc[i] == only) {
-            looks.look[looks.count] = look_for(&names[i], &rows[i]);
-            looks.at[looks.count++] = i;
+    const struct dk_mem *mem = &load->core->world->mem;
+    struct reading reading = {.load = load,
+                              .looks = dk_mem_alloc(mem, load->count * sizeof *reading.looks),
+                              .finds = dk_mem_alloc(mem, load->count * sizeof *reading.finds),
+                              .at = dk_mem_alloc(mem, load->count * sizeof *reading.at)};
+    bool room = reading.looks != NULL && reading.finds != NULL && reading.at != NULL;
+    for (size_t i = 0; i < load->count && room; i++) {
+        if (load->rc[i] == only) {
+            reading.finds[reading.count] = find_for(&load->names[i], &load->rows[i]);
+            reading.at[reading.count++] = i;
         }
     }
-    dk_rc all = room ? look_at_all(core, &looks, err)
-                     : DK_FAIL(err, NOMEM, "no memory to look for %zu keys", count);
-    for (size_t k = 0; k < looks.count && all == DK_OK; k++) {
-        struct dk_err one;
-        dk_err_clear(&one);
-        size_t i = looks.at[k];
-        rc[i] = judge_or_look_again(core, &names[i], &looks.look[k], &one);
-        if (rc[i] != DK_OK) {
-            *err = one;
-        }
-    }
-    free_looks(mem, &looks);
+    dk_rc all = room ? read_all(&reading)
+                     : DK_FAIL(load->err, NOMEM, "no memory to look for %zu keys", load->count);
+    dk_mem_free(mem, reading.looks);
+    dk_mem_free(mem, reading.finds);
+    dk_mem_free(mem, reading.at);
     return all;
 }
 
-/* First use of the `n` names whose answer is E_NOT_FOUND; then they are read back (I06). */
-static dk_rc create_and_read(struct dk_core *core, const struct dk_key_name *names, size_t count,
-                             const struct dk_tenant **missing, dk_rc *created,
-                             struct dk_key_row *rows, dk_rc *rc, struct dk_err *err)
+/* First use of the names whose answer is E_NOT_FOUND; then they are read back (I06). */
+static dk_rc create_and_read(struct load *load, const struct dk_tenant **missing, dk_rc *created)
 {
     size_t n = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (rc[i] == DK_E_NOT_FOUND) {
-            missing[n++] = &names[i].tenant;
+    for (size_t i = 0; i < load->count; i++) {
+        if (load->rc[i] == DK_E_NOT_FOUND) {
+            missing[n++] = &load->names[i].tenant;
         }
     }
-    DK_TRY(dk_create_first(core, missing, n, created, err));
+    DK_TRY(dk_create_first(load->core, missing, n, created, load->err));
     n = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (rc[i] == DK_E_NOT_FOUND) {
-            rc[i] = created[n] == DK_OK ? DK_E_CONFLICT : created[n]; /* E_CONFLICT: read it now */
+    for (size_t i = 0; i < load->count; i++) {
+        if (load->rc[i] == DK_E_NOT_FOUND) { /* E_CONFLICT: read it now */
+            load->rc[i] = created[n] == DK_OK ? DK_E_CONFLICT : created[n];
             n++;
         }
     }
-    DK_TRY(read_many(core, names, count, rows, rc, DK_E_CONFLICT, err));
-    dk_trace(core->world, "first_use.read_back");
+    DK_TRY(read_many(load, DK_E_CONFLICT));
+    dk_trace(load->core->world, "first_use.read_back");
     return DK_OK;
 }
 
@@ -349,70 +411,59 @@ static bool any_missing(const dk_rc *rc, size_t count)
     return false;
 }
 
-static dk_rc create_missing(struct dk_core *core, const struct dk_key_name *names, size_t count,
-                            struct dk_key_row *rows, dk_rc *rc, struct dk_err *err)
+static dk_rc create_missing(struct load *load)
 {
-    const struct dk_mem *mem = &core->world->mem;
-    if (!any_missing(rc, count)) {
+    const struct dk_mem *mem = &load->core->world->mem;
+    if (!any_missing(load->rc, load->count)) {
         return DK_OK;
     }
-    dk_err_clear(err); /* that they are not there is no error now */
-    const struct dk_tenant **missing = dk_mem_alloc(mem, count * sizeof(*missing));
-    dk_rc *created = dk_mem_alloc(mem, count * sizeof *created);
+    dk_err_clear(load->err); /* that they are not there is no error now */
+    const struct dk_tenant **missing = dk_mem_alloc(mem, load->count * sizeof(*missing));
+    dk_rc *created = dk_mem_alloc(mem, load->count * sizeof *created);
     dk_rc all = missing == NULL || created == NULL
-                    ? DK_FAIL(err, NOMEM, "no memory for %zu new tenants", count)
-                    : create_and_read(core, names, count, missing, created, rows, rc, err);
+                    ? DK_FAIL(load->err, NOMEM, "no memory for %zu new tenants", load->count)
+                    : create_and_read(load, missing, created);
     dk_mem_free(mem, missing);
     dk_mem_free(mem, created);
     return all;
 }
 
 /* No key serves whose unwrap could not be written down (I26). */
-static dk_rc audit_all(struct dk_core *core, const struct dk_key_row *rows, size_t count,
-                       struct dk_live_key *keys, dk_rc *rc, struct dk_err *err)
+static void audit_all(struct load *load)
 {
     struct dk_err cause;
     dk_err_clear(&cause);
-    dk_rc audited = dk_audit_unwraps(core, rows, rc, count, &cause);
-    for (size_t i = 0; i < count && audited != DK_OK; i++) {
-        if (rc[i] == DK_OK) {
-            dk_secret_free(core->arena, &keys[i].okm);
-            rc[i] = audited;
-            *err = cause;
+    dk_rc audited = dk_audit_unwraps(load->core, load->rows, load->rc, load->count, &cause);
+    for (size_t i = 0; i < load->count && audited != DK_OK; i++) {
+        if (load->rc[i] == DK_OK) {
+            dk_secret_free(load->core->arena, &load->keys[i].okm);
+            fail_one(load, i, audited, &cause);
         }
     }
-    return DK_OK;
 }
 
 static dk_rc load_many(void *self, const struct dk_key_name *names, size_t count,
                        struct dk_live_key *keys, dk_rc *rc, struct dk_err *err)
 {
     struct dk_core *core = self;
-    struct dk_key_row *rows = dk_mem_alloc(&core->world->mem, count * sizeof *rows);
-    if (rows == NULL) {
+    struct load load = {core, names, count, NULL, keys, rc, err};
+    load.rows = dk_mem_alloc(&core->world->mem, count * sizeof *load.rows);
+    if (load.rows == NULL) {
         return DK_FAIL(err, NOMEM, "no memory for %zu rows", count);
     }
     for (size_t i = 0; i < count; i++) {
         rc[i] = DK_OK;
+        keys[i] = (struct dk_live_key){.version = 0};
     }
-    dk_rc all = read_many(core, names, count, rows, rc, DK_OK, err);
+    dk_rc all = read_many(&load, DK_OK);
+    all = all == DK_OK ? create_missing(&load) : all;
     if (all == DK_OK) {
-        all = create_missing(core, names, count, rows, rc, err);
+        audit_all(&load);
     }
-    for (size_t i = 0; i < count && all == DK_OK; i++) {
-        if (rc[i] == DK_OK) {
-            struct dk_err one;
-            dk_err_clear(&one);
-            rc[i] = make_live(core, &names[i], &rows[i], &keys[i], &one);
-            if (rc[i] != DK_OK) {
-                *err = one;
-            }
-        }
+    for (size_t i = 0; i < count && all != DK_OK; i++) {
+        dk_secret_free(core->arena, &keys[i].okm);
     }
-    if (all == DK_OK) {
-        all = audit_all(core, rows, count, keys, rc, err);
-    }
-    dk_mem_free(&core->world->mem, rows);
+    dk_mem_free(&core->world->mem, load.rows);
     return all;
 }
 

@@ -242,7 +242,7 @@ static dk_rc local_unwrap(void *self, const struct dk_wrap_context *context,
 
 const struct dk_provider_ops dk_provider_local = {
     .name = "local",
-    .caps = DK_PROVIDER_BINDS_CONTEXT | DK_PROVIDER_AUTHENTICATES,
+    .caps = DK_PROVIDER_BINDS_CONTEXT | DK_PROVIDER_AUTHENTICATES | DK_PROVIDER_AT_HAND,
     .open = local_open,
     .close = local_close,
     .after_fork = local_after_fork,

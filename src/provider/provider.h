@@ -39,6 +39,7 @@ struct dk_wrapped {
 enum dk_provider_caps {
     DK_PROVIDER_BINDS_CONTEXT = 1, /* an unwrap under another context fails */
     DK_PROVIDER_AUTHENTICATES = 2, /* only a holder of the master key can make a wrap */
+    DK_PROVIDER_AT_HAND = 4,       /* it waits for nobody: may be asked inside a transaction */
 };
 
 struct dk_provider_setup {

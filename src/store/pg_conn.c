@@ -126,16 +126,27 @@ static dk_rc next_result(PGconn *pg, int64_t deadline, const char *what, PGresul
 
 /* ---- several statements ---------------------------------------------------------------------- */
 
-static bool send_all(PGconn *pg, const struct dk_pg_call *calls, size_t count)
+static bool open_pipeline(PGconn *pg)
+{
+    return PQsetnonblocking(pg, 1) == 0 && PQenterPipelineMode(pg) == 1;
+}
+
+static bool send_one(PGconn *pg, const struct dk_pg_call *call)
 {
     static const struct dk_pg_params none;
-    bool sent = PQsetnonblocking(pg, 1) == 0 && PQenterPipelineMode(pg) == 1;
-    for (size_t i = 0; i < count && sent; i++) {
-        const struct dk_pg_params *p = calls[i].params != NULL ? calls[i].params : &none;
-        sent = PQsendQueryParams(pg, calls[i].sql, p->n, p->type, p->value, p->length, p->format,
-                                 1) == 1;
+    const struct dk_pg_params *p = call->params != NULL ? call->params : &none;
+    return PQsendQueryParams(pg, call->sql, p->n, p->type, p->value, p->length, p->format, 1) == 1;
+}
+
+/* All of it; the server may have something to say meanwhile, which is kept. */
+static dk_rc flush(PGconn *pg, int wait_ms, const char *what, struct dk_err *err)
+{
+    int64_t deadline = dk_pg_now_ms() + wait_ms;
+    int unsent;
+    while ((unsent = PQflush(pg)) > 0) {
+        DK_TRY(wait_for_input(pg, deadline, what, err));
     }
-    return sent && PQpipelineSync(pg) == 1;
+    return unsent == 0 ? DK_OK : dk_pg_fail(pg, NULL, what, err);
 }
 
 static bool is_good(const PGresult *result)
@@ -144,31 +155,88 @@ static bool is_good(const PGresult *result)
     return status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK;
 }
 
-/* Each statement gives one result and a NULL; the first that failed is told. */
-static dk_rc receive_all(PGconn *pg, struct dk_pg_call *calls, size_t count, int64_t deadline,
-                         bool *lost, struct dk_err *err)
+/* Each statement gives one result and a NULL. */
+static dk_rc take_one(PGconn *pg, int64_t deadline, const char *what, PGresult **out,
+                      struct dk_err *err)
 {
-    struct dk_err first;
-    PGresult *end = NULL;
-    dk_err_clear(&first);
-    for (size_t i = 0; i < count; i++) {
-        PGresult *null = NULL;
-        DK_TRY(next_result(pg, deadline, calls[i].what, &calls[i].result, err));
-        if (calls[i].result == NULL || PQstatus(pg) != CONNECTION_OK) {
-            return dk_pg_fail(pg, calls[i].result, calls[i].what, err);
-        }
-        DK_TRY(next_result(pg, deadline, calls[i].what, &null, err));
-        PQclear(null);
-        if (!is_good(calls[i].result) && first.rc == DK_OK) {
-            dk_rc ignored = dk_pg_fail(pg, calls[i].result, calls[i].what, &first);
-            (void)ignored;
-        }
+    PGresult *result = NULL, *null = NULL;
+    DK_TRY(next_result(pg, deadline, what, &result, err));
+    dk_rc rc = result == NULL || PQstatus(pg) != CONNECTION_OK
+                   ? dk_pg_fail(pg, result, what, err)
+                   : next_result(pg, deadline, what, &null, err);
+    PQclear(null);
+    if (rc != DK_OK) {
+        PQclear(result);
+        return rc;
     }
+    *out = result;
+    return DK_OK;
+}
+
+static dk_rc close_pipeline(PGconn *pg, int64_t deadline, struct dk_err *err)
+{
+    PGresult *end = NULL;
     DK_TRY(next_result(pg, deadline, "ending a pipeline", &end, err));
     bool in_step = PQresultStatus(end) == PGRES_PIPELINE_SYNC && PQexitPipelineMode(pg) == 1;
     PQclear(end);
-    if (!in_step) {
-        return dk_pg_fail(pg, NULL, "ending a pipeline", err);
+    return in_step ? DK_OK : dk_pg_fail(pg, NULL, "ending a pipeline", err);
+}
+
+/* *sent: how many; what `make` refuses is told in `first`, and nothing after it is sent. */
+static dk_rc send_all(PGconn *pg, const struct dk_pg_feed *feed, size_t *sent, struct dk_err *first,
+                      struct dk_err *err)
+{
+    if (!open_pipeline(pg)) {
+        return dk_pg_fail(pg, NULL, feed->what, err);
+    }
+    for (*sent = 0; *sent < feed->count; ++*sent) {
+        struct dk_pg_call call = {.sql = NULL};
+        if (feed->make(feed->arg, *sent, &call, first) != DK_OK) {
+            break;
+        }
+        if (!send_one(pg, &call)) {
+            return dk_pg_fail(pg, NULL, feed->what, err);
+        }
+        if (feed->streams) {
+            DK_TRY(flush(pg, feed->wait_ms, feed->what, err));
+        }
+    }
+    return PQpipelineSync(pg) == 1 ? DK_OK : dk_pg_fail(pg, NULL, feed->what, err);
+}
+
+/* The first that failed is told; what was answered after it is dropped. */
+static dk_rc take_all(PGconn *pg, const struct dk_pg_feed *feed, size_t sent, struct dk_err *first,
+                      struct dk_err *err)
+{
+    int64_t deadline = dk_pg_now_ms() + feed->wait_ms;
+    for (size_t k = 0; k < sent; k++) {
+        PGresult *result = NULL;
+        DK_TRY(take_one(pg, deadline, feed->what, &result, err));
+        if (first->rc == DK_OK && is_good(result)) {
+            dk_rc eaten = feed->eat(feed->arg, k, result, first);
+            (void)eaten; /* it is in `first` */
+        } else {
+            dk_rc told = first->rc == DK_OK ? dk_pg_fail(pg, result, feed->what, first) : first->rc;
+            (void)told;
+            PQclear(result);
+        }
+        deadline = feed->streams ? dk_pg_now_ms() + feed->wait_ms : deadline;
+    }
+    return close_pipeline(pg, deadline, err);
+}
+
+dk_rc dk_pg_stream(PGconn *pg, const struct dk_pg_feed *feed, bool *lost, struct dk_err *err)
+{
+    struct dk_err cause, first;
+    size_t sent = 0;
+    dk_err_clear(&cause);
+    dk_err_clear(&first);
+    *lost = true;
+    dk_rc rc = send_all(pg, feed, &sent, &first, &cause);
+    rc = rc == DK_OK ? take_all(pg, feed, sent, &first, &cause) : rc;
+    if (rc != DK_OK) {
+        *err = cause;
+        return rc;
     }
     *lost = false;
     if (first.rc != DK_OK) {
@@ -177,25 +245,38 @@ static dk_rc receive_all(PGconn *pg, struct dk_pg_call *calls, size_t count, int
     return first.rc;
 }
 
+static dk_rc next_call(void *arg, size_t k, struct dk_pg_call *call, struct dk_err *err)
+{
+    const struct dk_pg_call *calls = arg;
+    (void)err;
+    *call = calls[k];
+    return DK_OK;
+}
+
+static dk_rc keep_result(void *arg, size_t k, PGresult *result, struct dk_err *err)
+{
+    struct dk_pg_call *calls = arg;
+    (void)err;
+    calls[k].result = result;
+    return DK_OK;
+}
+
 dk_rc dk_pg_run(PGconn *pg, struct dk_pg_call *calls, size_t count, bool *lost, struct dk_err *err)
 {
-    struct dk_err cause;
-    dk_err_clear(&cause);
-    *lost = true;
-    int64_t wait_ms = DK_PG_DEADLINE_MS;
+    struct dk_pg_feed feed = {.count = count,
+                              .what = calls[0].what,
+                              .wait_ms = DK_PG_DEADLINE_MS,
+                              .make = next_call,
+                              .eat = keep_result,
+                              .arg = calls};
     for (size_t i = 0; i < count; i++) {
         calls[i].result = NULL;
-        wait_ms = calls[i].wait_ms > wait_ms ? calls[i].wait_ms : wait_ms;
+        feed.wait_ms = calls[i].wait_ms > feed.wait_ms ? calls[i].wait_ms : feed.wait_ms;
     }
-    dk_rc rc = send_all(pg, calls, count)
-                   ? receive_all(pg, calls, count, dk_pg_now_ms() + wait_ms, lost, &cause)
-                   : dk_pg_fail(pg, NULL, calls[0].what, &cause);
+    dk_rc rc = dk_pg_stream(pg, &feed, lost, err);
     for (size_t i = 0; i < count && rc != DK_OK; i++) {
         PQclear(calls[i].result);
         calls[i].result = NULL;
-    }
-    if (rc != DK_OK) {
-        *err = cause;
     }
     return rc;
 }

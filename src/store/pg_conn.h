@@ -94,6 +94,25 @@ struct dk_pg_call {
  */
 DK_MUST_USE dk_rc dk_pg_run(PGconn *pg, struct dk_pg_call *calls, size_t count, bool *lost,
                             struct dk_err *err);
+/*
+ * The same of any number, each made just before it is sent, and eaten once it is answered.
+ * `streams`: each goes out at once, so that the server works on it while the next is made; the
+ * deadline is that of one answer.
+ */
+struct dk_pg_feed {
+    size_t count;
+    const char *what; /* completes "... failed: " */
+    int wait_ms;
+    bool streams;
+    /* Lent until the next is made. An error ends it: nothing more is sent, and that is told. */
+    dk_rc (*make)(void *arg, size_t k, struct dk_pg_call *call, struct dk_err *err);
+    /* The result is eat's: PQclear. After an error nothing more is eaten, and that is told. */
+    dk_rc (*eat)(void *arg, size_t k, PGresult *result, struct dk_err *err);
+    void *arg;
+};
+DK_MUST_USE dk_rc dk_pg_stream(PGconn *pg, const struct dk_pg_feed *feed, bool *lost,
+                               struct dk_err *err);
+
 /* Several statements in one text, without parameters or results. No deadline of ours. */
 DK_MUST_USE dk_rc dk_pg_script(PGconn *pg, const char *sql, const char *what, struct dk_err *err);
 

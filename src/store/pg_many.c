@@ -37,26 +37,24 @@ static dk_rc take_tenants(const PGresult *r, struct dk_find *finds, size_t count
 }
 
 /* Of a tenant whose rows cannot all be read nothing is believed; the others go on. */
-static dk_rc take_keys(const PGresult *r, struct dk_find *finds, size_t count,
-                       bool (*each)(void *arg, size_t i, uint32_t version, const char *row_mac),
-                       void *arg, struct dk_err *err)
+static dk_rc take_keys(const PGresult *r, size_t from, size_t count, struct dk_find *finds,
+                       const struct dk_find_calls *calls, bool *more, struct dk_err *err)
 {
-    bool more = true;
-    for (int i = 0; i < PQntuples(r) && more; i++) {
+    for (int i = 0; i < PQntuples(r) && *more; i++) {
         size_t at;
         uint32_t version;
         char row_mac[DK_MAC_TEXT];
         if (!read_place(r, i, count, &at)) {
             return dk_pg_tampered("encryption_keys", err);
         }
-        struct dk_find *find = &finds[at];
+        struct dk_find *find = &finds[from + at];
         find->versions++;
         if (!dk_pg_get_version(r, i, 3, &version) ||
             !dk_pg_get_str(r, i, 17, row_mac, sizeof row_mac)) {
             find->key_rc = DK_E_TAMPERED;
             continue;
         }
-        more = each(arg, at, version, row_mac);
+        *more = calls->mac(calls->arg, from + at, version, row_mac);
         if (find->key_rc == DK_E_NOT_FOUND && is_wanted(find, version, r, i)) {
             find->key_rc = dk_pg_get_key(r, i, 1, find->key) ? DK_OK : DK_E_TAMPERED;
         }
@@ -66,7 +64,7 @@ static dk_rc take_keys(const PGresult *r, struct dk_find *finds, size_t count,
 
 static bool is_unknown(const struct dk_find *find)
 {
-    return find->row_rc == DK_E_NOT_FOUND && find->versions == 0 && !find->no_log;
+    return find->row_rc == DK_E_NOT_FOUND && find->versions == 0;
 }
 
 static dk_rc ask_log(struct dk_pg_txn *txn, struct dk_find *finds, size_t count,
@@ -118,47 +116,113 @@ static dk_rc look_into_log(struct dk_pg_txn *txn, struct dk_find *finds, size_t 
     return rc;
 }
 
-/* OFFSET 0: one look into the index for each, and no join of the whole table. */
-static dk_rc find_in(struct dk_pg_txn *txn, struct dk_find *finds, size_t count,
-                     const struct dk_pg_params *p,
-                     bool (*each)(void *arg, size_t i, uint32_t version, const char *row_mac),
-                     void *arg, struct dk_err *err)
+/*
+ * Many in slices: while one is worked on here, the server reads the next.
+ *
+ * One look into an index for each (OFFSET 0: no join of the whole table), whatever the planner
+ * knows of the tables so far: of new ones it guesses many rows a tenant, sorts them, and compiles
+ * what it would have run faster as it is. From then on this transaction looks into indexes alone.
+ */
+#define FIND_SLICE 256
+#define BY_INDEX                                                                                   \
+    "SELECT set_config('jit', 'off', true), set_config('enable_bitmapscan', 'off', true), "        \
+    "set_config('enable_seqscan', 'off', true)"
+#define EACH_TENANT                                                                                \
+    "SELECT u.i, t.* FROM unnest($1) WITH ORDINALITY u(k, i), LATERAL "                            \
+    "(SELECT " DK_PG_TENANT_COLUMNS " FROM tenants WHERE tenant_id = u.k OFFSET 0) t"
+#define EACH_KEY                                                                                   \
+    "SELECT u.i, k.* FROM unnest($1) WITH ORDINALITY u(k, i), LATERAL "                            \
+    "(SELECT " DK_PG_KEY_COLUMNS                                                                   \
+    " FROM encryption_keys WHERE tenant_id = u.k ORDER BY version OFFSET 0) k"
+
+struct finding {
+    struct dk_pg_txn *txn;
+    struct dk_find *finds;
+    size_t count;
+    const struct dk_find_calls *calls;
+    bool more;              /* nobody has said that it is enough */
+    struct dk_pg_array ids; /* of the slice that is asked for */
+    struct dk_pg_params params;
+};
+
+static void tell_found(const struct finding *f, size_t i)
 {
-    static const char *const sql[2] = {
-        "SELECT u.i, t.* FROM unnest($1) WITH ORDINALITY u(k, i), LATERAL "
-        "(SELECT " DK_PG_TENANT_COLUMNS " FROM tenants WHERE tenant_id = u.k OFFSET 0) t",
-        "SELECT u.i, k.* FROM unnest($1) WITH ORDINALITY u(k, i), LATERAL "
-        "(SELECT " DK_PG_KEY_COLUMNS
-        " FROM encryption_keys WHERE tenant_id = u.k ORDER BY version OFFSET 0) k"};
-    PGresult *r[2] = {NULL, NULL};
-    DK_TRY(dk_pg_ask_two(txn, sql, p, "looking for keys", r, err));
-    dk_rc rc = take_tenants(r[0], finds, count, err);
-    rc = rc == DK_OK ? take_keys(r[1], finds, count, each, arg, err) : rc;
-    PQclear(r[0]);
-    PQclear(r[1]);
-    return rc == DK_OK ? look_into_log(txn, finds, count, err) : rc;
+    if (f->calls->found != NULL) {
+        f->calls->found(f->calls->arg, i);
+    }
+}
+
+static size_t slice_n(size_t count, size_t slice, size_t k)
+{
+    return count - k * slice < slice ? count - k * slice : slice;
+}
+
+/* First how to look; then for each slice its tenants, and their keys. */
+static dk_rc ask_slice(void *arg, size_t k, struct dk_pg_call *call, struct dk_err *err)
+{
+    struct finding *f = arg;
+    call->sql = k == 0 ? BY_INDEX : k % 2 == 1 ? EACH_TENANT : EACH_KEY;
+    if (k % 2 == 1) {
+        size_t from = k / 2 * FIND_SLICE, n = slice_n(f->count, FIND_SLICE, k / 2);
+        dk_pg_array_free(&f->ids);
+        dk_pg_array_begin(&f->ids, &f->txn->store->world->mem, DK_PG_TEXTS, n);
+        for (size_t i = from; i < from + n; i++) {
+            dk_pg_array_str(&f->ids, f->finds[i].tenant->s);
+        }
+        if (f->ids.failed) {
+            return DK_FAIL(err, NOMEM, "no memory to look for %zu keys", f->count);
+        }
+        f->params.n = 0;
+        dk_pg_array(&f->params, &f->ids);
+    }
+    call->params = k == 0 ? NULL : &f->params;
+    return DK_OK;
+}
+
+static dk_rc take_slice(void *arg, size_t k, PGresult *r, struct dk_err *err)
+{
+    struct finding *f = arg;
+    dk_rc rc = DK_OK;
+    if (k > 0) {
+        size_t from = (k - 1) / 2 * FIND_SLICE, n = slice_n(f->count, FIND_SLICE, (k - 1) / 2);
+        rc = k % 2 == 1 ? take_tenants(r, &f->finds[from], n, err)
+                        : take_keys(r, from, n, f->finds, f->calls, &f->more, err);
+        for (size_t i = from; i < from + n && rc == DK_OK && f->more && k % 2 == 0; i++) {
+            if (!is_unknown(&f->finds[i])) {
+                tell_found(f, i);
+            }
+        }
+    }
+    PQclear(r);
+    return rc;
 }
 
 dk_rc dk_pg_find_many(void *self, struct dk_find *finds, size_t count,
-                      bool (*each)(void *arg, size_t i, uint32_t version, const char *row_mac),
-                      void *arg, struct dk_err *err)
+                      const struct dk_find_calls *calls, struct dk_err *err)
 {
-    struct dk_pg_txn *txn = self;
-    struct dk_pg_params p = {.n = 0};
-    struct dk_pg_array ids;
-    dk_pg_array_begin(&ids, &txn->store->world->mem, DK_PG_TEXTS, count);
+    struct finding f = {.txn = self, .finds = finds, .count = count, .calls = calls, .more = true};
+    struct dk_pg_feed feed = {.count = 1 + (count + FIND_SLICE - 1) / FIND_SLICE * 2,
+                              .what = "looking for keys",
+                              .make = ask_slice,
+                              .eat = take_slice,
+                              .arg = &f};
     for (size_t i = 0; i < count; i++) {
-        dk_pg_array_str(&ids, finds[i].tenant->s);
         memset(&finds[i].row, 0, sizeof finds[i].row);
         finds[i].row_rc = finds[i].key_rc = DK_E_NOT_FOUND;
         finds[i].versions = 0;
         finds[i].in_log = false;
     }
-    dk_pg_array(&p, &ids);
-    dk_rc rc = ids.failed ? DK_FAIL(err, NOMEM, "no memory to look for %zu keys", count)
-                          : find_in(txn, finds, count, &p, each, arg, err);
-    dk_pg_array_free(&ids);
-    return rc;
+    f.ids.mem = &f.txn->store->world->mem;
+    dk_rc rc = dk_pg_feed(self, &feed, err);
+    dk_pg_array_free(&f.ids);
+    DK_TRY(rc);
+    DK_TRY(look_into_log(self, finds, count, err));
+    for (size_t i = 0; i < count && f.more; i++) {
+        if (is_unknown(&finds[i])) {
+            tell_found(&f, i);
+        }
+    }
+    return DK_OK;
 }
 
 /* ---- first versions of many ------------------------------------------------------------------ */
@@ -223,78 +287,136 @@ static void add_first(struct dk_pg_array *a, const struct dk_first *first)
 }
 
 /*
- * Three tables in one statement: keys and log rows of those whose tenant row was inserted. A tenant
- * that is there already, or becomes so while this waits for it, is passed over.
+ * Three tables in one statement: keys and log rows of those whose tenant row was inserted. The
+ * careful one passes over a tenant that is there already, or becomes so while it waits for it; but
+ * it looks into each unique index twice, so it follows only where the other met such a tenant.
  */
-static const char insert_all[] =
-    "WITH u AS (SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, "
-    "$15, $16, $17, $18, $19, $20, $21) WITH ORDINALITY u(tenant, tenant_mac, head, digest, "
-    "key_id, "
-    "provider, kms_key, wrapped, stamp, checked, created, expires, key_mac, log_id, operation, "
-    "version, at, by, node, detail, log_mac, i)), "
-    "t AS (INSERT INTO tenants (" DK_PG_TENANT_COLUMNS ") SELECT tenant, 2, 1, NULL, tenant_mac, "
-    "head, digest FROM u ORDER BY tenant ON CONFLICT DO NOTHING RETURNING tenant_id), "
-    "k AS (INSERT INTO encryption_keys (" DK_PG_KEY_COLUMNS ") SELECT key_id::uuid, tenant, "
-    "version, 'active', provider, kms_key, wrapped, stamp, checked, created, expires, NULL, NULL, "
-    "NULL, NULL, 0, key_mac FROM u WHERE tenant IN (SELECT tenant_id FROM t) ON CONFLICT DO "
-    "NOTHING RETURNING tenant_id), "
-    "l AS (INSERT INTO key_rotation_log (" DK_PG_LOG_COLUMNS ") SELECT log_id::uuid, tenant, "
-    "operation, NULL, version, true, NULL, at, by, node, detail, NULL, log_mac FROM u WHERE tenant "
-    "IN (SELECT tenant_id FROM k) ORDER BY i RETURNING tenant_id) "
-    "SELECT u.i, k.tenant_id IS NOT NULL, l.tenant_id IS NOT NULL FROM u JOIN t ON t.tenant_id = "
-    "u.tenant LEFT JOIN k ON k.tenant_id = u.tenant LEFT JOIN l ON l.tenant_id = u.tenant";
+#define INSERT(or_not)                                                                             \
+    "WITH u AS (SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, "     \
+    "$14, $15, $16, $17, $18, $19, $20, $21) WITH ORDINALITY u(tenant, tenant_mac, head, digest, " \
+    "key_id, provider, kms_key, wrapped, stamp, checked, created, expires, key_mac, log_id, "      \
+    "operation, version, at, by, node, detail, log_mac, i)), "                                     \
+    "t AS (INSERT INTO tenants (" DK_PG_TENANT_COLUMNS ") SELECT tenant, 2, 1, NULL, tenant_mac, " \
+    "head, digest FROM u ORDER BY tenant" or_not " RETURNING tenant_id), "                         \
+    "k AS (INSERT INTO encryption_keys (" DK_PG_KEY_COLUMNS ") SELECT key_id::uuid, tenant, "      \
+    "version, 'active', provider, kms_key, wrapped, stamp, checked, created, expires, NULL, "      \
+    "NULL, NULL, NULL, 0, key_mac FROM u WHERE tenant IN (SELECT tenant_id FROM t)" or_not         \
+    " RETURNING tenant_id), "                                                                      \
+    "l AS (INSERT INTO key_rotation_log (" DK_PG_LOG_COLUMNS ") SELECT log_id::uuid, tenant, "     \
+    "operation, NULL, version, true, NULL, at, by, node, detail, NULL, log_mac FROM u WHERE "      \
+    "tenant IN (SELECT tenant_id FROM k) ORDER BY i RETURNING tenant_id) "                         \
+    "SELECT u.i, k.tenant_id IS NOT NULL, l.tenant_id IS NOT NULL FROM u JOIN t ON t.tenant_id = " \
+    "u.tenant LEFT JOIN k ON k.tenant_id = u.tenant LEFT JOIN l ON l.tenant_id = u.tenant"
+static const char insert_all[] = INSERT(""), insert_new[] = INSERT(" ON CONFLICT DO NOTHING");
+#define THERE_ALREADY "23505"
+#define INSERT_SLICE 512
 
-static dk_rc note_one(struct dk_pg_txn *txn, struct dk_first *first, bool key, bool log,
-                      struct dk_err *err)
+struct inserting {
+    struct dk_pg_txn *txn;
+    struct dk_first *firsts;
+    size_t count;
+    dk_rc (*make)(void *arg, size_t i, struct dk_err *err);
+    void *arg;
+    bool careful;
+    struct dk_pg_array a[A_COUNT]; /* of the slice that is stored */
+    struct dk_pg_params params;
+};
+
+static void free_arrays(struct inserting *in)
 {
-    first->inserted = true;
-    first->orphans = !key;
-    if (!key) {
-        return dk_pg_explain_ignored(txn, first->key, err);
+    for (size_t c = 0; c < A_COUNT; c++) {
+        dk_pg_array_free(&in->a[c]);
     }
-    return log ? DK_OK : DK_FAIL(err, TAMPERED, "something in the database drops log rows");
 }
 
-static dk_rc insert_in(struct dk_pg_txn *txn, const struct dk_pg_params *p, struct dk_first *firsts,
-                       size_t count, struct dk_err *err)
+/* Back to before the first time, or a place to come back to; then slice by slice. */
+static dk_rc send_slice(void *arg, size_t k, struct dk_pg_call *call, struct dk_err *err)
 {
-    PGresult *r = NULL;
+    struct inserting *in = arg;
+    bool failed = false;
+    if (k == 0) {
+        call->sql = in->careful ? "ROLLBACK TO SAVEPOINT first_use" : "SAVEPOINT first_use";
+        return DK_OK;
+    }
+    size_t from = (k - 1) * INSERT_SLICE, n = slice_n(in->count, INSERT_SLICE, k - 1);
+    free_arrays(in);
+    for (size_t c = 0; c < A_COUNT; c++) {
+        dk_pg_array_begin(&in->a[c], &in->txn->store->world->mem, members[c], n);
+    }
+    for (size_t i = from; i < from + n; i++) {
+        if (!in->careful && in->make != NULL) {
+            DK_TRY(in->make(in->arg, i, err));
+        }
+        in->firsts[i].inserted = in->firsts[i].orphans = false;
+        add_first(in->a, &in->firsts[i]);
+    }
+    in->params.n = 0;
+    for (size_t c = 0; c < A_COUNT; c++) {
+        dk_pg_array(&in->params, &in->a[c]);
+        failed = failed || in->a[c].failed;
+    }
+    *call =
+        (struct dk_pg_call){.sql = in->careful ? insert_new : insert_all, .params = &in->params};
+    return failed ? DK_FAIL(err, NOMEM, "no memory for %zu new tenants", in->count) : DK_OK;
+}
+
+static dk_rc note_slice(void *arg, size_t k, PGresult *r, struct dk_err *err)
+{
+    struct inserting *in = arg;
     dk_rc rc = DK_OK;
-    DK_TRY(dk_pg_ask(txn, NULL, insert_all, p, "storing new tenants", &r, err));
-    for (int i = 0; i < PQntuples(r) && rc == DK_OK; i++) {
-        size_t at;
+    for (int i = 0; i < PQntuples(r) && rc == DK_OK && k > 0; i++) {
+        size_t at, from = (k - 1) * INSERT_SLICE;
         bool key, log;
-        bool good = read_place(r, i, count, &at) && dk_pg_get_bool(r, i, 1, &key) &&
-                    dk_pg_get_bool(r, i, 2, &log);
-        rc = good ? note_one(txn, &firsts[at], key, log, err)
-                  : dk_pg_tampered("what was inserted", err);
+        if (!read_place(r, i, slice_n(in->count, INSERT_SLICE, k - 1), &at) ||
+            !dk_pg_get_bool(r, i, 1, &key) || !dk_pg_get_bool(r, i, 2, &log)) {
+            rc = dk_pg_tampered("what was inserted", err);
+        } else if (key && !log) {
+            rc = DK_FAIL(err, TAMPERED, "something in the database drops log rows");
+        } else {
+            in->firsts[from + at].inserted = true;
+            in->firsts[from + at].orphans = !key;
+        }
     }
     PQclear(r);
     return rc;
 }
 
-dk_rc dk_pg_insert_first(void *self, struct dk_first *firsts, size_t count, struct dk_err *err)
+static dk_rc insert_slices(struct inserting *in, struct dk_err *err)
+{
+    struct dk_pg_feed feed = {.count = 1 + (in->count + INSERT_SLICE - 1) / INSERT_SLICE,
+                              .what = "storing new tenants",
+                              .make = send_slice,
+                              .eat = note_slice,
+                              .arg = in};
+    dk_rc rc = dk_pg_feed(in->txn, &feed, err);
+    free_arrays(in);
+    return rc;
+}
+
+dk_rc dk_pg_insert_first(void *self, struct dk_first *firsts, size_t count,
+                         dk_rc (*make)(void *arg, size_t i, struct dk_err *err), void *arg,
+                         struct dk_err *err)
 {
     struct dk_pg_txn *txn = self;
-    struct dk_pg_params p = {.n = 0};
-    struct dk_pg_array a[A_COUNT];
-    bool failed = false;
-    for (size_t k = 0; k < A_COUNT; k++) {
-        dk_pg_array_begin(&a[k], &txn->store->world->mem, members[k], count);
-    }
-    for (size_t i = 0; i < count; i++) {
-        firsts[i].inserted = firsts[i].orphans = false;
-        add_first(a, &firsts[i]);
-    }
-    for (size_t k = 0; k < A_COUNT; k++) {
-        dk_pg_array(&p, &a[k]);
-        failed = failed || a[k].failed;
+    struct inserting in = {.txn = txn, .firsts = firsts, .count = count, .make = make, .arg = arg};
+    struct dk_err cause;
+    dk_err_clear(&cause);
+    for (size_t c = 0; c < A_COUNT; c++) {
+        in.a[c].mem = &txn->store->world->mem;
     }
     dk_trace(txn->store->world, "first_use.tenant_inserted");
-    dk_rc rc = failed ? DK_FAIL(err, NOMEM, "no memory for %zu new tenants", count)
-                      : insert_in(txn, &p, firsts, count, err);
-    for (size_t k = 0; k < A_COUNT; k++) {
-        dk_pg_array_free(&a[k]);
+    dk_rc rc = insert_slices(&in, &cause);
+    if (rc != DK_OK && !txn->gone && dk_pg_failed_by(&cause, THERE_ALREADY)) {
+        txn->failed = false;
+        in.careful = true;
+        dk_err_clear(&cause);
+        rc = insert_slices(&in, &cause);
+    }
+    for (size_t i = 0; i < count && rc == DK_OK; i++) {
+        rc = firsts[i].orphans ? dk_pg_explain_ignored(txn, firsts[i].key, &cause) : DK_OK;
+    }
+    if (rc != DK_OK) {
+        *err = cause;
     }
     return rc;
 }

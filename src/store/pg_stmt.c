@@ -227,32 +227,23 @@ dk_rc dk_pg_ask(struct dk_pg_txn *txn, const char *scope, const char *sql,
     return DK_OK;
 }
 
-/*
- * One look into an index for each, whatever the planner knows of the tables so far: of new ones it
- * guesses many rows a tenant, sorts them, and compiles what it would have run faster as it is.
- */
-#define BY_INDEX                                                                                   \
-    "SELECT set_config('jit', 'off', true), set_config('enable_bitmapscan', 'off', true), "        \
-    "set_config('enable_seqscan', 'off', true)"
-
-dk_rc dk_pg_ask_two(struct dk_pg_txn *txn, const char *const sql[2],
-                    const struct dk_pg_params *params, const char *what, PGresult *out[2],
-                    struct dk_err *err)
+dk_rc dk_pg_feed(struct dk_pg_txn *txn, struct dk_pg_feed *feed, struct dk_err *err)
 {
-    struct dk_pg_call calls[3] = {
-        {.sql = BY_INDEX, .what = what},
-        {.sql = sql[0], .params = params, .what = what},
-        {.sql = sql[1], .params = params, .what = what, .wait_ms = txn->wait_ms}};
+    bool lost = false;
     PGresult *none = NULL;
+    if (txn->failed) {
+        return DK_FAIL(err, STORE, "%s: the transaction has failed", feed->what);
+    }
     if (txn->scope[0] != '\0') { /* to all rows first */
-        DK_TRY(dk_pg_ask(txn, NULL, "SELECT", NULL, what, &none, err));
+        DK_TRY(dk_pg_ask(txn, NULL, "SELECT", NULL, feed->what, &none, err));
         PQclear(none);
     }
-    DK_TRY(run_in(txn, calls, 3, err));
-    PQclear(calls[0].result);
-    out[0] = calls[1].result;
-    out[1] = calls[2].result;
-    return DK_OK;
+    feed->streams = true;
+    feed->wait_ms = txn->wait_ms > DK_PG_DEADLINE_MS ? txn->wait_ms : DK_PG_DEADLINE_MS;
+    dk_rc rc = dk_pg_stream(txn->conn->pg, feed, &lost, err);
+    txn->failed = rc != DK_OK;
+    txn->gone = txn->gone || (rc != DK_OK && lost);
+    return rc;
 }
 
 int64_t dk_pg_touched(const PGresult *result)

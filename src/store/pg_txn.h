@@ -147,9 +147,10 @@ dk_rc dk_pg_key_macs(void *txn, const struct dk_tenant *tenant,
 
 /* Many at once (pg_many.c). */
 dk_rc dk_pg_find_many(void *txn, struct dk_find *finds, size_t count,
-                      bool (*each)(void *arg, size_t i, uint32_t version, const char *row_mac),
-                      void *arg, struct dk_err *err);
-dk_rc dk_pg_insert_first(void *txn, struct dk_first *firsts, size_t count, struct dk_err *err);
+                      const struct dk_find_calls *calls, struct dk_err *err);
+dk_rc dk_pg_insert_first(void *txn, struct dk_first *firsts, size_t count,
+                         dk_rc (*make)(void *arg, size_t i, struct dk_err *err), void *arg,
+                         struct dk_err *err);
 
 /* The log and the seals (pg_log.c). */
 dk_rc dk_pg_log_append(void *txn, const struct dk_log_row *row, struct dk_err *err);

@@ -294,17 +294,19 @@ static dk_rc look_into_log(struct dk_sqlite_txn *txn, struct dk_find *find, stru
 }
 
 dk_rc dk_sqlite_find_many(void *self, struct dk_find *finds, size_t count,
-                          bool (*each)(void *arg, size_t i, uint32_t version, const char *row_mac),
-                          void *arg, struct dk_err *err)
+                          const struct dk_find_calls *calls, struct dk_err *err)
 {
     bool more = true;
     for (size_t i = 0; i < count && more; i++) {
         struct dk_find *find = &finds[i];
         find->in_log = false;
         DK_TRY(find_tenant(self, find, err));
-        DK_TRY(find_keys(self, find, i, each, arg, &more, err));
-        if (find->row_rc == DK_E_NOT_FOUND && find->versions == 0 && !find->no_log) {
+        DK_TRY(find_keys(self, find, i, calls->mac, calls->arg, &more, err));
+        if (find->row_rc == DK_E_NOT_FOUND && find->versions == 0) {
             DK_TRY(look_into_log(self, find, err));
+        }
+        if (more && calls->found != NULL) {
+            calls->found(calls->arg, i);
         }
     }
     return DK_OK;
@@ -330,9 +332,14 @@ static dk_rc insert_one(struct dk_sqlite_txn *txn, struct dk_first *first, struc
     return DK_OK;
 }
 
-dk_rc dk_sqlite_insert_first(void *self, struct dk_first *firsts, size_t count, struct dk_err *err)
+dk_rc dk_sqlite_insert_first(void *self, struct dk_first *firsts, size_t count,
+                             dk_rc (*make)(void *arg, size_t i, struct dk_err *err), void *arg,
+                             struct dk_err *err)
 {
     for (size_t i = 0; i < count; i++) {
+        if (make != NULL) {
+            DK_TRY(make(arg, i, err));
+        }
         firsts[i].orphans = false;
         DK_TRY(insert_one(self, &firsts[i], err));
     }

@@ -124,9 +124,10 @@ dk_rc dk_sqlite_key_macs(void *txn, const struct dk_tenant *tenant,
                          bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
                          struct dk_err *err);
 dk_rc dk_sqlite_find_many(void *txn, struct dk_find *finds, size_t count,
-                          bool (*each)(void *arg, size_t i, uint32_t version, const char *row_mac),
-                          void *arg, struct dk_err *err);
-dk_rc dk_sqlite_insert_first(void *txn, struct dk_first *firsts, size_t count, struct dk_err *err);
+                          const struct dk_find_calls *calls, struct dk_err *err);
+dk_rc dk_sqlite_insert_first(void *txn, struct dk_first *firsts, size_t count,
+                             dk_rc (*make)(void *arg, size_t i, struct dk_err *err), void *arg,
+                             struct dk_err *err);
 dk_rc dk_sqlite_tenant_list(void *txn, const char *after, size_t limit, struct dk_tenant_row *out,
                             size_t *count, struct dk_err *err);
 dk_rc dk_sqlite_changes(void *txn, struct dk_mark *mark, bool *went_back,

@@ -145,8 +145,17 @@ struct dk_find {
     struct dk_key_row *key; /* a row only where key_rc is DK_OK */
     dk_rc key_rc;           /* as row_rc; E_TAMPERED also when the MAC of any row is no text */
     size_t versions;        /* key rows of the tenant */
-    bool no_log;            /* in: in_log is not asked for, and stays false */
     bool in_log; /* of one without any row: its own chain has rows (unwraps are not of it) */
+};
+
+/* What find_many tells. In these calls the transaction is not to be used. */
+struct dk_find_calls {
+    /* Version and MAC of each key row, by version, of the i-th that is looked for; false ends it.
+     */
+    bool (*mac)(void *arg, size_t i, uint32_t version, const char *row_mac);
+    /* All of finds[i] is there; others may be on their way. May be NULL. */
+    void (*found)(void *arg, size_t i);
+    void *arg;
 };
 
 /* A tenant's first rows. */
@@ -154,7 +163,7 @@ struct dk_first {
     const struct dk_tenant_row *tenant;
     const struct dk_key_row *key;
     const struct dk_log_row *log;
-    bool inserted; /* false: the tenant is there already */
+    bool inserted; /* out. false: the tenant is there already */
     bool orphans;  /* it is not, but key rows of it are, which forbid it */
 };
 
@@ -339,15 +348,18 @@ struct dk_store_ops {
     dk_rc (*key_macs)(void *txn, const struct dk_tenant *tenant,
                       bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
                       struct dk_err *err);
-    /*
-     * Many keys at once, each with the row of its tenant; `each` is told version and MAC of each
-     * key row, by version, of the i-th that is looked for; false ends it.
-     */
+    /* Many keys at once, each with the row of its tenant. */
     dk_rc (*find_many)(void *txn, struct dk_find *finds, size_t count,
-                       bool (*each)(void *arg, size_t i, uint32_t version, const char *row_mac),
-                       void *arg, struct dk_err *err);
-    /* Many first versions at once, each only where nothing of its tenant is there. */
-    dk_rc (*insert_first)(void *txn, struct dk_first *firsts, size_t count, struct dk_err *err);
+                       const struct dk_find_calls *calls, struct dk_err *err);
+    /*
+     * Many first versions at once, each only where nothing of its tenant is there: distinct tenants
+     * in the order of their bytes. `make` (NULL = they are there already) fills firsts[i] before it
+     * is stored, each once and in order; earlier ones may be on their way meanwhile, and the
+     * transaction is not for it to use. What it answers ends it all.
+     */
+    dk_rc (*insert_first)(void *txn, struct dk_first *firsts, size_t count,
+                          dk_rc (*make)(void *arg, size_t i, struct dk_err *err), void *arg,
+                          struct dk_err *err);
     /* At most `limit` rows after the tenant `after` ("" = from the first), by tenant id. */
     dk_rc (*tenant_list)(void *txn, const char *after, size_t limit, struct dk_tenant_row *out,
                          size_t *count, struct dk_err *err);
