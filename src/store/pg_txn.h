@@ -145,7 +145,7 @@ dk_rc dk_pg_key_macs(void *txn, const struct dk_tenant *tenant,
                      bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
                      struct dk_err *err);
 
-/* Many at once (pg_many.c). */
+/* Many at once (pg_many.c, pg_first.c). */
 dk_rc dk_pg_find_many(void *txn, struct dk_find *finds, size_t count,
                       const struct dk_find_calls *calls, struct dk_err *err);
 dk_rc dk_pg_insert_first(void *txn, struct dk_first *firsts, size_t count,
