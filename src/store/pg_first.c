@@ -5,6 +5,8 @@
 
 #include "store/pg_txn.h"
 
+/* The server has nothing to do until it has the first. */
+#define FIRST_SLICE 128
 #define SLICE 512
 #define THERE_ALREADY "23505" /* of a unique index */
 
@@ -131,9 +133,15 @@ struct inserting {
 
 static size_t first_of(const struct inserting *in, size_t slice, size_t *n)
 {
-    size_t from = slice * SLICE;
-    *n = in->count - from < SLICE ? in->count - from : SLICE;
+    size_t from = slice == 0 ? 0 : FIRST_SLICE + (slice - 1) * SLICE;
+    size_t most = slice == 0 ? FIRST_SLICE : SLICE;
+    *n = in->count - from < most ? in->count - from : most;
     return from;
+}
+
+static size_t slices_of(size_t count)
+{
+    return count <= FIRST_SLICE ? 1 : 1 + (count - FIRST_SLICE + SLICE - 1) / SLICE;
 }
 
 static void free_arrays(struct inserting *in)
@@ -240,8 +248,7 @@ static dk_rc note_careful(void *arg, size_t k, PGresult *r, struct dk_err *err)
 
 static dk_rc insert_slices(struct inserting *in, struct dk_err *err)
 {
-    size_t slices = (in->count + SLICE - 1) / SLICE;
-    struct dk_pg_feed feed = {.count = 1 + slices * (in->careful ? 1 : TABLES),
+    struct dk_pg_feed feed = {.count = 1 + slices_of(in->count) * (in->careful ? 1 : TABLES),
                               .what = "storing new tenants",
                               .make = in->careful ? send_careful : send_plain,
                               .eat = in->careful ? note_careful : count_plain,
