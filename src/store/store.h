@@ -167,6 +167,15 @@ struct dk_first {
     bool orphans;  /* it is not, but key rows of it are, which forbid it */
 };
 
+/* Messages that a version has sealed, and what became of them. */
+struct dk_sealed {
+    const struct dk_tenant *tenant;
+    uint32_t version;
+    int64_t count; /* since the last time */
+    int64_t sum;   /* out: all that the version has sealed now */
+    bool gone;     /* out: there is no such version; sum is 0 */
+};
+
 enum dk_key_filter { DK_KEYS_ALL, DK_KEYS_ACTIVE };
 
 /* Where the schema is not what the migrations of this version make. Texts are lent for the call. */
@@ -325,9 +334,11 @@ struct dk_store_ops {
                         bool *changed, struct dk_err *err);
     dk_rc (*key_remac)(void *txn, const struct dk_key_row *row, const char *old_mac, bool *changed,
                        struct dk_err *err);
-    /* *sum = all that the version has sealed now. */
-    dk_rc (*key_add_messages)(void *txn, const struct dk_tenant *tenant, uint32_t version,
-                              int64_t count, int64_t *sum, struct dk_err *err);
+    /*
+     * Many versions at once, each of them once, by tenant and version: whoever else adds goes over
+     * the rows in the same order, and none waits for one that waits for it.
+     */
+    dk_rc (*key_add_messages)(void *txn, struct dk_sealed *list, size_t count, struct dk_err *err);
     /* At most `limit` rows after the cursor, by tenant and version; `tenant` NULL = all. */
     dk_rc (*key_list)(void *txn, const struct dk_tenant *tenant, enum dk_key_filter filter,
                       const struct dk_key_cursor *after, size_t limit, struct dk_key_row *out,

@@ -757,26 +757,46 @@ static void I09_compromised_at_is_never_cleared(void **state)
 /* ---- counts, lists, log, changes
  * ----------------------------------------------------------------- */
 
-static void R25_messages_add_up(void **state)
+static void R25_messages_of_many_versions_add_up(void **state)
 {
     (void)state;
+    enum { TENANTS = 3 };
+    static const char *const names[TENANTS] = {"acme", "globex", "initech"};
     for (size_t i = 0; i < STORES; i++) {
         struct shop shop;
-        struct dk_tenant acme = tenant_of("acme");
-        int64_t sum = 0;
+        struct dk_tenant tenants[TENANTS];
+        struct dk_sealed list[2 * TENANTS];
         shop_open(&shop, i);
-        put_key(&shop, "acme", 1, DK_ACTIVE);
-        struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
-        DK_TEST_OK(err, txn.ops->key_add_messages(txn.self, &acme, 1, 5, &sum, &err));
-        assert_int_equal(sum, 5);
-        DK_TEST_OK(err,
-                   txn.ops->key_add_messages(txn.self, &acme, 1, INT64_C(1) << 32, &sum, &err));
-        assert_int_equal(sum, 5 + (INT64_C(1) << 32));
-        commit(&txn);
-        txn = begin(&shop, DK_TXN_WRITE);
-        DK_TEST_FAILS(err, NOT_FOUND, txn.ops->key_add_messages(txn.self, &acme, 2, 5, &sum, &err));
-        dk_store_rollback(&txn);
-        assert_int_equal(get_key(&shop, "acme", 1).messages, 5 + (INT64_C(1) << 32));
+        for (uint32_t t = 0; t < TENANTS; t++) {
+            tenants[t] = tenant_of(names[t]);
+            put_key(&shop, names[t], 1, DK_RETIRED);
+            if (t != 1) { /* of globex there is no second version */
+                put_key(&shop, names[t], 2, DK_ACTIVE);
+            }
+        }
+        for (int round = 1; round <= 2; round++) {
+            struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
+            for (uint32_t k = 0; k < 2 * TENANTS; k++) {
+                list[k] = (struct dk_sealed){.tenant = &tenants[k / 2],
+                                             .version = k % 2 + 1,
+                                             .count = (INT64_C(1) << 32) + k,
+                                             .sum = -1,
+                                             .gone = k != 3};
+            }
+            DK_TEST_OK(err, txn.ops->key_add_messages(txn.self, list, 2 * TENANTS, &err));
+            for (uint32_t k = 0; k < 2 * TENANTS; k++) {
+                assert_int_equal(list[k].gone, k == 3);
+                assert_int_equal(list[k].sum, k == 3 ? 0 : round * list[k].count);
+            }
+            DK_TEST_OK(err, txn.ops->key_add_messages(txn.self, list, 0, &err));
+            commit(&txn);
+        }
+        for (uint32_t k = 0; k < 2 * TENANTS; k++) {
+            if (k != 3) {
+                assert_int_equal(get_key(&shop, names[k / 2], k % 2 + 1).messages,
+                                 2 * list[k].count);
+            }
+        }
         shop_close(&shop);
     }
 }
@@ -1797,7 +1817,7 @@ int main(void)
         cmocka_unit_test(F55_a_purged_row_keeps_no_blob),
         cmocka_unit_test(I09_what_may_not_change_is_refused_to_raw_sql),
         cmocka_unit_test(I09_compromised_at_is_never_cleared),
-        cmocka_unit_test(R25_messages_add_up),
+        cmocka_unit_test(R25_messages_of_many_versions_add_up),
         cmocka_unit_test(keys_are_listed_in_pages_by_tenant_and_version),
         cmocka_unit_test(key_counts_tell_active_expired_and_near),
         cmocka_unit_test(the_log_is_walked_both_ways_and_in_parts),
