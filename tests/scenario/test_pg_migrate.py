@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from cli_tool import ROOT, Cli, told
-from servers import Postgres, _environment, binaries
+from servers import PgBouncer, Postgres, _environment, binaries, free_port
 
 pytestmark = [pytest.mark.release, pytest.mark.counted]
 
@@ -571,6 +571,41 @@ def test_a_password_that_is_not_escaped_is_not_taken_for_a_name(tmp_path, passwo
     for command in (["init"], ["health"], ["doctor"], ["config"]):
         done = cli.run(*command)
         assert CANARY.encode() not in done.stdout + done.stderr, told(done)
+
+
+@pytest.mark.parametrize("query, said", [
+    ("sslmode=wrong", "sslmode"),
+    ("target_session_attrs=y", "target_session_attrs"),
+    ("channel_binding=x", "channel_binding"),
+    ("channel_binding=require", "channel binding required"),
+    ("ssl_min_protocol_version=x", "ssl_min_protocol_version"),
+    ("ssl_min_protocol_version=TLSv1.3&ssl_max_protocol_version=TLSv1.2", "version range"),
+    ("keepalives=x", "invalid integer value"),
+    ("port=99999", "99999"),
+    ("port=abc", "abc"),
+    (f"host=/{'x' * 120}", "too long"),
+    ("options=-c%20nothing%3D1", "nothing"),
+    ("options=-c%20work_mem%3Dmuch", "work_mem"),
+    ("options=nothing", "nothing"),
+])
+def test_a_wrong_parameter_is_not_a_server_that_cannot_be_reached(server, tmp_path, query, said):
+    for command in (["migrate"], ["init"], ["encrypt", "--tenant", "a"]):
+        done = Cli(tmp_path).run(*command, env={"DATABASE_URL": f"{server.url()}?{query}"})
+        assert done.returncode == 2 and "E_CONFIG" in told(done) and said in told(done), told(done)
+
+
+def test_a_pooler_that_takes_no_options_is_there(server, tmp_path):
+    with PgBouncer.started(server) as pool:
+        done = Cli(tmp_path).run(
+            "migrate", env={"DATABASE_URL": pool.url("db") + "?options=-c%20work_mem%3D4MB"})
+    assert done.returncode == 2 and "unsupported startup parameter" in told(done), told(done)
+
+
+def test_where_nobody_listens_no_parameter_is_wrong(server, tmp_path):
+    for port in (1, free_port()):
+        done = Cli(tmp_path).run("migrate", env={
+            "DATABASE_URL": f"postgresql://dek@127.0.0.1:{port}/db?sslmode=prefer"})
+        assert done.returncode == 6 and "E_UNREACHABLE" in told(done), told(done)
 
 
 def test_a_service_is_no_host(tmp_path):
