@@ -246,6 +246,46 @@ def test_a_schema_that_is_somebody_elses_is_left_alone(place):
     assert "OWNER TO dekhand_admin" in place.cli.fails(2, "migrate", **place.as_user("dek"))
 
 
+@pytest.mark.parametrize("name, made", [
+    ("registry", "TABLE dekhand.registry (id integer)"),
+    ("tenants", "TABLE dekhand.tenants (id integer)"),
+    ("key_rotation_log", "TABLE dekhand.key_rotation_log (id integer) PARTITION BY LIST (id)"),
+    ("owner_keys", "VIEW dekhand.owner_keys AS SELECT 1"),
+])
+@pytest.mark.parametrize("schema_of", ["bob", "dekhand_admin"])
+@pytest.mark.parametrize("command", ["migrate", "init"])
+def test_what_is_somebody_elses_is_named_with_its_owner(place, name, made, schema_of, command):
+    roles = "".join(f"CREATE ROLE {role};" for role in ("dekhand_admin", "dekhand_rw"))
+    place.sql(f"CREATE ROLE bob; {roles if schema_of != 'bob' else ''}"
+              f"CREATE SCHEMA dekhand AUTHORIZATION {schema_of}; CREATE {made};"
+              f"ALTER TABLE dekhand.{name} OWNER TO bob")
+    text = place.cli.fails(2, command, **place.as_user("dek"))
+    if schema_of == "bob":
+        assert "the schema dekhand belongs to bob: ALTER SCHEMA dekhand OWNER TO" in text
+    else:
+        assert f"{made.split()[0].lower()} dekhand.{name} belongs to bob" in text
+        assert f"ALTER TABLE dekhand.{name} OWNER TO dekhand_admin" in text
+    assert "dekhand_schema=NAME" in text
+    place.cli.ok(command, env={"DATABASE_URL": place.url() + "?dekhand_schema=dekhand_two"})
+
+
+@pytest.mark.parametrize("statement", ["TABLE dekhand.tenants", "TABLE dekhand.registry",
+                                       "SCHEMA dekhand"])
+def test_what_was_given_to_somebody_is_named_and_works_when_given_back(place, statement):
+    place.migrate()
+    place.sql(f"CREATE ROLE bob; ALTER {statement} OWNER TO bob")
+    if statement.endswith("registry"):
+        place.sql("REVOKE ALL ON dekhand.registry FROM dekhand_rw")
+    text = place.cli.fails(2, "migrate", **place.as_user("dek"))
+    assert f"{statement.lower()} belongs to bob" in text
+    todo = f"ALTER {statement} OWNER TO dekhand_admin"
+    assert todo in text
+    place.sql(todo)
+    if statement.endswith("registry"):
+        place.sql("GRANT SELECT, INSERT, UPDATE ON dekhand.registry TO dekhand_rw")
+    assert place.migrate()["from"] == SCHEMA
+
+
 @pytest.mark.parametrize("power", ["SUPERUSER", "BYPASSRLS"])
 def test_F24_a_role_of_ours_that_row_level_security_does_not_hold_is_refused(place, power):
     place.sql(f"CREATE ROLE dekhand_rw {power}")
