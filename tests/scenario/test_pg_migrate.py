@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from cli_tool import ROOT, Cli, told
+from pg_shop import session
 from servers import PgBouncer, Postgres, _environment, binaries, free_port
 
 pytestmark = [pytest.mark.release, pytest.mark.counted]
@@ -505,10 +506,28 @@ def test_the_script_runs_where_the_schema_is_there_and_changes_nothing(place):
     text = script(place)
     assert "already: nothing was changed" in run_script(place, text)
     assert place.migrate() == {**made, "from": SCHEMA}
-    # After it the session is what it was.
-    after = "SELECT current_user, current_setting('search_path');\n"
+    # After it the session is what it was, and so is the transaction that it was a part of.
+    after = ("SELECT current_user, current_setting('search_path'), "
+             "current_setting('lock_timeout');\n")
+    inner = script(place, "--supabase")
     place.sql("DROP SCHEMA dekhand CASCADE")
-    assert place.sql(script(place, "--supabase") + after) == 'dek|"$user", public'
+    for _ in range(2):
+        assert place.sql(f"BEGIN; {inner} {after} COMMIT;") == 'dek|"$user", public|0'
+    assert place.sql("SET lock_timeout = '7s';" + inner + after) == 'dek|"$user", public|7s'
+
+
+def test_the_script_waits_for_no_lock_for_ever(place):
+    text = script(place)
+    assert text.count("SET LOCAL lock_timeout = '60s'") == 1
+    quick = text.replace("'60s'", "'200ms'")
+    with session(place.url(), "SELECT pg_advisory_lock(hashtextextended('dekhand migrate', 0))"):
+        assert "lock timeout" in run_script(place, quick)
+    old_schema(place)
+    with session(place.url(), "BEGIN; LOCK TABLE dekhand.registry"):
+        assert "lock timeout" in run_script(place, quick)
+        # What somebody has set for himself is kept.
+        assert "lock timeout" in run_script(place, "SET lock_timeout = '100ms';" + text)
+    assert "there now" in run_script(place, quick)
 
 
 def test_the_script_brings_an_older_schema_up_to_date(place):
