@@ -279,7 +279,7 @@ static void drop(struct dk_pg_conn *conn, int nowhere)
         (void)dup2(nowhere, PQsocket(conn->pg));
         PQfinish(conn->pg);
     } else if (conn->pg != NULL && PQsocket(conn->pg) >= 0) {
-        close(PQsocket(conn->pg)); /* a thread of the parent was in the middle of it */
+        close(PQsocket(conn->pg)); /* the rest stays: a thread was in the middle of it */
     }
     conn->pg = NULL;
     conn->taken = false;
