@@ -10,7 +10,7 @@
  * used it is ending. The library starts no thread and keeps no global state.
  * Fork: a child process may go on using what its parent opened; its keys are read again at its
  * first call. If another thread of the parent was inside the registry or the random generator at
- * the moment of fork(), the child's calls end with DEKHAND_E_FORKED: open again after exec.
+ * the moment of fork(), the child's calls may end with DEKHAND_E_FORKED: open again after exec.
  *
  * Every function that can fail returns a code, 0 = fine, and takes an optional error record. On an
  * error nothing is written to the caller's buffers.

@@ -165,51 +165,33 @@ static void give_back(struct dk_counts *counts, const struct table *all)
     pthread_mutex_unlock(&counts->lock);
 }
 
-/* A version whose row is gone has nothing to count for; it must not stop the others. */
-static dk_rc write_one(struct dk_core *core, struct dk_txn *txn, const struct entry *entry,
-                       int64_t *sum, struct dk_err *err)
-{
-    dk_rc rc = txn->ops->key_add_messages(txn->self, &entry->tenant, entry->version, entry->count,
-                                          sum, err);
-    if (rc != DK_E_NOT_FOUND) {
-        return rc;
-    }
-    dk_err_clear(err);
-    DK_LOG(&core->log, ERROR, "counted_version_is_gone", DK_LOG_S(TENANT, entry->tenant.s),
-           DK_LOG_I(VERSION, entry->version), DK_LOG_I(COUNT, entry->count));
-    return DK_OK;
-}
-
 static int compare(const void *pa, const void *pb)
 {
-    const struct entry *a = *(const struct entry *const *)pa;
-    const struct entry *b = *(const struct entry *const *)pb;
-    int c = strcmp(a->tenant.s, b->tenant.s);
+    const struct dk_sealed *a = pa, *b = pb;
+    int c = strcmp(a->tenant->s, b->tenant->s);
     return c != 0 ? c : a->version < b->version ? -1 : a->version > b->version;
 }
 
-/* All flushes go over the rows in one order: none waits for one that waits for it. */
-static void list(const struct table *all, const struct entry **out)
+/* In the order that the store wants. */
+static void list_all(const struct table *all, struct dk_sealed *out)
 {
     size_t n = 0;
     for (size_t i = 0; i < all->cap; i++) {
-        if (all->entries[i].tenant.n > 0) {
-            out[n++] = &all->entries[i];
+        const struct entry *entry = &all->entries[i];
+        if (entry->tenant.n > 0) {
+            out[n++] = (struct dk_sealed){
+                .tenant = &entry->tenant, .version = entry->version, .count = entry->count};
         }
     }
-    qsort(out, n, sizeof(*out), compare);
+    qsort(out, n, sizeof *out, compare);
 }
 
-/* sums[i] becomes what the version of entry i has sealed, for the look at rotate_messages. */
-static dk_rc write_once(struct dk_core *core, const struct table *all,
-                        const struct entry *const *entries, int64_t *sums, struct dk_err *err)
+static dk_rc write_all(struct dk_core *core, struct dk_sealed *list, size_t count,
+                       struct dk_err *err)
 {
     struct dk_txn txn;
     DK_TRY(dk_store_begin(&core->store, DK_TXN_WRITE, &txn, err));
-    dk_rc rc = DK_OK;
-    for (size_t k = 0; k < all->used && rc == DK_OK; k++) {
-        rc = write_one(core, &txn, entries[k], &sums[entries[k] - all->entries], err);
-    }
+    dk_rc rc = txn.ops->key_add_messages(txn.self, list, count, err);
     if (rc == DK_OK) {
         rc = dk_store_commit(&txn, err);
     }
@@ -217,17 +199,11 @@ static dk_rc write_once(struct dk_core *core, const struct table *all,
     return rc;
 }
 
-static dk_rc write_all(struct dk_core *core, const struct table *all, int64_t *sums,
-                       struct dk_err *err)
+/* A version whose row is gone has nothing to count for; it did not stop the others. */
+static void tell_gone(const struct dk_core *core, const struct dk_sealed *of)
 {
-    const struct entry **entries = dk_mem_alloc(&core->world->mem, all->used * sizeof(*entries));
-    if (entries == NULL) {
-        return DK_FAIL(err, NOMEM, "no memory to flush the message counts");
-    }
-    list(all, entries);
-    dk_rc rc = write_once(core, all, entries, sums, err);
-    dk_mem_free(&core->world->mem, entries);
-    return rc;
+    DK_LOG(&core->log, ERROR, "counted_version_is_gone", DK_LOG_S(TENANT, of->tenant->s),
+           DK_LOG_I(VERSION, of->version), DK_LOG_I(COUNT, of->count));
 }
 
 dk_rc dk_counts_flush(struct dk_core *core,
@@ -235,23 +211,31 @@ dk_rc dk_counts_flush(struct dk_core *core,
                       void *arg, struct dk_err *err)
 {
     struct dk_counts *counts = core->counts;
+    const struct dk_mem *mem = &core->world->mem;
     struct table all = take_all(counts);
     if (all.used == 0) {
-        dk_mem_free(&core->world->mem, all.entries);
+        dk_mem_free(mem, all.entries);
         return DK_OK;
     }
-    int64_t *sums = dk_mem_zalloc(&core->world->mem, all.cap * sizeof *sums);
-    dk_rc rc = sums == NULL ? DK_FAIL(err, NOMEM, "no memory to flush the message counts")
-                            : write_all(core, &all, sums, err);
+    struct dk_sealed *list = dk_mem_alloc(mem, all.used * sizeof *list);
+    dk_rc rc = DK_E_NOMEM;
+    if (list == NULL) {
+        rc = DK_FAIL(err, NOMEM, "no memory to flush the message counts");
+    } else {
+        list_all(&all, list);
+        rc = write_all(core, list, all.used, err);
+    }
     if (rc != DK_OK) {
         give_back(counts, &all);
     }
-    for (size_t i = 0; i < all.cap && rc == DK_OK && full != NULL; i++) {
-        if (all.entries[i].tenant.n > 0 && sums[i] >= core->limits.rotate_messages) {
-            full(arg, &all.entries[i].tenant, all.entries[i].version);
+    for (size_t i = 0; i < all.used && rc == DK_OK; i++) {
+        if (list[i].gone) {
+            tell_gone(core, &list[i]);
+        } else if (full != NULL && list[i].sum >= core->limits.rotate_messages) {
+            full(arg, list[i].tenant, list[i].version);
         }
     }
-    dk_mem_free(&core->world->mem, sums);
-    dk_mem_free(&core->world->mem, all.entries);
+    dk_mem_free(mem, list);
+    dk_mem_free(mem, all.entries);
     return rc;
 }

@@ -67,6 +67,8 @@ DK_MUST_USE dk_rc dk_pg_connect(struct dk_pg *store, PGconn **out, struct dk_err
 void dk_pg_give(struct dk_pg *store, struct dk_pg_conn *conn);
 /* Ends those that nobody has. In a child of a fork they are the parent's: nothing is said there. */
 void dk_pg_close_all(struct dk_pg *store);
+/* In a child, alone. One that a thread of the parent had is closed, and its memory is left: nobody
+   knows what that thread was doing to it. */
 void dk_pg_after_fork(struct dk_pg *store);
 
 /* What a statement is given. Values are lent until it was sent. */

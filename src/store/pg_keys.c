@@ -3,7 +3,8 @@
 
 #include "store/pg_txn.h"
 
-#define PAGE 500 /* rows that are read at once where there is no limit */
+#define PAGE 500        /* rows that are read at once where there is no limit */
+#define COUNT_PAGE 1000 /* versions whose messages are counted in one statement */
 
 bool dk_pg_get_key(const PGresult *r, int i, int c, struct dk_key_row *out)
 {
@@ -141,21 +142,78 @@ dk_rc dk_pg_key_remac(void *self, const struct dk_key_row *row, const char *old_
                     &p, "renewing a MAC", changed, err);
 }
 
-dk_rc dk_pg_key_add_messages(void *self, const struct dk_tenant *tenant, uint32_t version,
-                             int64_t count, int64_t *sum, struct dk_err *err)
+static dk_rc take_sums(const PGresult *r, struct dk_sealed *list, size_t count, struct dk_err *err)
 {
+    for (int i = 0; i < PQntuples(r); i++) {
+        int64_t at, sum;
+        if (!dk_pg_get_int(r, i, 0, 1, (int64_t)count, &at) ||
+            !dk_pg_get_int(r, i, 1, 0, INT64_MAX, &sum)) {
+            return dk_pg_tampered("encryption_keys", err);
+        }
+        list[at - 1].sum = sum;
+        list[at - 1].gone = false;
+    }
+    return DK_OK;
+}
+
+/*
+ * The rows are locked in the order of the list, whatever way the UPDATE then goes over them: one
+ * look into the index for each, in a loop that is made of the list. What the UPDATE sees is from
+ * after that.
+ */
+static dk_rc add_page(struct dk_pg_txn *txn, struct dk_sealed *list, size_t count,
+                      const struct dk_pg_params *p, struct dk_err *err)
+{
+    static const char *const sql[2] = {
+        "SELECT count(*) FROM unnest($1, $2) u(tenant, version), LATERAL (SELECT FROM "
+        "encryption_keys k WHERE k.tenant_id = u.tenant AND k.version = u.version FOR NO KEY "
+        "UPDATE) k",
+        "UPDATE encryption_keys k SET messages = k.messages + u.count FROM unnest($1, $2, $3) WITH "
+        "ORDINALITY u(tenant, version, count, i) WHERE k.tenant_id = u.tenant AND k.version = "
+        "u.version RETURNING u.i, k.messages"};
+    PGresult *r[2] = {NULL, NULL};
+    DK_TRY(dk_pg_ask_two(txn, sql, p, "counting messages", r, err));
+    dk_rc rc = take_sums(r[1], list, count, err);
+    PQclear(r[0]);
+    PQclear(r[1]);
+    return rc;
+}
+
+static dk_rc add_messages(struct dk_pg_txn *txn, struct dk_sealed *list, size_t count,
+                          struct dk_err *err)
+{
+    static const enum dk_pg_member members[3] = {DK_PG_TEXTS, DK_PG_INTS, DK_PG_INTS};
     struct dk_pg_params p = {.n = 0};
-    PGresult *r = NULL;
-    dk_pg_str(&p, tenant->s);
-    dk_pg_int(&p, version);
-    dk_pg_int(&p, count);
-    DK_TRY(dk_pg_one(self, tenant->s,
-                     "UPDATE encryption_keys SET messages = messages + $3 WHERE tenant_id = $1 AND "
-                     "version = $2 RETURNING messages",
-                     &p, "encryption_keys", &r, err));
-    bool good = dk_pg_get_int(r, 0, 0, 0, INT64_MAX, sum);
-    PQclear(r);
-    return good ? DK_OK : dk_pg_tampered("encryption_keys", err);
+    struct dk_pg_array a[3];
+    for (size_t k = 0; k < 3; k++) {
+        dk_pg_array_begin(&a[k], &txn->store->world->mem, members[k], count);
+    }
+    for (size_t i = 0; i < count; i++) {
+        dk_pg_array_str(&a[0], list[i].tenant->s);
+        dk_pg_array_int(&a[1], list[i].version);
+        dk_pg_array_int(&a[2], list[i].count);
+        list[i].sum = 0;
+        list[i].gone = true;
+    }
+    bool failed = a[0].failed || a[1].failed || a[2].failed;
+    for (size_t k = 0; k < 3; k++) {
+        dk_pg_array(&p, &a[k]);
+    }
+    dk_rc rc = failed ? DK_FAIL(err, NOMEM, "no memory to count the messages of %zu keys", count)
+                      : add_page(txn, list, count, &p, err);
+    for (size_t k = 0; k < 3; k++) {
+        dk_pg_array_free(&a[k]);
+    }
+    return rc;
+}
+
+dk_rc dk_pg_key_add_messages(void *self, struct dk_sealed *list, size_t count, struct dk_err *err)
+{
+    for (size_t i = 0; i < count; i += COUNT_PAGE) {
+        size_t n = count - i < COUNT_PAGE ? count - i : COUNT_PAGE;
+        DK_TRY(add_messages(self, list + i, n, err));
+    }
+    return DK_OK;
 }
 
 static dk_rc read_keys(PGresult *r, struct dk_key_row *out, size_t *count, struct dk_err *err)

@@ -45,6 +45,8 @@ struct found {
     bool is_admin, can_admin;
     char strong[64]; /* one of the roles to which row level security means nothing; "" = none */
     char login[64], database[64];
+    /* A table or view with a name of ours that is not dekhand_admin's; "" = there is none. */
+    char other_kind[16], other[64], other_owner[64];
 };
 
 /* The catalogue alone: it needs no right. `can`: of 15 on whoever may create roles may give any. */
@@ -68,14 +70,37 @@ static const char look[] =
     " (SELECT min(rolname)::text FROM r WHERE strong),"
     " current_user::text, current_database()::text";
 
-static dk_rc look_around(struct dk_pg *store, PGconn *pg, struct found *out, struct dk_err *err)
+static const char look_for_others[] =
+    "SELECT CASE c.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'table' WHEN 'v' THEN 'view' ELSE"
+    " 'object' END, c.relname::text, pg_get_userbyid(c.relowner)::text FROM pg_catalog.pg_class c"
+    " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND"
+    " c.relname::text = ANY ($2) AND pg_get_userbyid(c.relowner) <> 'dekhand_admin' ORDER BY 2"
+    " LIMIT 1";
+
+/* Calls for the name of each table and view that the migrations make; how many there are. */
+static size_t names_of_ours(void (*each)(struct dk_pg_array *names, const char *name),
+                            struct dk_pg_array *names)
 {
-    struct dk_pg_params p = {.n = 0};
-    struct dk_pg_call call = {.sql = look, .params = &p, .what = "looking for the registry"};
-    bool lost;
-    dk_pg_str(&p, store->schema);
-    DK_TRY(dk_pg_run(pg, &call, 1, &lost, err));
-    const PGresult *r = call.result;
+    struct dk_pg_expected object;
+    size_t n = 0;
+    for (unsigned i = 0; i < dk_postgres_migration_count; i++) {
+        const char *line = dk_postgres_migrations[i].sql;
+        for (; line != NULL; line = strchr(line, '\n')) {
+            line += *line == '\n';
+            if (dk_pg_makes(line, &object) &&
+                (strcmp(object.type, "table") == 0 || strcmp(object.type, "view") == 0)) {
+                n++;
+                if (each != NULL) {
+                    each(names, object.name);
+                }
+            }
+        }
+    }
+    return n;
+}
+
+static bool read_found(const PGresult *r, const PGresult *others, struct found *out)
+{
     bool good =
         PQntuples(r) == 1 && dk_pg_get_bool(r, 0, 0, &out->registry) &&
         dk_pg_get_str(r, 0, 1, out->owner, sizeof out->owner) &&
@@ -86,9 +111,76 @@ static dk_rc look_around(struct dk_pg *store, PGconn *pg, struct found *out, str
         dk_pg_get_str(r, 0, 9, out->strong, sizeof out->strong) &&
         dk_pg_get_str(r, 0, 10, out->login, sizeof out->login) &&
         dk_pg_get_str(r, 0, 11, out->database, sizeof out->database);
-    PQclear(call.result);
+    out->other[0] = '\0';
+    return good && (PQntuples(others) == 0 ||
+                    (dk_pg_get_str(others, 0, 0, out->other_kind, sizeof out->other_kind) &&
+                     dk_pg_get_str(others, 0, 1, out->other, sizeof out->other) &&
+                     dk_pg_get_str(others, 0, 2, out->other_owner, sizeof out->other_owner)));
+}
+
+static dk_rc look_around(struct dk_pg *store, PGconn *pg, struct found *out, struct dk_err *err)
+{
+    struct dk_pg_params p = {.n = 0}, p_others = {.n = 0};
+    struct dk_pg_call calls[2] = {
+        {.sql = look, .params = &p, .what = "looking for the registry"},
+        {.sql = look_for_others, .params = &p_others, .what = "looking for the registry"}};
+    struct dk_pg_array names;
+    bool lost;
+    dk_pg_array_begin(&names, &store->world->mem, DK_PG_TEXTS, names_of_ours(NULL, NULL));
+    names_of_ours(dk_pg_array_str, &names);
+    dk_pg_str(&p, store->schema);
+    dk_pg_str(&p_others, store->schema);
+    dk_pg_array(&p_others, &names);
+    dk_rc rc = names.failed ? DK_FAIL(err, NOMEM, "no memory to look for the registry")
+                            : dk_pg_run(pg, calls, 2, &lost, err);
+    dk_pg_array_free(&names);
+    DK_TRY(rc);
+    bool good = read_found(calls[0].result, calls[1].result, out);
+    PQclear(calls[0].result);
+    PQclear(calls[1].result);
     return good ? DK_OK : DK_FAIL(err, STORE, "the server's catalogue cannot be read");
 }
+
+/* ---- what is somebody else's ----------------------------------------------------------------- */
+
+#define OR_ANOTHER "or name another schema in the URL (dekhand_schema=NAME)"
+
+static dk_rc check_owners(const struct dk_pg *store, const struct found *found, struct dk_err *err)
+{
+    const char *schema = store->schema;
+    if (found->owner[0] != '\0' && strcmp(found->owner, "dekhand_admin") != 0) {
+        return DK_FAIL(err, CONFIG,
+                       "the schema %s belongs to %s: ALTER SCHEMA %s OWNER TO dekhand_admin, drop "
+                       "it, " OR_ANOTHER,
+                       schema, found->owner, schema);
+    }
+    if (found->other[0] != '\0') {
+        return DK_FAIL(err, CONFIG,
+                       "the %s %s.%s belongs to %s: if it is dekhand's, ALTER TABLE %s.%s OWNER TO "
+                       "dekhand_admin; if not, move it away, " OR_ANOTHER,
+                       found->other_kind, schema, found->other, found->other_owner, schema,
+                       found->other);
+    }
+    return DK_OK;
+}
+
+/* What the server refused, or does not show: where something is somebody else's, that is why. */
+static dk_rc explain(const struct dk_pg *store, const struct found *found, dk_rc rc,
+                     struct dk_err *err)
+{
+    static const char *const states[] = {"42501", "42P01", "42P07", "3F000"};
+    struct dk_err why;
+    dk_err_clear(&why);
+    for (size_t i = 0; i < sizeof states / sizeof states[0] && rc != DK_OK; i++) {
+        if (dk_pg_failed_by(err, states[i]) && check_owners(store, found, &why) != DK_OK) {
+            *err = why;
+            return err->rc;
+        }
+    }
+    return rc;
+}
+
+/* ---- the version of what is there ------------------------------------------------------------ */
 
 /* As dekhand_rw: nobody else sees the row, its owner included. */
 static dk_rc read_version(struct dk_pg *store, PGconn *pg, struct dk_schema_version *out,
@@ -127,6 +219,7 @@ static dk_rc find_version(struct dk_pg *store, PGconn *pg, const struct found *f
         return DK_OK;
     }
     if (!found->is_rw && !found->can_rw) {
+        DK_TRY(check_owners(store, found, err));
         return not_a_member(found, "dekhand_rw", "", err);
     }
     if (!found->is_rw) {
@@ -146,7 +239,9 @@ dk_rc dk_pg_schema_version(void *self, struct dk_schema_version *out, struct dk_
     DK_TRY(dk_pg_connect(self, &pg, err));
     dk_rc rc = dk_pg_script(pg, "BEGIN", "looking for the registry", err);
     rc = rc == DK_OK ? look_around(self, pg, &found, err) : rc;
-    rc = rc == DK_OK ? find_version(self, pg, &found, &version, err) : rc;
+    if (rc == DK_OK) {
+        rc = explain(self, &found, find_version(self, pg, &found, &version, err), err);
+    }
     PQfinish(pg); /* nothing is to be kept */
     if (rc == DK_OK) {
         *out = version;
@@ -208,13 +303,7 @@ static dk_rc check_rights(const struct dk_pg *store, const struct found *found, 
                        "%s, or `dekhand migrate --print | psql`",
                        found->login, found->database, found->database, found->login);
     }
-    if (found->owner[0] != '\0' && strcmp(found->owner, "dekhand_admin") != 0) {
-        return DK_FAIL(err, CONFIG,
-                       "the schema %s belongs to %s: ALTER SCHEMA %s OWNER TO dekhand_admin, or "
-                       "drop it",
-                       store->schema, found->owner, store->schema);
-    }
-    return DK_OK;
+    return check_owners(store, found, err);
 }
 
 /* As dekhand_rw, so that no policy is needed for anybody else. */
@@ -261,26 +350,31 @@ static dk_rc apply(struct dk_pg *store, PGconn *pg, const struct found *found, u
     return write_registry_row(store, pg, err);
 }
 
-/* All missing migrations in one transaction, or none; who comes second waits, and finds them. */
-static dk_rc migrate_in(struct dk_pg *store, PGconn *pg, struct dk_err *err)
+static dk_rc migrate_from(struct dk_pg *store, PGconn *pg, const struct found *found,
+                          struct dk_err *err)
 {
     struct dk_schema_version now = {.version = 0};
-    struct found found;
-    DK_TRY(dk_pg_script(pg, BEGIN, "starting the migration", err));
-    DK_TRY(look_around(store, pg, &found, err));
-    DK_TRY(find_version(store, pg, &found, &now, err));
+    DK_TRY(find_version(store, pg, found, &now, err));
     if (now.version > dk_postgres_migration_count) {
         return DK_FAIL(err, SCHEMA,
                        "%s has schema %u, this program knows %u: it was written by a newer "
                        "dekhand",
                        store->where, now.version, dk_postgres_migration_count);
     }
-    if (now.version < dk_postgres_migration_count) {
-        DK_TRY(check_rights(store, &found, err));
-        DK_TRY(apply(store, pg, &found, now.version, err));
-    } else {
-        DK_TRY(dk_pg_mend(pg, store->schema, found.is_admin, err));
+    if (now.version == dk_postgres_migration_count) {
+        return dk_pg_mend(pg, store->schema, found->is_admin, err);
     }
+    DK_TRY(check_rights(store, found, err));
+    return apply(store, pg, found, now.version, err);
+}
+
+/* All missing migrations in one transaction, or none; who comes second waits, and finds them. */
+static dk_rc migrate_in(struct dk_pg *store, PGconn *pg, struct dk_err *err)
+{
+    struct found found;
+    DK_TRY(dk_pg_script(pg, BEGIN, "starting the migration", err));
+    DK_TRY(look_around(store, pg, &found, err));
+    DK_TRY(explain(store, &found, migrate_from(store, pg, &found, err), err));
     dk_trace(store->world, "migrate.before_commit");
     return dk_pg_script(pg, "COMMIT", "committing the migration", err);
 }

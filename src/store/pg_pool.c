@@ -86,7 +86,19 @@ static const struct {
     {"certificate", DK_E_CONFIG, ""},
     {"server does not support SSL", DK_E_CONFIG,
      ": switch TLS on there, or say sslmode=disable where nobody else is on the way"},
+    {"private key file", DK_E_CONFIG, ""},
+    {"channel binding required", DK_E_CONFIG, ""},
     {"does not exist", DK_E_CONFIG, ""},
+    /* Parameters of the URL, of the environment, or of the options in them. */
+    {" value: \"", DK_E_CONFIG, ""}, /* "invalid sslmode value: .." */
+    {"invalid integer value", DK_E_CONFIG, ""},
+    {"invalid port number", DK_E_CONFIG, ""},
+    {"invalid SSL protocol version range", DK_E_CONFIG, ""},
+    {"is too long (maximum", DK_E_CONFIG, ""}, /* the path of a socket */
+    {"unrecognized configuration parameter", DK_E_CONFIG, ""},
+    {"invalid value for parameter", DK_E_CONFIG, ""},
+    {"invalid command-line argument", DK_E_CONFIG, ""},
+    {"unsupported startup parameter", DK_E_CONFIG, ": PgBouncer takes no options"},
 };
 
 static dk_rc connect_failed(const char *where, PGconn *pg, bool late, struct dk_err *err)
@@ -267,7 +279,7 @@ static void drop(struct dk_pg_conn *conn, int nowhere)
         (void)dup2(nowhere, PQsocket(conn->pg));
         PQfinish(conn->pg);
     } else if (conn->pg != NULL && PQsocket(conn->pg) >= 0) {
-        close(PQsocket(conn->pg)); /* a thread of the parent was in the middle of it */
+        close(PQsocket(conn->pg)); /* the rest stays: a thread was in the middle of it */
     }
     conn->pg = NULL;
     conn->taken = false;

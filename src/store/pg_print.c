@@ -70,8 +70,12 @@ static void look(const struct printer *p)
             "DECLARE\n"
             "    role_before text := current_setting('role');\n"
             "    path_before text := current_setting('search_path');\n"
+            "    lock_before text := current_setting('lock_timeout');\n"
             "    has integer := 0;\n"
             "BEGIN\n"
+            "    IF lock_before = '0' THEN -- who waits keeps others waiting, too\n"
+            "        SET LOCAL lock_timeout = '60s';\n"
+            "    END IF;\n"
             "    PERFORM pg_advisory_xact_lock(hashtextextended('dekhand migrate', 0));\n");
     line(p, "    IF to_regclass('\"%s\".registry') IS NOT NULL THEN", p->schema);
     text(p, "        SET LOCAL ROLE dekhand_rw; -- nobody else sees the row\n");
@@ -87,6 +91,7 @@ static void look(const struct printer *p)
          dk_postgres_migration_count);
     line(p, "    ELSIF has = %u THEN", dk_postgres_migration_count);
     line(p,
+         "        PERFORM set_config('lock_timeout', lock_before, true);\n"
          "        RAISE NOTICE 'schema %u of dekhand is there already: nothing was changed';\n"
          "        RETURN;\n"
          "    END IF;",
@@ -137,7 +142,8 @@ static void body(const struct printer *p)
          "        VALUES (1, gen_random_uuid(), %u, now())\n"
          "        ON CONFLICT (id) DO UPDATE SET schema_version = excluded.schema_version;",
          dk_postgres_migration_count);
-    text(p, "    PERFORM set_config('search_path', path_before, true);\n"
+    text(p, "    PERFORM set_config('lock_timeout', lock_before, true);\n"
+            "    PERFORM set_config('search_path', path_before, true);\n"
             "    PERFORM set_config('role', role_before, true);\n");
     line(p, "    RAISE NOTICE 'schema %u of dekhand is there now';\nEND $dekhand$;",
          dk_postgres_migration_count);

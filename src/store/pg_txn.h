@@ -129,8 +129,7 @@ dk_rc dk_pg_key_update(void *txn, const struct dk_key_row *row, enum dk_state ol
                        bool *changed, struct dk_err *err);
 dk_rc dk_pg_key_remac(void *txn, const struct dk_key_row *row, const char *old_mac, bool *changed,
                       struct dk_err *err);
-dk_rc dk_pg_key_add_messages(void *txn, const struct dk_tenant *tenant, uint32_t version,
-                             int64_t count, int64_t *sum, struct dk_err *err);
+dk_rc dk_pg_key_add_messages(void *txn, struct dk_sealed *list, size_t count, struct dk_err *err);
 dk_rc dk_pg_key_list(void *txn, const struct dk_tenant *tenant, enum dk_key_filter filter,
                      const struct dk_key_cursor *after, size_t limit, struct dk_key_row *out,
                      size_t *count, struct dk_err *err);

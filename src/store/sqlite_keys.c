@@ -126,14 +126,32 @@ dk_rc dk_sqlite_key_remac(void *self, const struct dk_key_row *row, const char *
     return dk_sql_run(self, stmt, bound, "renewing a MAC", changed, err);
 }
 
-dk_rc dk_sqlite_key_add_messages(void *self, const struct dk_tenant *tenant, uint32_t version,
-                                 int64_t count, int64_t *sum, struct dk_err *err)
+static dk_rc add_messages(void *self, struct dk_sealed *of, struct dk_err *err)
 {
+    struct dk_err cause;
     sqlite3_stmt *stmt = NULL;
+    of->sum = 0;
+    dk_err_clear(&cause);
     DK_TRY(dk_sql_prepare(self, DK_SQL_KEY_MESSAGES, &stmt, err));
-    int bound = dk_sql_bind_str(stmt, 1, tenant->s) | sqlite3_bind_int64(stmt, 2, version) |
-                sqlite3_bind_int64(stmt, 3, count);
-    return dk_sql_read_one(self, stmt, bound, read_messages, sum, "encryption_keys", err);
+    int bound = dk_sql_bind_str(stmt, 1, of->tenant->s) | sqlite3_bind_int64(stmt, 2, of->version) |
+                sqlite3_bind_int64(stmt, 3, of->count);
+    dk_rc rc =
+        dk_sql_read_one(self, stmt, bound, read_messages, &of->sum, "encryption_keys", &cause);
+    of->gone = rc == DK_E_NOT_FOUND;
+    if (rc != DK_OK && !of->gone) {
+        *err = cause;
+        return rc;
+    }
+    return DK_OK;
+}
+
+dk_rc dk_sqlite_key_add_messages(void *self, struct dk_sealed *list, size_t count,
+                                 struct dk_err *err)
+{
+    for (size_t i = 0; i < count; i++) {
+        DK_TRY(add_messages(self, &list[i], err));
+    }
+    return DK_OK;
 }
 
 dk_rc dk_sqlite_key_list(void *self, const struct dk_tenant *tenant, enum dk_key_filter filter,

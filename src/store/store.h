@@ -4,8 +4,8 @@
  * Called from keys/ only. Knows rows and transactions, not rules: whether a version may be retired
  * is decided above. Never sees an unwrapped key, and does not compute row MACs.
  * A back end is one dk_store_ops, named in dk_store_backends. A dk_store may be shared by threads;
- * a dk_txn belongs to one thread and must be ended by commit or rollback. Nothing of a store stays
- * open between transactions that a fork could carry over.
+ * a dk_txn belongs to one thread and must be ended by commit or rollback. What a store keeps open
+ * between transactions is not used in a child of a fork.
  * Outputs are untouched on any error.
  */
 #ifndef DK_STORE_STORE_H
@@ -167,6 +167,15 @@ struct dk_first {
     bool orphans;  /* it is not, but key rows of it are, which forbid it */
 };
 
+/* Messages that a version has sealed, and what became of them. */
+struct dk_sealed {
+    const struct dk_tenant *tenant;
+    uint32_t version;
+    int64_t count; /* since the last time */
+    int64_t sum;   /* out: all that the version has sealed now */
+    bool gone;     /* out: there is no such version; sum is 0 */
+};
+
 enum dk_key_filter { DK_KEYS_ALL, DK_KEYS_ACTIVE };
 
 /* Where the schema is not what the migrations of this version make. Texts are lent for the call. */
@@ -239,7 +248,10 @@ struct dk_store_ops {
     /* `url` without the scheme. Opens nothing that stays open. */
     dk_rc (*open)(const struct dk_world *world, const char *url, void **self, struct dk_err *err);
     void (*close)(void *self);
-    /* In a child, alone. E_FORKED for ever when the parent was inside a transaction. */
+    /*
+     * In a child, alone. Where the parent was inside a transaction, SQLite is E_FORKED for ever;
+     * PostgreSQL goes on, and leaves behind what that thread had, with its memory.
+     */
     dk_rc (*after_fork)(void *self, struct dk_err *err);
     /*
      * Creates or brings up to date, and makes triggers, indexes and views again that are missing or
@@ -281,7 +293,11 @@ struct dk_store_ops {
 
     /* E_SCHEMA: not this program's. */
     dk_rc (*begin)(void *self, enum dk_txn_mode mode, void **txn, struct dk_err *err);
-    /* On any error nothing was stored, and the transaction is over. */
+    /*
+     * The transaction is over. After E_UNREACHABLE (the answer was lost, or no standby has it) and
+     * E_STORE (a sync that failed) it may have been stored all the same; after any other error
+     * nothing was.
+     */
     dk_rc (*commit)(void *txn, struct dk_err *err);
     void (*rollback)(void *txn);
 
@@ -325,9 +341,11 @@ struct dk_store_ops {
                         bool *changed, struct dk_err *err);
     dk_rc (*key_remac)(void *txn, const struct dk_key_row *row, const char *old_mac, bool *changed,
                        struct dk_err *err);
-    /* *sum = all that the version has sealed now. */
-    dk_rc (*key_add_messages)(void *txn, const struct dk_tenant *tenant, uint32_t version,
-                              int64_t count, int64_t *sum, struct dk_err *err);
+    /*
+     * Many versions at once, each of them once, by tenant and version: whoever else adds goes over
+     * the rows in the same order, and none waits for one that waits for it.
+     */
+    dk_rc (*key_add_messages)(void *txn, struct dk_sealed *list, size_t count, struct dk_err *err);
     /* At most `limit` rows after the cursor, by tenant and version; `tenant` NULL = all. */
     dk_rc (*key_list)(void *txn, const struct dk_tenant *tenant, enum dk_key_filter filter,
                       const struct dk_key_cursor *after, size_t limit, struct dk_key_row *out,

@@ -122,14 +122,32 @@ static struct dk_key_row put_key(struct shop *shop, const char *name, uint32_t v
     return row;
 }
 
+/* The row alone, which nothing of ours would leave alone. */
 static void put_tenant(struct shop *shop, const char *name)
 {
     struct dk_tenant_row row = tenant_row(name);
-    struct dk_txn txn = begin(shop, DK_TXN_WRITE);
-    bool inserted = false;
-    DK_TEST_OK(err, txn.ops->tenant_insert(txn.self, &row, &inserted, &err));
-    assert_true(inserted);
-    commit(&txn);
+    char sql[256];
+    snprintf(sql, sizeof sql,
+             "INSERT INTO tenants (tenant_id, next_version, epoch, row_mac, changed_xid) VALUES "
+             "('%s', 2, 1, '%s', '1')",
+             name, row.row_mac);
+    assert_int_equal(dk_place_sql(&shop->place, sql), 0);
+}
+
+/* True: it was not there. */
+static bool put_first(struct shop *shop, struct dk_txn *txn, const struct dk_tenant_row *row)
+{
+    struct dk_key_row key = key_row(shop, row->tenant.s, 1, DK_ACTIVE);
+    struct dk_log_row log = {.operation = "create",
+                             .to_version = 1,
+                             .success = true,
+                             .performed_at = shop->place.w.wall_us,
+                             .detail = ""};
+    struct dk_first first = {.tenant = row, .key = &key, .log = &log};
+    memcpy(log.id, key.id, sizeof log.id);
+    memcpy(log.tenant, row->tenant.s, sizeof log.tenant);
+    DK_TEST_OK(err, txn->ops->insert_first(txn->self, &first, 1, &err));
+    return first.inserted;
 }
 
 static struct dk_key_row get_key(struct shop *shop, const char *name, uint32_t version)
@@ -270,21 +288,27 @@ static void a_tenant_is_inserted_where_it_is_absent(void **state)
         struct shop shop;
         struct dk_tenant_row row = tenant_row("acme"), again, got, untouched;
         struct dk_tenant other = tenant_of("Acme");
-        bool inserted = false;
+        bool changed = false;
         shop_open(&shop, i);
-        row.rotation_days = 30;
         struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
-        DK_TEST_OK(err, txn.ops->tenant_insert(txn.self, &row, &inserted, &err));
-        assert_true(inserted);
+        assert_true(put_first(&shop, &txn, &row));
         again = row;
-        again.next_version = 9;
-        DK_TEST_OK(err, txn.ops->tenant_insert(txn.self, &again, &inserted, &err));
-        assert_false(inserted);
+        snprintf(again.row_mac, sizeof again.row_mac, "of the second");
+        assert_false(put_first(&shop, &txn, &again));
         commit(&txn);
-        txn = begin(&shop, DK_TXN_READ);
+        txn = begin(&shop, DK_TXN_WRITE);
         DK_TEST_OK(err, txn.ops->tenant_read(txn.self, &row.tenant, &got, &err));
         assert_int_equal(got.next_version, 2);
         assert_int_equal(got.epoch, 1);
+        assert_int_equal(got.rotation_days, 0);
+        got.epoch = 2;
+        got.rotation_days = 30;
+        DK_TEST_OK(err, txn.ops->tenant_update(txn.self, &got, 1, &changed, &err));
+        assert_true(changed);
+        commit(&txn);
+        txn = begin(&shop, DK_TXN_READ);
+        DK_TEST_OK(err, txn.ops->tenant_read(txn.self, &row.tenant, &got, &err));
+        assert_int_equal(got.epoch, 2);
         assert_int_equal(got.rotation_days, 30);
         assert_string_equal(got.row_mac, row.row_mac);
         memset(&got, 0x5A, sizeof got);
@@ -365,11 +389,12 @@ static void what_is_rolled_back_is_not_there(void **state)
         struct dk_key_row key;
         bool inserted = false;
         shop_open(&shop, i);
-        key = key_row(&shop, "acme", 1, DK_ACTIVE);
+        key = key_row(&shop, "acme", 2, DK_RETIRED);
         char *before = dk_place_dump(&shop.place, true);
         struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
-        DK_TEST_OK(err, txn.ops->tenant_insert(txn.self, &row, &inserted, &err));
+        assert_true(put_first(&shop, &txn, &row));
         DK_TEST_OK(err, txn.ops->key_insert(txn.self, &key, &inserted, &err));
+        assert_true(inserted);
         dk_store_rollback(&txn);
         dk_store_rollback(&txn);
         assert_true(dk_place_unchanged(&shop.place, true, before));
@@ -757,26 +782,46 @@ static void I09_compromised_at_is_never_cleared(void **state)
 /* ---- counts, lists, log, changes
  * ----------------------------------------------------------------- */
 
-static void R25_messages_add_up(void **state)
+static void R25_messages_of_many_versions_add_up(void **state)
 {
     (void)state;
+    enum { TENANTS = 3 };
+    static const char *const names[TENANTS] = {"acme", "globex", "initech"};
     for (size_t i = 0; i < STORES; i++) {
         struct shop shop;
-        struct dk_tenant acme = tenant_of("acme");
-        int64_t sum = 0;
+        struct dk_tenant tenants[TENANTS];
+        struct dk_sealed list[2 * TENANTS];
         shop_open(&shop, i);
-        put_key(&shop, "acme", 1, DK_ACTIVE);
-        struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
-        DK_TEST_OK(err, txn.ops->key_add_messages(txn.self, &acme, 1, 5, &sum, &err));
-        assert_int_equal(sum, 5);
-        DK_TEST_OK(err,
-                   txn.ops->key_add_messages(txn.self, &acme, 1, INT64_C(1) << 32, &sum, &err));
-        assert_int_equal(sum, 5 + (INT64_C(1) << 32));
-        commit(&txn);
-        txn = begin(&shop, DK_TXN_WRITE);
-        DK_TEST_FAILS(err, NOT_FOUND, txn.ops->key_add_messages(txn.self, &acme, 2, 5, &sum, &err));
-        dk_store_rollback(&txn);
-        assert_int_equal(get_key(&shop, "acme", 1).messages, 5 + (INT64_C(1) << 32));
+        for (uint32_t t = 0; t < TENANTS; t++) {
+            tenants[t] = tenant_of(names[t]);
+            put_key(&shop, names[t], 1, DK_RETIRED);
+            if (t != 1) { /* of globex there is no second version */
+                put_key(&shop, names[t], 2, DK_ACTIVE);
+            }
+        }
+        for (int round = 1; round <= 2; round++) {
+            struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
+            for (uint32_t k = 0; k < 2 * TENANTS; k++) {
+                list[k] = (struct dk_sealed){.tenant = &tenants[k / 2],
+                                             .version = k % 2 + 1,
+                                             .count = (INT64_C(1) << 32) + k,
+                                             .sum = -1,
+                                             .gone = k != 3};
+            }
+            DK_TEST_OK(err, txn.ops->key_add_messages(txn.self, list, 2 * TENANTS, &err));
+            for (uint32_t k = 0; k < 2 * TENANTS; k++) {
+                assert_int_equal(list[k].gone, k == 3);
+                assert_int_equal(list[k].sum, k == 3 ? 0 : round * list[k].count);
+            }
+            DK_TEST_OK(err, txn.ops->key_add_messages(txn.self, list, 0, &err));
+            commit(&txn);
+        }
+        for (uint32_t k = 0; k < 2 * TENANTS; k++) {
+            if (k != 3) {
+                assert_int_equal(get_key(&shop, names[k / 2], k % 2 + 1).messages,
+                                 2 * list[k].count);
+            }
+        }
         shop_close(&shop);
     }
 }
@@ -1101,13 +1146,15 @@ static void tenants_and_the_macs_of_their_keys_are_listed(void **state)
         for (unsigned n = 1; n <= 3; n++) {
             char name[16];
             snprintf(name, sizeof name, "%s", n == 1 ? "initech" : n == 2 ? "acme" : "globex");
-            struct dk_tenant_row row = {
-                .tenant = tenant_of(name), .next_version = n, .epoch = n, .row_mac = "m"};
+            struct dk_tenant_row row = tenant_row(name);
             snprintf(row.log_head, sizeof row.log_head, "%s", n == 2 ? "a head" : "");
             snprintf(row.keys_digest, sizeof row.keys_digest, "%s", n == 2 ? "a digest" : "");
-            DK_TEST_OK(err, txn.ops->tenant_insert(txn.self, &row, &inserted, &err));
-            struct dk_key_row key = key_row(&shop, "acme", n, n == 3 ? DK_ACTIVE : DK_RETIRED);
+            assert_true(put_first(&shop, &txn, &row));
+        }
+        for (unsigned n = 2; n <= 3; n++) {
+            struct dk_key_row key = key_row(&shop, "acme", n, DK_RETIRED);
             DK_TEST_OK(err, txn.ops->key_insert(txn.self, &key, &inserted, &err));
+            assert_true(inserted);
         }
         DK_TEST_OK(err, txn.ops->tenant_list(txn.self, "", 2, rows, &count, &err));
         assert_int_equal(count, 2);
@@ -1797,7 +1844,7 @@ int main(void)
         cmocka_unit_test(F55_a_purged_row_keeps_no_blob),
         cmocka_unit_test(I09_what_may_not_change_is_refused_to_raw_sql),
         cmocka_unit_test(I09_compromised_at_is_never_cleared),
-        cmocka_unit_test(R25_messages_add_up),
+        cmocka_unit_test(R25_messages_of_many_versions_add_up),
         cmocka_unit_test(keys_are_listed_in_pages_by_tenant_and_version),
         cmocka_unit_test(key_counts_tell_active_expired_and_near),
         cmocka_unit_test(the_log_is_walked_both_ways_and_in_parts),

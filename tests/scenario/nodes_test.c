@@ -264,6 +264,62 @@ static void key_versions_are_counted_as_they_change(void **state)
     dk_place_free(&place);
 }
 
+/* Two nodes: tenants they share, and so many of their own that the tables in memory differ in size
+ * and order. */
+enum { FLUSHES = 30, SHARED = 400, MOST = 1100 };
+static const size_t own[2] = {MOST - SHARED, 150};
+
+static int seal_all(struct dekhand *d, size_t index)
+{
+    static char names[MOST][32];
+    static uint8_t out[MOST][64];
+    static struct dekhand_item items[MOST];
+    size_t n = SHARED + own[index];
+    for (size_t i = 0; i < n; i++) {
+        if (i < SHARED) {
+            snprintf(names[i], sizeof names[i], "both-%03zu", i);
+        } else {
+            snprintf(names[i], sizeof names[i], "%c-%03zu", index == 0 ? 'a' : 'z', i);
+        }
+        items[i] = (struct dekhand_item){.tenant = names[i],
+                                         .format = DEKHAND_BINARY,
+                                         .in = "x",
+                                         .in_size = 1,
+                                         .out = out[i],
+                                         .capacity = sizeof out[i]};
+    }
+    return dekhand_encrypt_batch(d, items, n, NULL);
+}
+
+static int flush_often(void *arg, size_t index)
+{
+    struct dekhand_error error = {.code = DEKHAND_OK};
+    struct dekhand *d = dk_place_open(arg);
+    int code = DEKHAND_OK;
+    for (int round = 0; round < FLUSHES && code == DEKHAND_OK; round++) {
+        code = seal_all(d, index);
+        code = code == DEKHAND_OK ? dekhand_tick(d, &error) : code;
+    }
+    dk_place_close(d);
+    if (code != DEKHAND_OK) {
+        fprintf(stderr, "%s: %s\n", dekhand_error_name(code), error.text);
+    }
+    return code;
+}
+
+static void R25_nodes_that_count_the_same_versions_at_once_do_not_deadlock(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    place_new(&place);
+    place.limits.flush_messages = 1;
+    place.limits.max_keys = 2 * MOST;
+    assert_true(dk_test_processes(2, flush_often, &place));
+    assert_int_equal(dk_place_number(&place, "SELECT sum(messages)::bigint FROM encryption_keys"),
+                     FLUSHES * (2 * SHARED + own[0] + own[1]));
+    dk_place_free(&place);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -274,6 +330,7 @@ int main(void)
         cmocka_unit_test(R13_a_clear_that_was_seen_counts_though_the_look_then_fails),
         cmocka_unit_test(R2_I05_first_use_by_all_nodes_at_once_makes_one_row_a_tenant),
         cmocka_unit_test(key_versions_are_counted_as_they_change),
+        cmocka_unit_test(R25_nodes_that_count_the_same_versions_at_once_do_not_deadlock),
     };
     setenv("DEKHAND_TEST_STORE", "postgres", 0);
     return cmocka_run_group_tests(tests, NULL, NULL);

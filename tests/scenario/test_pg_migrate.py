@@ -9,7 +9,8 @@ from contextlib import contextmanager
 import pytest
 
 from cli_tool import ROOT, Cli, told
-from servers import Postgres, _environment, binaries
+from pg_shop import session
+from servers import PgBouncer, Postgres, _environment, binaries, free_port
 
 pytestmark = [pytest.mark.release, pytest.mark.counted]
 
@@ -246,6 +247,46 @@ def test_a_schema_that_is_somebody_elses_is_left_alone(place):
     assert "OWNER TO dekhand_admin" in place.cli.fails(2, "migrate", **place.as_user("dek"))
 
 
+@pytest.mark.parametrize("name, made", [
+    ("registry", "TABLE dekhand.registry (id integer)"),
+    ("tenants", "TABLE dekhand.tenants (id integer)"),
+    ("key_rotation_log", "TABLE dekhand.key_rotation_log (id integer) PARTITION BY LIST (id)"),
+    ("owner_keys", "VIEW dekhand.owner_keys AS SELECT 1"),
+])
+@pytest.mark.parametrize("schema_of", ["bob", "dekhand_admin"])
+@pytest.mark.parametrize("command", ["migrate", "init"])
+def test_what_is_somebody_elses_is_named_with_its_owner(place, name, made, schema_of, command):
+    roles = "".join(f"CREATE ROLE {role};" for role in ("dekhand_admin", "dekhand_rw"))
+    place.sql(f"CREATE ROLE bob; {roles if schema_of != 'bob' else ''}"
+              f"CREATE SCHEMA dekhand AUTHORIZATION {schema_of}; CREATE {made};"
+              f"ALTER TABLE dekhand.{name} OWNER TO bob")
+    text = place.cli.fails(2, command, **place.as_user("dek"))
+    if schema_of == "bob":
+        assert "the schema dekhand belongs to bob: ALTER SCHEMA dekhand OWNER TO" in text
+    else:
+        assert f"{made.split()[0].lower()} dekhand.{name} belongs to bob" in text
+        assert f"ALTER TABLE dekhand.{name} OWNER TO dekhand_admin" in text
+    assert "dekhand_schema=NAME" in text
+    place.cli.ok(command, env={"DATABASE_URL": place.url() + "?dekhand_schema=dekhand_two"})
+
+
+@pytest.mark.parametrize("statement", ["TABLE dekhand.tenants", "TABLE dekhand.registry",
+                                       "SCHEMA dekhand"])
+def test_what_was_given_to_somebody_is_named_and_works_when_given_back(place, statement):
+    place.migrate()
+    place.sql(f"CREATE ROLE bob; ALTER {statement} OWNER TO bob")
+    if statement.endswith("registry"):
+        place.sql("REVOKE ALL ON dekhand.registry FROM dekhand_rw")
+    text = place.cli.fails(2, "migrate", **place.as_user("dek"))
+    assert f"{statement.lower()} belongs to bob" in text
+    todo = f"ALTER {statement} OWNER TO dekhand_admin"
+    assert todo in text
+    place.sql(todo)
+    if statement.endswith("registry"):
+        place.sql("GRANT SELECT, INSERT, UPDATE ON dekhand.registry TO dekhand_rw")
+    assert place.migrate()["from"] == SCHEMA
+
+
 @pytest.mark.parametrize("power", ["SUPERUSER", "BYPASSRLS"])
 def test_F24_a_role_of_ours_that_row_level_security_does_not_hold_is_refused(place, power):
     place.sql(f"CREATE ROLE dekhand_rw {power}")
@@ -465,10 +506,28 @@ def test_the_script_runs_where_the_schema_is_there_and_changes_nothing(place):
     text = script(place)
     assert "already: nothing was changed" in run_script(place, text)
     assert place.migrate() == {**made, "from": SCHEMA}
-    # After it the session is what it was.
-    after = "SELECT current_user, current_setting('search_path');\n"
+    # After it the session is what it was, and so is the transaction that it was a part of.
+    after = ("SELECT current_user, current_setting('search_path'), "
+             "current_setting('lock_timeout');\n")
+    inner = script(place, "--supabase")
     place.sql("DROP SCHEMA dekhand CASCADE")
-    assert place.sql(script(place, "--supabase") + after) == 'dek|"$user", public'
+    for _ in range(2):
+        assert place.sql(f"BEGIN; {inner} {after} COMMIT;") == 'dek|"$user", public|0'
+    assert place.sql("SET lock_timeout = '7s';" + inner + after) == 'dek|"$user", public|7s'
+
+
+def test_the_script_waits_for_no_lock_for_ever(place):
+    text = script(place)
+    assert text.count("SET LOCAL lock_timeout = '60s'") == 1
+    quick = text.replace("'60s'", "'200ms'")
+    with session(place.url(), "SELECT pg_advisory_lock(hashtextextended('dekhand migrate', 0))"):
+        assert "lock timeout" in run_script(place, quick)
+    old_schema(place)
+    with session(place.url(), "BEGIN; LOCK TABLE dekhand.registry"):
+        assert "lock timeout" in run_script(place, quick)
+        # What somebody has set for himself is kept.
+        assert "lock timeout" in run_script(place, "SET lock_timeout = '100ms';" + text)
+    assert "there now" in run_script(place, quick)
 
 
 def test_the_script_brings_an_older_schema_up_to_date(place):
@@ -571,6 +630,41 @@ def test_a_password_that_is_not_escaped_is_not_taken_for_a_name(tmp_path, passwo
     for command in (["init"], ["health"], ["doctor"], ["config"]):
         done = cli.run(*command)
         assert CANARY.encode() not in done.stdout + done.stderr, told(done)
+
+
+@pytest.mark.parametrize("query, said", [
+    ("sslmode=wrong", "sslmode"),
+    ("target_session_attrs=y", "target_session_attrs"),
+    ("channel_binding=x", "channel_binding"),
+    ("channel_binding=require", "channel binding required"),
+    ("ssl_min_protocol_version=x", "ssl_min_protocol_version"),
+    ("ssl_min_protocol_version=TLSv1.3&ssl_max_protocol_version=TLSv1.2", "version range"),
+    ("keepalives=x", "invalid integer value"),
+    ("port=99999", "99999"),
+    ("port=abc", "abc"),
+    (f"host=/{'x' * 120}", "too long"),
+    ("options=-c%20nothing%3D1", "nothing"),
+    ("options=-c%20work_mem%3Dmuch", "work_mem"),
+    ("options=nothing", "nothing"),
+])
+def test_a_wrong_parameter_is_not_a_server_that_cannot_be_reached(server, tmp_path, query, said):
+    for command in (["migrate"], ["init"], ["encrypt", "--tenant", "a"]):
+        done = Cli(tmp_path).run(*command, env={"DATABASE_URL": f"{server.url()}?{query}"})
+        assert done.returncode == 2 and "E_CONFIG" in told(done) and said in told(done), told(done)
+
+
+def test_a_pooler_that_takes_no_options_is_there(server, tmp_path):
+    with PgBouncer.started(server) as pool:
+        done = Cli(tmp_path).run(
+            "migrate", env={"DATABASE_URL": pool.url("db") + "?options=-c%20work_mem%3D4MB"})
+    assert done.returncode == 2 and "unsupported startup parameter" in told(done), told(done)
+
+
+def test_where_nobody_listens_no_parameter_is_wrong(server, tmp_path):
+    for port in (1, free_port()):
+        done = Cli(tmp_path).run("migrate", env={
+            "DATABASE_URL": f"postgresql://dek@127.0.0.1:{port}/db?sslmode=prefer"})
+        assert done.returncode == 6 and "E_UNREACHABLE" in told(done), told(done)
 
 
 def test_a_service_is_no_host(tmp_path):

@@ -2,6 +2,7 @@
 without a restart of their own, and nothing that was acknowledged is lost."""
 
 import os
+import re
 import signal
 import socket
 import struct
@@ -12,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from cli_tool import ROOT
 from pg_proxy import HOLE, Proxy
 from pg_shop import BOUND, RETRYABLE, Shop, through
 from servers import PgBouncer, Postgres, binaries, free_port, other_database
@@ -378,29 +380,69 @@ def until_it_answers(server):
 
 # ---- a copy in another server -------------------------------------------------------------------
 
-def test_I26_a_copy_in_a_server_with_lower_numbers(server, tmp_path):
-    """What moved is sealed once, and no row of the log is deleted by numbers of another server."""
-    heads = "SELECT heads FROM seals ORDER BY n DESC LIMIT 1"
+def copied(shop, other):
+    """Puts the registry into another server as it is; the last moment of which its log tells."""
+    dump = subprocess.run([binaries() / "pg_dump", "-n", "dekhand", shop.url],
+                          check=True, capture_output=True, text=True).stdout
+    before = shop.sql("SELECT now()::timestamp")
+    other.psql("CREATE ROLE dekhand_admin; CREATE ROLE dekhand_rw; CREATE ROLE dekhand_worker")
+    subprocess.run([binaries() / "psql", "-q", "-v", "ON_ERROR_STOP=1", other.url()],
+                   input=dump, check=True, stdout=subprocess.DEVNULL, text=True)
+    shop.url = shop.cli.env["DATABASE_URL"] = other.url()
+    return before.replace(" ", "T") + "Z"
+
+
+@contextmanager
+def two_tenants(server, folder):
+    """On a server that has given out many numbers."""
     burn(server, 3000)
-    with shop_on(server, tmp_path) as shop, Postgres.started() as other:
+    with shop_on(server, folder) as shop:
         for tenant in "ab":
             value = shop.cli.ok("encrypt", "--tenant", tenant, stdin=b"x").decode().strip()
             shop.values[value] = (tenant, "x")
         shop.cli.ok("cache", "clear")
-        dump = subprocess.run([binaries() / "pg_dump", "-n", "dekhand", shop.url],
-                              check=True, capture_output=True, text=True).stdout
-        before = shop.sql("SELECT now()::timestamp")
-        other.psql("CREATE ROLE dekhand_admin; CREATE ROLE dekhand_rw; CREATE ROLE dekhand_worker")
-        subprocess.run([binaries() / "psql", "-q", "-v", "ON_ERROR_STOP=1", other.url()],
-                       input=dump, check=True, stdout=subprocess.DEVNULL, text=True)
-        shop.url = shop.cli.env["DATABASE_URL"] = other.url()
+        yield shop
+
+
+def raise_numbers(server):
+    """As docs/OPERATIONS.md says it."""
+    text = (ROOT / "docs" / "OPERATIONS.md").read_text()
+    is_lower, wanted = re.findall(r"`(SELECT max\(pg_snapshot_xmax\(snapshot\)\).*?)`", text)
+    assert "`pg_resetwal --epoch=N -D DATA`" in text
+    assert server.psql(is_lower) == "t"
+    epoch = server.psql(wanted)
+    server.stop()
+    server._run([binaries() / "pg_resetwal", f"--epoch={epoch}", "-D", server.data])
+    server.start()
+    assert server.psql(is_lower) == "f"
+
+
+def test_I26_a_copy_in_a_server_with_lower_numbers(server, tmp_path):
+    """What moved is sealed once, and no row of the log is deleted by numbers of another server."""
+    heads = "SELECT heads FROM seals ORDER BY n DESC LIMIT 1"
+    with two_tenants(server, tmp_path) as shop, Postgres.started() as other:
+        before = copied(shop, other)
         for tenant, again in (("a", True), ("b", False)):
             shop.cli.ok("encrypt", "--tenant", tenant, stdin=b"x")
             assert ("tenant b" in shop.sql(heads)) is again
         rows = shop.sql("SELECT count(*) FROM key_rotation_log")
-        done = shop.cli.run("audit", "prune", "--before", before.replace(" ", "T") + "Z")
-        assert done.returncode != 0 and b"copied to this server" in done.stderr, done
-        assert shop.sql("SELECT count(*) FROM key_rotation_log") == rows
+        for raised in (False, True):  # it is too late once there is a seal with lower numbers
+            if raised:
+                raise_numbers(other)
+            done = shop.cli.run("audit", "prune", "--before", before)
+            assert done.returncode != 0 and b"copied to this server" in done.stderr, done
+            assert shop.sql("SELECT count(*) FROM key_rotation_log") == rows
+        shop.is_whole()
+
+
+def test_I26_a_copy_whose_server_s_numbers_were_raised_can_be_pruned(server, tmp_path):
+    with two_tenants(server, tmp_path) as shop, Postgres.started() as other:
+        before = copied(shop, other)
+        raise_numbers(other)
+        shop.cli.ok("encrypt", "--tenant", "b", stdin=b"x")
+        rows = int(shop.sql("SELECT count(*) FROM key_rotation_log"))
+        shop.cli.ok("audit", "prune", "--before", before)
+        assert int(shop.sql("SELECT count(*) FROM key_rotation_log")) < rows - 3
         shop.is_whole()
 
 
