@@ -164,18 +164,21 @@ static dk_rc take_sums(const PGresult *r, struct dk_sealed *list, size_t count, 
 static dk_rc add_page(struct dk_pg_txn *txn, struct dk_sealed *list, size_t count,
                       const struct dk_pg_params *p, struct dk_err *err)
 {
-    static const char *const sql[2] = {
-        "SELECT count(*) FROM unnest($1, $2) u(tenant, version), LATERAL (SELECT FROM "
-        "encryption_keys k WHERE k.tenant_id = u.tenant AND k.version = u.version FOR NO KEY "
-        "UPDATE) k",
-        "UPDATE encryption_keys k SET messages = k.messages + u.count FROM unnest($1, $2, $3) WITH "
-        "ORDINALITY u(tenant, version, count, i) WHERE k.tenant_id = u.tenant AND k.version = "
-        "u.version RETURNING u.i, k.messages"};
-    PGresult *r[2] = {NULL, NULL};
-    DK_TRY(dk_pg_ask_two(txn, sql, p, "counting messages", r, err));
-    dk_rc rc = take_sums(r[1], list, count, err);
-    PQclear(r[0]);
-    PQclear(r[1]);
+    struct dk_pg_call calls[3] = {
+        {.sql = DK_PG_BY_INDEX, .what = "counting messages"},
+        {.sql = "SELECT count(*) FROM unnest($1, $2) u(tenant, version), LATERAL (SELECT FROM "
+                "encryption_keys k WHERE k.tenant_id = u.tenant AND k.version = u.version FOR NO "
+                "KEY UPDATE) k",
+         .params = p},
+        {.sql = "UPDATE encryption_keys k SET messages = k.messages + u.count FROM unnest($1, $2, "
+                "$3) WITH ORDINALITY u(tenant, version, count, i) WHERE k.tenant_id = u.tenant AND "
+                "k.version = u.version RETURNING u.i, k.messages",
+         .params = p}};
+    DK_TRY(dk_pg_ask_all(txn, calls, 3, err));
+    dk_rc rc = take_sums(calls[2].result, list, count, err);
+    for (size_t i = 0; i < 3; i++) {
+        PQclear(calls[i].result);
+    }
     return rc;
 }
 

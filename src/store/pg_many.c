@@ -118,15 +118,9 @@ static dk_rc look_into_log(struct dk_pg_txn *txn, struct dk_find *finds, size_t 
 
 /*
  * Many in slices: while one is worked on here, the server reads the next.
- *
- * One look into an index for each (OFFSET 0: no join of the whole table), whatever the planner
- * knows of the tables so far: of new ones it guesses many rows a tenant, sorts them, and compiles
- * what it would have run faster as it is. From then on this transaction looks into indexes alone.
+ * OFFSET 0: one look into the index for each, and no join of the whole table.
  */
 #define FIND_SLICE 256
-#define BY_INDEX                                                                                   \
-    "SELECT set_config('jit', 'off', true), set_config('enable_bitmapscan', 'off', true), "        \
-    "set_config('enable_seqscan', 'off', true)"
 #define EACH_TENANT                                                                                \
     "SELECT u.i, t.* FROM unnest($1) WITH ORDINALITY u(k, i), LATERAL "                            \
     "(SELECT " DK_PG_TENANT_COLUMNS " FROM tenants WHERE tenant_id = u.k OFFSET 0) t"
@@ -161,7 +155,7 @@ static size_t slice_n(size_t count, size_t slice, size_t k)
 static dk_rc ask_slice(void *arg, size_t k, struct dk_pg_call *call, struct dk_err *err)
 {
     struct finding *f = arg;
-    call->sql = k == 0 ? BY_INDEX : k % 2 == 1 ? EACH_TENANT : EACH_KEY;
+    call->sql = k == 0 ? DK_PG_BY_INDEX : k % 2 == 1 ? EACH_TENANT : EACH_KEY;
     if (k % 2 == 1) {
         size_t from = k / 2 * FIND_SLICE, n = slice_n(f->count, FIND_SLICE, k / 2);
         dk_pg_array_free(&f->ids);

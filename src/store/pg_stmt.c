@@ -227,17 +227,31 @@ dk_rc dk_pg_ask(struct dk_pg_txn *txn, const char *scope, const char *sql,
     return DK_OK;
 }
 
+/* To all rows first, where those of one tenant were shown before. */
+static dk_rc show_all(struct dk_pg_txn *txn, const char *what, struct dk_err *err)
+{
+    PGresult *none = NULL;
+    if (txn->scope[0] != '\0') {
+        DK_TRY(dk_pg_ask(txn, NULL, "SELECT", NULL, what, &none, err));
+        PQclear(none);
+    }
+    return DK_OK;
+}
+
+dk_rc dk_pg_ask_all(struct dk_pg_txn *txn, struct dk_pg_call *calls, size_t count,
+                    struct dk_err *err)
+{
+    DK_TRY(show_all(txn, calls[0].what, err));
+    return run_in(txn, calls, count, err);
+}
+
 dk_rc dk_pg_feed(struct dk_pg_txn *txn, struct dk_pg_feed *feed, struct dk_err *err)
 {
     bool lost = false;
-    PGresult *none = NULL;
     if (txn->failed) {
         return DK_FAIL(err, STORE, "%s: the transaction has failed", feed->what);
     }
-    if (txn->scope[0] != '\0') { /* to all rows first */
-        DK_TRY(dk_pg_ask(txn, NULL, "SELECT", NULL, feed->what, &none, err));
-        PQclear(none);
-    }
+    DK_TRY(show_all(txn, feed->what, err));
     feed->streams = true;
     feed->wait_ms = txn->wait_ms > DK_PG_DEADLINE_MS ? txn->wait_ms : DK_PG_DEADLINE_MS;
     dk_rc rc = dk_pg_stream(txn->conn->pg, feed, &lost, err);

@@ -34,6 +34,15 @@
 void dk_pg_since(const char *then, const char *place_then, const char *now, const char *place_now,
                  bool *back, char out[static DK_MARK_TEXT]);
 
+/*
+ * A statement: from now on this transaction looks into indexes alone, whatever the planner knows of
+ * the tables so far. Of new ones it guesses many rows a tenant, sorts them, and compiles what it
+ * would have run faster as it is.
+ */
+#define DK_PG_BY_INDEX                                                                             \
+    "SELECT set_config('jit', 'off', true), set_config('enable_bitmapscan', 'off', true), "        \
+    "set_config('enable_seqscan', 'off', true)"
+
 /* The columns of rows, and their readers. */
 #define DK_PG_KEY_COLUMNS                                                                          \
     "id, tenant_id, version, state, provider, kms_key_id, encrypted_data_key, context_timestamp, " \

@@ -146,7 +146,7 @@ static bool put_first(struct shop *shop, struct dk_txn *txn, const struct dk_ten
     struct dk_first first = {.tenant = row, .key = &key, .log = &log};
     memcpy(log.id, key.id, sizeof log.id);
     memcpy(log.tenant, row->tenant.s, sizeof log.tenant);
-    DK_TEST_OK(err, txn->ops->insert_first(txn->self, &first, 1, &err));
+    DK_TEST_OK(err, txn->ops->insert_first(txn->self, &first, 1, NULL, NULL, &err));
     return first.inserted;
 }
 
