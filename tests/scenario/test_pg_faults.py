@@ -145,7 +145,7 @@ WAITS = [
     ("decrypt known {}", hole("client", "P", 1), ("OK",)),
     ("encrypt b b", stopped, ("OK",)),
     # In the middle of a transaction; of a COMMIT that is stored, and of one that is not.
-    ("encrypt c c", hole("server", "D", 5), RETRYABLE),
+    ("encrypt c c", hole("server", "C", 1, holding=b"INSERT 0 1"), RETRYABLE),
     ("encrypt d d", hole("server", "C", 1, holding=COMMIT), ("OK",)),
     ("encrypt e e", hole("client", "P", 1, holding=COMMIT), RETRYABLE),
     ("encrypt f f", silence, RETRYABLE),
