@@ -25,7 +25,7 @@ struct dk_manager {
     pthread_mutex_t poll_lock; /* guards the marks */
     atomic_bool behind;        /* the last look was at a copy that may be late */
     struct dk_mark mark;       /* changes of tenants seen so far */
-    struct dk_mark log_mark;   /* rows of the log seen so far */
+    int64_t clears;            /* asked for so far, as the store numbers them */
 };
 
 /* Where the registry stands at open: what changes after it is news. */

@@ -12,7 +12,7 @@
 dk_rc dk_poll_see_clears(struct dk_manager *manager, struct dk_txn *txn, bool *cleared,
                          struct dk_err *err)
 {
-    return txn->ops->log_seen(txn->self, "*", DK_CACHE_CLEAR, &manager->log_mark, cleared, err);
+    return txn->ops->log_cleared(txn->self, &manager->clears, cleared, err);
 }
 
 dk_rc dk_poll_first(struct dk_manager *manager, struct dk_err *err)

@@ -22,6 +22,7 @@ struct dk_pg_txn {
     PGresult *here; /* snapshot and place of what sees one moment; NULL = not asked yet */
     struct dk_registry_row registry; /* as it was at the start; its lock is held */
     dk_rc registry_rc;               /* DK_OK, E_NOT_FOUND, E_TAMPERED */
+    int64_t clears;                  /* of that row */
 };
 
 /* ---- parameters, in order; values are lent until the statement was sent ---------------------- */

@@ -15,40 +15,53 @@
     "4500"              /* before our own deadline: who waits for a lock hears that it was one */
 #define LONG_MS "60000" /* of what looks at the whole of the store */
 #define LONG_WAIT_MS 60500
-#define LIMIT(ms) "SET LOCAL statement_timeout = " ms
 #define IDLE_MS "30000" /* of a client that is gone and did not say so: its locks end */
 
 /* ---- begin ----------------------------------------------------------------------------------- */
 
+/* Statements before the snapshot, or one that takes it: a fifth of the work. */
+enum settings { SETTINGS_AT_ONCE, SETTINGS_BEFORE };
+
 /*
- * A snapshot is taken by the first statement that reads rows: in the two modes that look at the
- * whole of the store, after the lock.
+ * A snapshot is taken by the first statement that is more than a command: in the two modes that
+ * look at the whole of the store, after the lock.
  */
 static const struct {
-    const char *begin, *lock, *limit;
+    const char *begin, *lock;
+    enum settings settings;
     int wait_ms; /* ours, a little longer than the server's */
 } modes[] = {
-    [DK_TXN_READ] = {"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", NULL, LIMIT(STATEMENT_MS),
-                     0},
+    [DK_TXN_READ] = {"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", NULL, SETTINGS_AT_ONCE, 0},
     [DK_TXN_WRITE] = {"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
-                      "LOCK TABLE registry IN ROW SHARE MODE", LIMIT(STATEMENT_MS), 0},
+                      "LOCK TABLE registry IN ROW SHARE MODE", SETTINGS_AT_ONCE, 0},
     [DK_TXN_SEAL] = {"BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE",
-                     "LOCK TABLE registry IN ROW SHARE MODE", LIMIT(LONG_MS), LONG_WAIT_MS},
+                     "LOCK TABLE registry IN ROW SHARE MODE", SETTINGS_BEFORE, LONG_WAIT_MS},
     [DK_TXN_ALONE] = {"BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE",
-                      "LOCK TABLE registry IN EXCLUSIVE MODE", LIMIT(LONG_MS), LONG_WAIT_MS},
+                      "LOCK TABLE registry IN EXCLUSIVE MODE", SETTINGS_BEFORE, LONG_WAIT_MS},
 };
+
+/* The role last: who may set it may set the rest. Nothing here is looked up by a search_path. */
+#define SET(name, value) "pg_catalog.set_config('" name "', " value ", true)"
+#define SET_ALL                                                                                    \
+    "SELECT " SET("search_path", "$1") ", " SET("lock_timeout", "'" STATEMENT_MS "'") ", " SET(    \
+        "statement_timeout",                                                                       \
+        "'" STATEMENT_MS                                                                           \
+        "'") ", " SET("idle_in_transaction_session_timeout",                                       \
+                      "'" IDLE_MS                                                                  \
+                      "'") ", " SET("dekhand.scope", "'all'") ", " SET("role", "'dekhand_rw'")
 
 #define READ_REGISTRY                                                                              \
     "SELECT registry_uuid, schema_version, created_at, provider, kms_key_id, encrypted_data_key, " \
-    "context_timestamp, generation, rekeying, pruned_seq FROM registry WHERE id = 1"
+    "context_timestamp, generation, rekeying, pruned_seq, clears FROM registry WHERE id = 1"
 
-static bool read_registry(const PGresult *r, struct dk_registry_row *out)
+static bool read_registry(const PGresult *r, struct dk_registry_row *out, int64_t *clears)
 {
     return dk_pg_get_uuid(r, 0, 0, out->uuid) && dk_pg_get_version(r, 0, 1, &out->schema_version) &&
            dk_pg_get_time(r, 0, 2, false, &out->created_at) &&
            dk_pg_get_wrap(r, 0, 3, &out->wrap) && dk_pg_get_version(r, 0, 7, &out->generation) &&
            dk_pg_get_bool(r, 0, 8, &out->rekeying) &&
-           dk_pg_get_int(r, 0, 9, 0, INT64_MAX, &out->pruned_seq);
+           dk_pg_get_int(r, 0, 9, 0, INT64_MAX, &out->pruned_seq) &&
+           dk_pg_get_int(r, 0, 10, 0, INT64_MAX, clears);
 }
 
 /* What is newer or older than this program is not touched. */
@@ -58,7 +71,7 @@ static dk_rc take_registry(struct dk_pg_txn *txn, const PGresult *r, struct dk_e
         txn->registry_rc = DK_E_NOT_FOUND;
         return DK_OK;
     }
-    txn->registry_rc = read_registry(r, &txn->registry) ? DK_OK : DK_E_TAMPERED;
+    txn->registry_rc = read_registry(r, &txn->registry, &txn->clears) ? DK_OK : DK_E_TAMPERED;
     unsigned version = txn->registry.schema_version;
     if (txn->registry_rc == DK_OK && version != dk_postgres_migration_count) {
         return DK_FAIL(err, SCHEMA, "%s has schema %u, this program knows %u: %s",
@@ -77,16 +90,24 @@ static bool take_xid(struct dk_pg_txn *txn, const PGresult *r)
 
 static dk_rc start(struct dk_pg_txn *txn, bool *lost, struct dk_err *err)
 {
-    char path[DK_PG_SCHEMA_MAX + 48];
+    char path[DK_PG_SCHEMA_MAX + 16], before[DK_PG_SCHEMA_MAX + 48];
+    struct dk_pg_params p = {.n = 0};
     struct dk_pg_call calls[11] = {{.sql = modes[txn->mode].begin}};
     size_t n = 1, registry, xid = 0;
-    snprintf(path, sizeof path, "SET LOCAL search_path = \"%s\", pg_temp", txn->store->schema);
-    calls[n++].sql = path;
-    calls[n++].sql = "SET LOCAL ROLE dekhand_rw";
-    calls[n++].sql = "SET LOCAL lock_timeout = " STATEMENT_MS;
-    calls[n++].sql = modes[txn->mode].limit;
-    calls[n++].sql = "SET LOCAL idle_in_transaction_session_timeout = " IDLE_MS;
-    calls[n++].sql = "SET LOCAL dekhand.scope = 'all'";
+    snprintf(path, sizeof path, "\"%s\", pg_temp", txn->store->schema);
+    snprintf(before, sizeof before, "SET LOCAL search_path = %s", path);
+    if (modes[txn->mode].settings == SETTINGS_AT_ONCE) {
+        dk_pg_str(&p, path);
+        calls[n].params = &p;
+        calls[n++].sql = SET_ALL;
+    } else {
+        calls[n++].sql = before;
+        calls[n++].sql = "SET LOCAL ROLE dekhand_rw";
+        calls[n++].sql = "SET LOCAL lock_timeout = " STATEMENT_MS;
+        calls[n++].sql = "SET LOCAL statement_timeout = " LONG_MS;
+        calls[n++].sql = "SET LOCAL idle_in_transaction_session_timeout = " IDLE_MS;
+        calls[n++].sql = "SET LOCAL dekhand.scope = 'all'";
+    }
     if (modes[txn->mode].lock != NULL) {
         calls[n++].sql = modes[txn->mode].lock;
     }
@@ -434,7 +455,7 @@ const struct dk_store_ops dk_store_postgres = {
     .log_walk = dk_pg_log_walk,
     .log_edge = dk_pg_log_edge,
     .log_prune = dk_pg_log_prune,
-    .log_seen = dk_pg_log_seen,
+    .log_cleared = dk_pg_log_cleared,
     .seal_append = dk_pg_seal_append,
     .seal_newest = dk_pg_seal_newest,
     .seal_walk = dk_pg_seal_walk,
