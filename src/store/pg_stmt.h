@@ -19,7 +19,7 @@ struct dk_pg_txn {
     char scope[DK_TENANT_MAX + 1]; /* whose rows are seen now; "" = all */
     char xid[24];                  /* of a transaction that may write; "" = none */
     char place[80];                /* timeline and start of the server */
-    PGresult *here; /* snapshot and place of what sees one moment; NULL = not asked yet */
+    PGresult *news; /* what dk_pg_changes() has read beside; NULL = it was not called */
     struct dk_registry_row registry; /* as it was at the start; its lock is held */
     dk_rc registry_rc;               /* DK_OK, E_NOT_FOUND, E_TAMPERED */
     int64_t clears;                  /* of that row */
@@ -71,6 +71,9 @@ DK_MUST_USE dk_rc dk_pg_ask(struct dk_pg_txn *txn, const char *scope, const char
 DK_MUST_USE dk_rc dk_pg_ask_two(struct dk_pg_txn *txn, const char *const sql[2],
                                 const struct dk_pg_params *params, const char *what,
                                 PGresult *out[2], struct dk_err *err);
+/* Any in one message, over all rows; the results are the caller's. */
+DK_MUST_USE dk_rc dk_pg_ask_all(struct dk_pg_txn *txn, struct dk_pg_call *calls, size_t count,
+                                struct dk_err *err);
 /* The same where no row is wanted; *changed (may be NULL): exactly one row was touched. */
 DK_MUST_USE dk_rc dk_pg_do(struct dk_pg_txn *txn, const char *scope, const char *sql,
                            const struct dk_pg_params *params, const char *what, bool *changed,

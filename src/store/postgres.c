@@ -136,7 +136,7 @@ static void end(struct dk_pg_txn *txn)
     if (txn->gone) {
         dk_pg_lose(txn->store, txn->conn);
     }
-    PQclear(txn->here);
+    PQclear(txn->news);
     dk_pg_give(txn->store, txn->conn);
     dk_mem_free(&txn->store->world->mem, txn);
 }
