@@ -15,40 +15,28 @@
     "4500"              /* before our own deadline: who waits for a lock hears that it was one */
 #define LONG_MS "60000" /* of what looks at the whole of the store */
 #define LONG_WAIT_MS 60500
+#define LIMIT(ms) "SET LOCAL statement_timeout = " ms
 #define IDLE_MS "30000" /* of a client that is gone and did not say so: its locks end */
 
 /* ---- begin ----------------------------------------------------------------------------------- */
 
-/* Statements before the snapshot, or one that takes it: a fifth of the work. */
-enum settings { SETTINGS_AT_ONCE, SETTINGS_BEFORE };
-
 /*
- * A snapshot is taken by the first statement that is more than a command: in the two modes that
- * look at the whole of the store, after the lock.
+ * A snapshot is taken by the first statement that reads rows: in the two modes that look at the
+ * whole of the store, after the lock.
  */
 static const struct {
-    const char *begin, *lock;
-    enum settings settings;
+    const char *begin, *lock, *limit;
     int wait_ms; /* ours, a little longer than the server's */
 } modes[] = {
-    [DK_TXN_READ] = {"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", NULL, SETTINGS_AT_ONCE, 0},
+    [DK_TXN_READ] = {"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", NULL, LIMIT(STATEMENT_MS),
+                     0},
     [DK_TXN_WRITE] = {"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
-                      "LOCK TABLE registry IN ROW SHARE MODE", SETTINGS_AT_ONCE, 0},
+                      "LOCK TABLE registry IN ROW SHARE MODE", LIMIT(STATEMENT_MS), 0},
     [DK_TXN_SEAL] = {"BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE",
-                     "LOCK TABLE registry IN ROW SHARE MODE", SETTINGS_BEFORE, LONG_WAIT_MS},
+                     "LOCK TABLE registry IN ROW SHARE MODE", LIMIT(LONG_MS), LONG_WAIT_MS},
     [DK_TXN_ALONE] = {"BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE",
-                      "LOCK TABLE registry IN EXCLUSIVE MODE", SETTINGS_BEFORE, LONG_WAIT_MS},
+                      "LOCK TABLE registry IN EXCLUSIVE MODE", LIMIT(LONG_MS), LONG_WAIT_MS},
 };
-
-/* The role last: who may set it may set the rest. Nothing here is looked up by a search_path. */
-#define SET(name, value) "pg_catalog.set_config('" name "', " value ", true)"
-#define SET_ALL                                                                                    \
-    "SELECT " SET("search_path", "$1") ", " SET("lock_timeout", "'" STATEMENT_MS "'") ", " SET(    \
-        "statement_timeout",                                                                       \
-        "'" STATEMENT_MS                                                                           \
-        "'") ", " SET("idle_in_transaction_session_timeout",                                       \
-                      "'" IDLE_MS                                                                  \
-                      "'") ", " SET("dekhand.scope", "'all'") ", " SET("role", "'dekhand_rw'")
 
 #define READ_REGISTRY                                                                              \
     "SELECT registry_uuid, schema_version, created_at, provider, kms_key_id, encrypted_data_key, " \
@@ -90,24 +78,16 @@ static bool take_xid(struct dk_pg_txn *txn, const PGresult *r)
 
 static dk_rc start(struct dk_pg_txn *txn, bool *lost, struct dk_err *err)
 {
-    char path[DK_PG_SCHEMA_MAX + 16], before[DK_PG_SCHEMA_MAX + 48];
-    struct dk_pg_params p = {.n = 0};
+    char path[DK_PG_SCHEMA_MAX + 48];
     struct dk_pg_call calls[11] = {{.sql = modes[txn->mode].begin}};
     size_t n = 1, registry, xid = 0;
-    snprintf(path, sizeof path, "\"%s\", pg_temp", txn->store->schema);
-    snprintf(before, sizeof before, "SET LOCAL search_path = %s", path);
-    if (modes[txn->mode].settings == SETTINGS_AT_ONCE) {
-        dk_pg_str(&p, path);
-        calls[n].params = &p;
-        calls[n++].sql = SET_ALL;
-    } else {
-        calls[n++].sql = before;
-        calls[n++].sql = "SET LOCAL ROLE dekhand_rw";
-        calls[n++].sql = "SET LOCAL lock_timeout = " STATEMENT_MS;
-        calls[n++].sql = "SET LOCAL statement_timeout = " LONG_MS;
-        calls[n++].sql = "SET LOCAL idle_in_transaction_session_timeout = " IDLE_MS;
-        calls[n++].sql = "SET LOCAL dekhand.scope = 'all'";
-    }
+    snprintf(path, sizeof path, "SET LOCAL search_path = \"%s\", pg_temp", txn->store->schema);
+    calls[n++].sql = path;
+    calls[n++].sql = "SET LOCAL ROLE dekhand_rw";
+    calls[n++].sql = "SET LOCAL lock_timeout = " STATEMENT_MS;
+    calls[n++].sql = modes[txn->mode].limit;
+    calls[n++].sql = "SET LOCAL idle_in_transaction_session_timeout = " IDLE_MS;
+    calls[n++].sql = "SET LOCAL dekhand.scope = 'all'";
     if (modes[txn->mode].lock != NULL) {
         calls[n++].sql = modes[txn->mode].lock;
     }

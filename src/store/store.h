@@ -365,8 +365,8 @@ struct dk_store_ops {
     dk_rc (*log_prune)(void *txn, const struct dk_log_edge *edge, int64_t limit, int64_t *deleted,
                        struct dk_err *err);
     /*
-     * Whether a row `cache-clear` about all was written since *mark, which moves on; 0 = none is
-     * known. So it is said, too, where the store is older than it was.
+     * Whether a row `cache-clear` about all was written since *mark (0 at first), which moves on;
+     * or the store may be older than it was then.
      */
     dk_rc (*log_cleared)(void *txn, int64_t *mark, bool *cleared, struct dk_err *err);
 
