@@ -18,6 +18,8 @@ CREATE TABLE registry (
     -- The proof is a row `prune` in the log; these columns are for the trigger alone.
     pruned_seal bigint NOT NULL DEFAULT 0 CHECK (pruned_seal >= 0),
     pruned_seq bigint NOT NULL DEFAULT 0 CHECK (pruned_seq >= 0),
+    -- How many rows `cache-clear` the log was given: a number that is read with the row anyway.
+    clears bigint NOT NULL DEFAULT 0 CHECK (clears >= 0),
     CHECK ((provider IS NULL) = (encrypted_data_key IS NULL)
            AND (kms_key_id IS NULL) = (encrypted_data_key IS NULL)
            AND (context_timestamp IS NULL) = (encrypted_data_key IS NULL))
@@ -165,6 +167,10 @@ BEGIN
         RAISE EXCEPTION 'dekhand: what was pruned from the log stays pruned'
             USING ERRCODE = 'integrity_constraint_violation';
     END IF;
+    IF NEW.clears < OLD.clears THEN
+        RAISE EXCEPTION 'dekhand: what was counted stays counted'
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
     IF OLD.encrypted_data_key IS NOT NULL
        AND (NEW.encrypted_data_key, NEW.provider, NEW.kms_key_id, NEW.context_timestamp,
             NEW.generation) IS DISTINCT FROM
@@ -262,6 +268,10 @@ DECLARE
 BEGIN
     IF TG_OP = 'INSERT' THEN
         NEW.xid := pg_current_xact_id();
+        IF NEW.operation = 'cache-clear' AND NEW.tenant_id = '*' THEN
+            EXECUTE format('UPDATE %I.registry SET clears = clears + 1 WHERE id = 1',
+                           TG_TABLE_SCHEMA);
+        END IF;
         RETURN NEW;
     END IF;
     IF TG_OP = 'DELETE' THEN

@@ -22,10 +22,11 @@ struct dk_manager {
     _Atomic int64_t next_hello_ms;   /* 0: it has not said yet that it is there */
     atomic_bool leads; /* this process has the lease to seal, and does what one does for all */
     struct dk_lease lease;
-    pthread_mutex_t poll_lock; /* guards the marks */
+    pthread_mutex_t poll_lock; /* guards the marks, and busy_turns */
+    unsigned busy_turns;       /* to seal, in a row, at which another was there */
     atomic_bool behind;        /* the last look was at a copy that may be late */
     struct dk_mark mark;       /* changes of tenants seen so far */
-    struct dk_mark log_mark;   /* rows of the log seen so far */
+    int64_t clears;            /* asked for so far, as the store numbers them */
 };
 
 /* Where the registry stands at open: what changes after it is news. */

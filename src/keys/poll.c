@@ -8,11 +8,12 @@
 
 #define CHANGED_MAX 256
 #define HELLOS_A_LEASE 3
+#define BUSY_TURNS 5 /* in a row, and it is no coincidence any more */
 
 dk_rc dk_poll_see_clears(struct dk_manager *manager, struct dk_txn *txn, bool *cleared,
                          struct dk_err *err)
 {
-    return txn->ops->log_seen(txn->self, "*", DK_CACHE_CLEAR, &manager->log_mark, cleared, err);
+    return txn->ops->log_cleared(txn->self, &manager->clears, cleared, err);
 }
 
 dk_rc dk_poll_first(struct dk_manager *manager, struct dk_err *err)
@@ -21,8 +22,8 @@ dk_rc dk_poll_first(struct dk_manager *manager, struct dk_err *err)
     struct dk_lease_start start = dk_lease_now(manager->core->world);
     DK_TRY(dk_store_begin(&manager->core->store, DK_TXN_READ, &txn, err));
     bool went_back, cleared;
-    dk_rc rc = txn.ops->changes(txn.self, &manager->mark, &went_back, NULL, NULL, err);
-    rc = rc == DK_OK ? dk_poll_see_clears(manager, &txn, &cleared, err) : rc;
+    dk_rc rc = dk_poll_see_clears(manager, &txn, &cleared, err);
+    rc = rc == DK_OK ? txn.ops->changes(txn.self, &manager->mark, &went_back, NULL, NULL, err) : rc;
     dk_store_rollback(&txn);
     atomic_store(&manager->behind, manager->mark.behind);
     if (rc == DK_OK && !manager->mark.behind) {
@@ -37,12 +38,15 @@ static int64_t lease_ms(const struct dk_manager *manager)
     return 3 * manager->core->limits.poll_ms;
 }
 
+/* Who comes at the same moment as another leaves it to that one; told once where that goes on. */
 static void seal_now(struct dk_manager *manager, int64_t ms)
 {
     struct dk_err err;
     bool held = false;
     dk_err_clear(&err);
-    if (dk_sealer_turn(manager->core, ms, &held, &err) != DK_OK) {
+    dk_rc rc = dk_sealer_turn(manager->core, ms, &held, &err);
+    manager->busy_turns = rc == DK_E_BUSY ? manager->busy_turns + 1 : 0;
+    if (rc == DK_E_BUSY ? manager->busy_turns == BUSY_TURNS : rc != DK_OK) {
         DK_LOG(&manager->core->log, WARN, "not_sealed", DK_LOG_S(CODE, dk_error_info(err.rc)->name),
                DK_LOG_S(REASON, err.text));
     }
@@ -82,8 +86,10 @@ static dk_rc look_for_changes(struct dk_manager *manager, struct dk_txn *txn,
 {
     struct dk_core *core = manager->core;
     bool went_back = false, back = false, cleared = false;
-    dk_rc rc = txn->ops->changes(txn->self, &manager->mark, &went_back, note_changed, changed, err);
-    rc = rc == DK_OK ? dk_poll_see_clears(manager, txn, &cleared, err) : rc;
+    dk_rc rc = dk_poll_see_clears(manager, txn, &cleared, err);
+    rc = rc == DK_OK
+             ? txn->ops->changes(txn->self, &manager->mark, &went_back, note_changed, changed, err)
+             : rc;
     rc = rc == DK_OK ? dk_audit_look(core, txn, &back, err) : rc;
     rc = rc == DK_OK ? dk_sealer_is_free(core, txn, &changed->may_seal, err) : rc;
     if (went_back || back || cleared) { /* whatever failed then: the marks have moved past it */

@@ -66,22 +66,16 @@ static dk_rc turn_in(struct dk_core *core, struct dk_txn *txn, int64_t lease_ms,
 dk_rc dk_sealer_turn(struct dk_core *core, int64_t lease_ms, bool *held, struct dk_err *err)
 {
     struct dk_txn txn;
-    struct dk_err none;
     *held = false;
     if (!core->store.ops->seals_apart || dk_audit_check(core, err) != DK_OK) {
         dk_err_clear(err);
         return DK_OK;
     }
     DK_TRY(dk_registry_begin(core, DK_TXN_SEAL, &txn, err));
-    dk_err_clear(&none);
-    dk_rc rc = turn_in(core, &txn, lease_ms, held, &none);
+    dk_rc rc = turn_in(core, &txn, lease_ms, held, err);
     dk_store_rollback(&txn);
     *held = *held && rc == DK_OK;
-    if (rc != DK_OK && rc != DK_E_BUSY) {
-        *err = none;
-        return rc;
-    }
-    return DK_OK;
+    return rc;
 }
 
 dk_rc dk_sealer_is_free(struct dk_core *core, struct dk_txn *txn, bool *out, struct dk_err *err)

@@ -15,7 +15,8 @@
 DK_MUST_USE dk_rc dk_sealer_seal(struct dk_core *core, struct dk_txn *txn, struct dk_err *err);
 /*
  * Takes or keeps the lease for that long (0: only now) and seals. Nothing is done while another has
- * it (*held false), or while the registry is older than it was.
+ * it (*held false), or while the registry is older than it was. E_BUSY: another was there at the
+ * same moment, and what is not sealed is for the next turn.
  */
 DK_MUST_USE dk_rc dk_sealer_turn(struct dk_core *core, int64_t lease_ms, bool *held,
                                  struct dk_err *err);

@@ -202,12 +202,13 @@ dk_rc dk_pg_log_prune(void *self, const struct dk_log_edge *edge, int64_t limit,
 
 /* ---- seals ----------------------------------------------------------------------------------- */
 
-static bool read_seal(const PGresult *r, int i, struct dk_seal_row *out)
+static bool read_seal(const PGresult *r, int i, int c, struct dk_seal_row *out)
 {
-    return dk_pg_get_int(r, i, 0, 1, INT64_MAX, &out->n) &&
-           dk_pg_get_time(r, i, 1, false, &out->at) && dk_pg_lend_str(r, i, 2, &out->heads) &&
-           dk_pg_get_nullable(r, i, 3, out->prev, sizeof out->prev) &&
-           dk_pg_get_str(r, i, 4, out->mac, sizeof out->mac);
+    return dk_pg_get_int(r, i, c, 1, INT64_MAX, &out->n) &&
+           dk_pg_get_time(r, i, c + 1, false, &out->at) &&
+           dk_pg_lend_str(r, i, c + 2, &out->heads) &&
+           dk_pg_get_nullable(r, i, c + 3, out->prev, sizeof out->prev) &&
+           dk_pg_get_str(r, i, c + 4, out->mac, sizeof out->mac);
 }
 
 /* With what is visible in this transaction: what is not is for the next seal. */
@@ -229,13 +230,19 @@ dk_rc dk_pg_seal_append(void *self, const struct dk_seal_row *row, struct dk_err
 
 dk_rc dk_pg_seal_newest(void *self, struct dk_seal_row *out, struct dk_err *err)
 {
+    const struct dk_pg_txn *txn = self;
     struct dk_seal_row row = {.n = 0};
     PGresult *r = NULL;
-    DK_TRY(dk_pg_ask(self, NULL,
-                     "SELECT n, at, NULL::text, prev, mac FROM seals ORDER BY n DESC LIMIT 1", NULL,
-                     "reading the newest seal", &r, err));
-    bool good = PQntuples(r) == 0 || read_seal(r, 0, &row);
-    PQclear(r);
+    bool good;
+    if (txn->mode == DK_TXN_READ && txn->news != NULL) { /* one moment: it is the same one */
+        good = PQgetisnull(txn->news, 0, 2) || read_seal(txn->news, 0, 2, &row);
+    } else {
+        DK_TRY(dk_pg_ask(self, NULL,
+                         "SELECT n, at, NULL::text, prev, mac FROM seals ORDER BY n DESC LIMIT 1",
+                         NULL, "reading the newest seal", &r, err));
+        good = PQntuples(r) == 0 || read_seal(r, 0, 0, &row);
+        PQclear(r);
+    }
     if (!good) {
         return dk_pg_tampered("seals", err);
     }
@@ -263,7 +270,7 @@ dk_rc dk_pg_seal_walk(void *self, int64_t from,
                          &p, "reading the seals", &r, err));
         n = PQntuples(r);
         for (int i = 0; i < n && rc == DK_OK && more; i++) {
-            rc = read_seal(r, i, &row) ? DK_OK : dk_pg_tampered("seals", err);
+            rc = read_seal(r, i, 0, &row) ? DK_OK : dk_pg_tampered("seals", err);
             more = rc == DK_OK && each(arg, &row);
         }
         PQclear(r);

@@ -305,22 +305,59 @@ static void keep_mark(struct dk_mark *mark, const char *snapshot, const char *pl
     }
 }
 
-/* Moves the mark on; `since` is what it was, fit for a statement of this transaction. */
-static dk_rc move_mark(struct dk_pg_txn *txn, struct dk_mark *mark, bool *back,
-                       char since[static DK_MARK_TEXT], struct dk_err *err)
+/*
+ * Who asks for changes looks at the newest seal and the leases next, and a poll is to cost little:
+ * so these come in one statement, and are kept for it (dk_pg_seal_newest(), dk_pg_lease()).
+ */
+#define NEWS                                                                                       \
+    "SELECT pg_current_snapshot()::text, " DK_PG_PLACE ", s.n, s.at, NULL::text, s.prev, s.mac, "  \
+    "l.name, l.holder FROM (SELECT) one LEFT JOIN (SELECT n, at, prev, mac FROM seals ORDER BY n " \
+    "DESC LIMIT 1) s ON true LEFT JOIN leases l ON l.until > clock_timestamp()"
+
+/* *back is known when the answers are there: until then what was seen is asked as if it counted. */
+static dk_rc ask_news(struct dk_pg_txn *txn, const struct dk_mark *mark, bool wants,
+                      PGresult **changed, struct dk_err *err)
+{
+    struct dk_pg_params p = {.n = 0};
+    struct dk_pg_call calls[2] = {{.sql = NEWS, .what = "looking for news"},
+                                  {.sql = "SELECT tenant_id FROM tenants WHERE " DK_PG_NOT_SEEN(
+                                       "changed_xid") " AND epoch > 1",
+                                   .params = &p,
+                                   .what = "reading the changes"}};
+    dk_pg_str(&p, mark->text[0] != '\0' ? mark->text : EVERYTHING);
+    dk_pg_bool(&p, false);
+    DK_TRY(dk_pg_ask_all(txn, calls, wants ? 2 : 1, err));
+    PQclear(txn->news);
+    txn->news = calls[0].result;
+    *changed = calls[1].result;
+    return DK_OK;
+}
+
+static dk_rc move_mark(const struct dk_pg_txn *txn, struct dk_mark *mark, bool *back,
+                       struct dk_err *err)
 {
     const char *snapshot, *place;
-    if (txn->here == NULL) { /* it sees one moment */
-        DK_TRY(dk_pg_one(txn, NULL, "SELECT pg_current_snapshot()::text, " DK_PG_PLACE, NULL,
-                         "pg_current_snapshot", &txn->here, err));
-    }
-    if (!dk_pg_lend_str(txn->here, 0, 0, &snapshot) || !dk_pg_lend_str(txn->here, 0, 1, &place)) {
+    char since[DK_MARK_TEXT]; /* the mark itself, unless *back */
+    if (!dk_pg_lend_str(txn->news, 0, 0, &snapshot) || !dk_pg_lend_str(txn->news, 0, 1, &place)) {
         return DK_FAIL(err, STORE, "the server does not tell its snapshot");
     }
     dk_pg_since(mark->text, mark->place, snapshot, place, back, since);
     keep_mark(mark, snapshot, place);
     mark->behind = strncmp(place, STANDBY, strlen(STANDBY)) == 0;
     *back = *back || mark->behind; /* its snapshots do not tell what runs on the primary */
+    return DK_OK;
+}
+
+static dk_rc tell_changed(const PGresult *r, void (*each)(void *arg, const struct dk_tenant *),
+                          void *arg, struct dk_err *err)
+{
+    for (int i = 0; i < PQntuples(r); i++) {
+        struct dk_tenant tenant;
+        if (!dk_pg_get_tenant(r, i, 0, &tenant)) {
+            return dk_pg_tampered("tenants", err);
+        }
+        each(arg, &tenant);
+    }
     return DK_OK;
 }
 
@@ -332,54 +369,28 @@ dk_rc dk_pg_changes(void *self, struct dk_mark *mark, bool *went_back,
                     void (*each)(void *arg, const struct dk_tenant *tenant), void *arg,
                     struct dk_err *err)
 {
-    struct dk_pg_params p = {.n = 0};
     struct dk_mark moved = *mark;
-    char since[DK_MARK_TEXT];
-    PGresult *r = NULL;
-    dk_rc rc = DK_OK;
-    DK_TRY(move_mark(self, &moved, went_back, since, err));
-    if (each != NULL && !*went_back) {
-        dk_pg_str(&p, since);
-        dk_pg_bool(&p, false);
-        DK_TRY(dk_pg_ask(
-            self, NULL,
-            "SELECT tenant_id FROM tenants WHERE " DK_PG_NOT_SEEN("changed_xid") " AND epoch > 1",
-            &p, "reading the changes", &r, err));
-        for (int i = 0; i < PQntuples(r) && rc == DK_OK; i++) {
-            struct dk_tenant tenant;
-            rc = dk_pg_get_tenant(r, i, 0, &tenant) ? DK_OK : dk_pg_tampered("tenants", err);
-            if (rc == DK_OK) {
-                each(arg, &tenant);
-            }
-        }
-        PQclear(r);
+    PGresult *changed = NULL;
+    DK_TRY(ask_news(self, mark, each != NULL, &changed, err));
+    dk_rc rc = move_mark(self, &moved, went_back, err);
+    if (rc == DK_OK && each != NULL && !*went_back) {
+        rc = tell_changed(changed, each, arg, err);
     }
+    PQclear(changed);
     if (rc == DK_OK) {
         *mark = moved;
     }
     return rc;
 }
 
-dk_rc dk_pg_log_seen(void *self, const char *subject, const char *operation, struct dk_mark *mark,
-                     bool *seen, struct dk_err *err)
+/* Counted by the database, in the row that was read at the start. */
+dk_rc dk_pg_log_cleared(void *self, int64_t *mark, bool *cleared, struct dk_err *err)
 {
-    struct dk_pg_params p = {.n = 0};
-    struct dk_mark moved = *mark;
-    char since[DK_MARK_TEXT];
-    PGresult *r = NULL;
-    bool back = false;
-    DK_TRY(move_mark(self, &moved, &back, since, err));
-    dk_pg_str(&p, since);
-    dk_pg_bool(&p, back);
-    dk_pg_str(&p, subject);
-    dk_pg_str(&p, operation);
-    DK_TRY(dk_pg_ask(self, NULL,
-                     "SELECT 1 FROM key_rotation_log WHERE " DK_PG_NOT_SEEN(
-                         "xid") " AND tenant_id = $3 AND operation = $4 LIMIT 1",
-                     &p, "looking for news in the log", &r, err));
-    *seen = PQntuples(r) > 0;
-    PQclear(r);
-    *mark = moved;
+    const struct dk_pg_txn *txn = self;
+    struct dk_registry_row ignored;
+    DK_TRY(dk_pg_registry_read(self, &ignored, err));
+    *cleared = txn->clears != *mark;
+    *mark = txn->clears;
     return DK_OK;
 }
 
@@ -415,6 +426,18 @@ dk_rc dk_pg_tidy(void *self, struct dk_err *err)
         NULL, "keeping counts", NULL, err);
 }
 
+static bool is_free(const PGresult *news, const char *name, const char *holder)
+{
+    const char *of, *who;
+    for (int i = 0; i < PQntuples(news); i++) {
+        if (dk_pg_lend_str(news, i, 7, &of) && strcmp(of, name) == 0 &&
+            dk_pg_lend_str(news, i, 8, &who) && strcmp(who, holder) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* By the server's clock; the row stays locked until the transaction ends. */
 dk_rc dk_pg_lease(void *self, const char *name, const char *holder, int64_t ms, bool *held,
                   struct dk_err *err)
@@ -424,6 +447,10 @@ dk_rc dk_pg_lease(void *self, const char *name, const char *holder, int64_t ms, 
     PGresult *r = NULL;
     dk_pg_str(&p, name);
     dk_pg_str(&p, holder);
+    if (txn->mode == DK_TXN_READ && txn->news != NULL) {
+        *held = is_free(txn->news, name, holder);
+        return DK_OK;
+    }
     if (txn->mode == DK_TXN_READ) {
         DK_TRY(dk_pg_ask(self, NULL,
                          "SELECT 1 FROM leases WHERE name = $1 AND holder <> $2 AND until > "

@@ -19,9 +19,10 @@ struct dk_pg_txn {
     char scope[DK_TENANT_MAX + 1]; /* whose rows are seen now; "" = all */
     char xid[24];                  /* of a transaction that may write; "" = none */
     char place[80];                /* timeline and start of the server */
-    PGresult *here; /* snapshot and place of what sees one moment; NULL = not asked yet */
+    PGresult *news; /* what dk_pg_changes() has read beside; NULL = it was not called */
     struct dk_registry_row registry; /* as it was at the start; its lock is held */
     dk_rc registry_rc;               /* DK_OK, E_NOT_FOUND, E_TAMPERED */
+    int64_t clears;                  /* of that row */
 };
 
 /* ---- parameters, in order; values are lent until the statement was sent ---------------------- */

@@ -123,6 +123,7 @@ dk_rc dk_pg_tenant_list(void *txn, const char *after, size_t limit, struct dk_te
 dk_rc dk_pg_changes(void *txn, struct dk_mark *mark, bool *went_back,
                     void (*each)(void *arg, const struct dk_tenant *tenant), void *arg,
                     struct dk_err *err);
+dk_rc dk_pg_log_cleared(void *txn, int64_t *mark, bool *cleared, struct dk_err *err);
 dk_rc dk_pg_node(void *txn, const char *node, bool leaves, struct dk_err *err);
 dk_rc dk_pg_tidy(void *txn, struct dk_err *err);
 dk_rc dk_pg_lease(void *txn, const char *name, const char *holder, int64_t ms, bool *held,
@@ -169,8 +170,6 @@ dk_rc dk_pg_log_walk(void *txn, const struct dk_log_query *query,
 dk_rc dk_pg_log_edge(void *txn, struct dk_log_edge *edge, struct dk_err *err);
 dk_rc dk_pg_log_prune(void *txn, const struct dk_log_edge *edge, int64_t limit, int64_t *deleted,
                       struct dk_err *err);
-dk_rc dk_pg_log_seen(void *txn, const char *subject, const char *operation, struct dk_mark *mark,
-                     bool *seen, struct dk_err *err);
 dk_rc dk_pg_seal_append(void *txn, const struct dk_seal_row *row, struct dk_err *err);
 dk_rc dk_pg_seal_newest(void *txn, struct dk_seal_row *out, struct dk_err *err);
 dk_rc dk_pg_seal_walk(void *txn, int64_t from,

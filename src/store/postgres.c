@@ -40,15 +40,16 @@ static const struct {
 
 #define READ_REGISTRY                                                                              \
     "SELECT registry_uuid, schema_version, created_at, provider, kms_key_id, encrypted_data_key, " \
-    "context_timestamp, generation, rekeying, pruned_seq FROM registry WHERE id = 1"
+    "context_timestamp, generation, rekeying, pruned_seq, clears FROM registry WHERE id = 1"
 
-static bool read_registry(const PGresult *r, struct dk_registry_row *out)
+static bool read_registry(const PGresult *r, struct dk_registry_row *out, int64_t *clears)
 {
     return dk_pg_get_uuid(r, 0, 0, out->uuid) && dk_pg_get_version(r, 0, 1, &out->schema_version) &&
            dk_pg_get_time(r, 0, 2, false, &out->created_at) &&
            dk_pg_get_wrap(r, 0, 3, &out->wrap) && dk_pg_get_version(r, 0, 7, &out->generation) &&
            dk_pg_get_bool(r, 0, 8, &out->rekeying) &&
-           dk_pg_get_int(r, 0, 9, 0, INT64_MAX, &out->pruned_seq);
+           dk_pg_get_int(r, 0, 9, 0, INT64_MAX, &out->pruned_seq) &&
+           dk_pg_get_int(r, 0, 10, 0, INT64_MAX, clears);
 }
 
 /* What is newer or older than this program is not touched. */
@@ -58,7 +59,7 @@ static dk_rc take_registry(struct dk_pg_txn *txn, const PGresult *r, struct dk_e
         txn->registry_rc = DK_E_NOT_FOUND;
         return DK_OK;
     }
-    txn->registry_rc = read_registry(r, &txn->registry) ? DK_OK : DK_E_TAMPERED;
+    txn->registry_rc = read_registry(r, &txn->registry, &txn->clears) ? DK_OK : DK_E_TAMPERED;
     unsigned version = txn->registry.schema_version;
     if (txn->registry_rc == DK_OK && version != dk_postgres_migration_count) {
         return DK_FAIL(err, SCHEMA, "%s has schema %u, this program knows %u: %s",
@@ -115,7 +116,7 @@ static void end(struct dk_pg_txn *txn)
     if (txn->gone) {
         dk_pg_lose(txn->store, txn->conn);
     }
-    PQclear(txn->here);
+    PQclear(txn->news);
     dk_pg_give(txn->store, txn->conn);
     dk_mem_free(&txn->store->world->mem, txn);
 }
@@ -434,7 +435,7 @@ const struct dk_store_ops dk_store_postgres = {
     .log_walk = dk_pg_log_walk,
     .log_edge = dk_pg_log_edge,
     .log_prune = dk_pg_log_prune,
-    .log_seen = dk_pg_log_seen,
+    .log_cleared = dk_pg_log_cleared,
     .seal_append = dk_pg_seal_append,
     .seal_newest = dk_pg_seal_newest,
     .seal_walk = dk_pg_seal_walk,

@@ -150,9 +150,11 @@ static bool read_mark(sqlite3_stmt *stmt, void *to)
     return dk_sql_read_int(stmt, 0, 0, INT64_MAX, to);
 }
 
-/* Only rows since the last look are read: a poll costs what was written meanwhile. */
-dk_rc dk_sqlite_log_seen(void *self, const char *subject, const char *operation,
-                         struct dk_mark *mark, bool *seen, struct dk_err *err)
+/*
+ * Only rows since the last look are read: a poll costs what was written meanwhile. Numbers of rows
+ * fall in an older copy, and in a VACUUM.
+ */
+dk_rc dk_sqlite_log_cleared(void *self, int64_t *mark, bool *cleared, struct dk_err *err)
 {
     sqlite3_stmt *stmt = NULL;
     int64_t newest = 0, one = 0;
@@ -160,16 +162,15 @@ dk_rc dk_sqlite_log_seen(void *self, const char *subject, const char *operation,
     dk_err_clear(&none);
     DK_TRY(dk_sql_prepare(self, DK_SQL_LOG_MARK, &stmt, err));
     DK_TRY(dk_sql_read_one(self, stmt, SQLITE_OK, read_mark, &newest, "key_rotation_log", err));
-    DK_TRY(dk_sql_prepare(self, DK_SQL_LOG_SEEN, &stmt, err));
-    int bound = dk_sql_bind_str(stmt, 1, subject) | dk_sql_bind_str(stmt, 2, operation) |
-                sqlite3_bind_int64(stmt, 3, mark->n) | sqlite3_bind_int64(stmt, 4, newest);
+    DK_TRY(dk_sql_prepare(self, DK_SQL_LOG_CLEARED, &stmt, err));
+    int bound = sqlite3_bind_int64(stmt, 1, *mark) | sqlite3_bind_int64(stmt, 2, newest);
     dk_rc rc = dk_sql_read_one(self, stmt, bound, read_mark, &one, "key_rotation_log", &none);
     if (rc != DK_OK && rc != DK_E_NOT_FOUND) {
         *err = none;
         return rc;
     }
-    *seen = rc == DK_OK;
-    mark->n = newest;
+    *cleared = rc == DK_OK || newest < *mark;
+    *mark = newest;
     return DK_OK;
 }
 

@@ -105,8 +105,8 @@ const char *const dk_sqlite_sql[DK_SQL_COUNT] = {
     [DK_SQL_LOG_PRUNE] = "DELETE FROM key_rotation_log WHERE rowid IN (SELECT rowid FROM "
                          "key_rotation_log WHERE rowid <= ?1 ORDER BY rowid LIMIT ?2)",
     [DK_SQL_LOG_MARK] = "SELECT coalesce(max(rowid), 0) FROM key_rotation_log",
-    [DK_SQL_LOG_SEEN] = "SELECT 1 FROM key_rotation_log WHERE tenant_id = ?1 AND operation = ?2 "
-                        "AND rowid > ?3 AND rowid <= ?4 LIMIT 1",
+    [DK_SQL_LOG_CLEARED] = "SELECT 1 FROM key_rotation_log WHERE tenant_id = '*' AND operation = "
+                           "'cache-clear' AND rowid > ?1 AND rowid <= ?2 LIMIT 1",
     [DK_SQL_SEAL_APPEND] = "INSERT INTO seals (n, at, heads, prev, mac) VALUES (?1, ?2, ?3, ?4, "
                            "?5)",
     [DK_SQL_SEAL_NEWEST] = "SELECT n, at, NULL, prev, mac FROM seals ORDER BY n DESC LIMIT 1",

@@ -50,7 +50,7 @@ enum dk_sqlite_statement {
     DK_SQL_LOG_EDGE,
     DK_SQL_LOG_PRUNE,
     DK_SQL_LOG_MARK,
-    DK_SQL_LOG_SEEN,
+    DK_SQL_LOG_CLEARED,
     DK_SQL_SEAL_APPEND,
     DK_SQL_SEAL_NEWEST,
     DK_SQL_SEAL_WALK,
@@ -148,8 +148,7 @@ dk_rc dk_sqlite_log_chain(void *txn, const struct dk_log_row *row, struct dk_err
 dk_rc dk_sqlite_log_walk(void *txn, const struct dk_log_query *query,
                          bool (*each)(void *arg, const struct dk_log_row *row), void *arg,
                          struct dk_err *err);
-dk_rc dk_sqlite_log_seen(void *txn, const char *subject, const char *operation,
-                         struct dk_mark *mark, bool *seen, struct dk_err *err);
+dk_rc dk_sqlite_log_cleared(void *txn, int64_t *mark, bool *cleared, struct dk_err *err);
 dk_rc dk_sqlite_log_edge(void *txn, struct dk_log_edge *edge, struct dk_err *err);
 dk_rc dk_sqlite_log_prune(void *txn, const struct dk_log_edge *edge, int64_t limit,
                           int64_t *deleted, struct dk_err *err);

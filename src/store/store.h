@@ -394,9 +394,11 @@ struct dk_store_ops {
     /* Deletes the oldest of those rows, at most `limit`. */
     dk_rc (*log_prune)(void *txn, const struct dk_log_edge *edge, int64_t limit, int64_t *deleted,
                        struct dk_err *err);
-    /* Whether a row of this subject and operation was written since *mark, which moves on. */
-    dk_rc (*log_seen)(void *txn, const char *subject, const char *operation, struct dk_mark *mark,
-                      bool *seen, struct dk_err *err);
+    /*
+     * Whether a row `cache-clear` about all was written since *mark (0 at first), which moves on;
+     * or the store may be older than it was then.
+     */
+    dk_rc (*log_cleared)(void *txn, int64_t *mark, bool *cleared, struct dk_err *err);
 
     dk_rc (*seal_append)(void *txn, const struct dk_seal_row *row, struct dk_err *err);
     /* n, at, prev and mac of the newest seal (`heads` is NULL); n = 0: there is none. */

@@ -1014,38 +1014,52 @@ static void the_log_is_walked_both_ways_and_in_parts(void **state)
     }
 }
 
-static bool sees(struct shop *shop, const char *subject, const char *operation,
-                 struct dk_mark *mark)
+static bool sees_a_clear(struct shop *shop, int64_t *mark)
 {
-    bool seen = false;
+    bool cleared = false;
     struct dk_txn txn = begin(shop, DK_TXN_READ);
-    DK_TEST_OK(err, txn.ops->log_seen(txn.self, subject, operation, mark, &seen, &err));
+    DK_TEST_OK(err, txn.ops->log_cleared(txn.self, mark, &cleared, &err));
     dk_store_rollback(&txn);
-    return seen;
+    return cleared;
 }
 
-static void R13_a_log_row_since_a_mark_is_seen_once(void **state)
+static void put_operation(struct shop *shop, const char *tenant, const char *operation, unsigned n,
+                          bool commits)
+{
+    struct dk_log_row row = log_row(tenant, n, 1000);
+    snprintf(row.operation, sizeof row.operation, "%s", operation);
+    struct dk_txn txn = begin(shop, DK_TXN_WRITE);
+    DK_TEST_OK(err, txn.ops->log_append(txn.self, &row, &err));
+    if (commits) {
+        commit(&txn);
+    }
+    dk_store_rollback(&txn);
+}
+
+static void R13_a_clear_since_a_mark_is_seen_once(void **state)
 {
     (void)state;
     for (size_t i = 0; i < STORES; i++) {
         struct shop shop;
-        struct dk_mark mark = {.n = 0}, late = {.n = 0};
+        int64_t mark = 0, late = 0, newer;
         shop_open(&shop, i);
-        const char *operation = log_row("acme", 1, 0).operation;
-        char name[32];
-        snprintf(name, sizeof name, "%s", operation);
-        assert_false(sees(&shop, "acme", name, &mark));
-        put_log(&shop, "acme", 1, 1000);
-        put_log(&shop, "globex", 2, 2000);
-        assert_false(sees(&shop, "acme", "another", &late));
-        assert_false(sees(&shop, "acme", name, &late)); /* the mark moved past it */
-        assert_true(sees(&shop, "acme", name, &mark));
-        assert_false(sees(&shop, "acme", name, &mark));
-        put_log(&shop, "globex", 3, 3000);
-        assert_false(sees(&shop, "acme", name, &mark));
-        put_log(&shop, "acme", 4, 4000);
-        put_log(&shop, "acme", 5, 5000);
-        assert_true(sees(&shop, "acme", name, &mark));
+        assert_false(sees_a_clear(&shop, &mark));
+        put_operation(&shop, "*", "cache-clear", 1, true);
+        put_operation(&shop, "*", "decrypt", 2, true);
+        assert_true(sees_a_clear(&shop, &mark));
+        assert_false(sees_a_clear(&shop, &mark));
+        put_operation(&shop, "acme", "cache-clear", 3, true);
+        put_operation(&shop, "*", "rekey", 4, true);
+        put_operation(&shop, "*", "cache-clear", 5, false);
+        assert_false(sees_a_clear(&shop, &mark));
+        put_operation(&shop, "*", "cache-clear", 6, true);
+        put_operation(&shop, "*", "cache-clear", 7, true);
+        assert_true(sees_a_clear(&shop, &mark));
+        assert_true(sees_a_clear(&shop, &late));
+        assert_int_equal(late, mark);
+        newer = mark + 1; /* of a store that this is an older copy of */
+        assert_true(sees_a_clear(&shop, &newer));
+        assert_int_equal(newer, mark);
         shop_close(&shop);
     }
 }
@@ -1848,7 +1862,7 @@ int main(void)
         cmocka_unit_test(keys_are_listed_in_pages_by_tenant_and_version),
         cmocka_unit_test(key_counts_tell_active_expired_and_near),
         cmocka_unit_test(the_log_is_walked_both_ways_and_in_parts),
-        cmocka_unit_test(R13_a_log_row_since_a_mark_is_seen_once),
+        cmocka_unit_test(R13_a_clear_since_a_mark_is_seen_once),
         cmocka_unit_test(a_log_row_is_written_once_and_chained_once),
         cmocka_unit_test(seals_are_walked_from_any_number_on),
         cmocka_unit_test(tenants_and_the_macs_of_their_keys_are_listed),

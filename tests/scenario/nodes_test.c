@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "support/world.h"
@@ -162,6 +163,37 @@ static void R13_a_clear_that_was_seen_counts_though_the_look_then_fails(void **s
     use(a, "acme");
     dk_place_close(a);
     dk_place_close(b);
+    dk_place_free(&place);
+}
+
+/* Another that is always there at the same moment. */
+#define COLLIDES                                                                                   \
+    "CREATE FUNCTION public.collide() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE "         \
+    "EXCEPTION 'two at once' USING ERRCODE = 'serialization_failure'; END $$; GRANT EXECUTE ON "   \
+    "FUNCTION public.collide() TO PUBLIC; CREATE TRIGGER collide BEFORE INSERT ON leases FOR "     \
+    "EACH ROW EXECUTE FUNCTION public.collide()"
+
+static void I26_who_never_comes_to_seal_says_so_once(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    place_new(&place);
+    place.keep_log = true;
+    struct dekhand *d = dk_place_open(&place);
+    assert_int_equal(dk_place_sql(&place, COLLIDES), 0);
+    for (int round = 0; round < 2; round++) {
+        for (int turn = 1; turn <= 8; turn++) {
+            place.log[place.log_n = 0] = '\0';
+            tick(&place, d);
+            assert_int_equal(strstr(place.log, "not_sealed") != NULL, turn == 5);
+            assert_int_equal(strstr(place.log, "E_BUSY") != NULL, turn == 5);
+        }
+        assert_int_equal(dk_place_sql(&place, "ALTER TABLE leases DISABLE TRIGGER collide"), 0);
+        tick(&place, d); /* it counts from the beginning then */
+        assert_int_equal(dk_place_sql(&place, "ALTER TABLE leases ENABLE TRIGGER collide"), 0);
+    }
+    assert_int_equal(dk_place_sql(&place, "DROP TRIGGER collide ON leases"), 0);
+    dk_place_close(d);
     dk_place_free(&place);
 }
 
@@ -325,6 +357,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(I26_who_has_the_lease_seals_for_all_and_another_takes_over),
         cmocka_unit_test(I26_who_writes_and_closes_leaves_it_sealed),
+        cmocka_unit_test(I26_who_never_comes_to_seal_says_so_once),
         cmocka_unit_test(a_process_that_ticks_is_a_node_until_it_closes),
         cmocka_unit_test(R13_what_one_node_rotates_the_others_know_after_a_poll),
         cmocka_unit_test(R13_a_clear_that_was_seen_counts_though_the_look_then_fails),

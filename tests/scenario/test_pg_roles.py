@@ -305,6 +305,30 @@ def test_the_table_names_every_object_of_the_schema(registry):
                            "relforcerowsecurity)") == 0
 
 
+def test_R13_clears_are_counted_by_the_log_and_not_taken_back(registry):
+    """By whoever writes the row; one that is rolled back counts nothing."""
+    as_rw = ("SET SESSION AUTHORIZATION dekhand_rw; BEGIN; SET LOCAL search_path = dekhand; "
+             "SET LOCAL dekhand.scope = 'all';")
+    row = ("INSERT INTO key_rotation_log (id, tenant_id, operation, performed_at) VALUES "
+           "(gen_random_uuid(), '{}', '{}', now());")
+    count = "SELECT clears FROM registry;"
+
+    def told(*statements):
+        return [int(line) for line in registry.sql(as_rw + "".join(statements)).splitlines()]
+
+    was = told(count)[0]
+    registry.cli.ok("cache", "clear")
+    assert told(count, row.format("*", "cache-clear"), count,
+                row.format("acme", "cache-clear"), row.format("*", "decrypt"), count,
+                "ROLLBACK;") == [was + 1, was + 2, was + 2]
+    assert told("UPDATE registry SET clears = clears + 1;", count, "ROLLBACK;") == [was + 2]
+    for less in ("clears - 1", "0", "-1", "NULL"):
+        with pytest.raises(subprocess.CalledProcessError) as error:
+            told(f"UPDATE registry SET clears = {less}; COMMIT")
+        assert "what was counted stays" in error.value.stderr or "null value" in error.value.stderr
+    assert told(count) == [was + 1]
+
+
 # ---- an owner's view ------------------------------------------------------------------------------
 
 def as_authenticated(registry, json, text):
