@@ -227,17 +227,6 @@ dk_rc dk_pg_ask(struct dk_pg_txn *txn, const char *scope, const char *sql,
     return DK_OK;
 }
 
-dk_rc dk_pg_ask_all(struct dk_pg_txn *txn, struct dk_pg_call *calls, size_t count,
-                    struct dk_err *err)
-{
-    PGresult *none = NULL;
-    if (txn->scope[0] != '\0') {
-        DK_TRY(dk_pg_ask(txn, NULL, "SELECT", NULL, calls[0].what, &none, err));
-        PQclear(none);
-    }
-    return run_in(txn, calls, count, err);
-}
-
 /*
  * One look into an index for each, whatever the planner knows of the tables so far: of new ones it
  * guesses many rows a tenant, sorts them, and compiles what it would have run faster as it is.
@@ -254,7 +243,12 @@ dk_rc dk_pg_ask_two(struct dk_pg_txn *txn, const char *const sql[2],
         {.sql = BY_INDEX, .what = what},
         {.sql = sql[0], .params = params, .what = what},
         {.sql = sql[1], .params = params, .what = what, .wait_ms = txn->wait_ms}};
-    DK_TRY(dk_pg_ask_all(txn, calls, 3, err));
+    PGresult *none = NULL;
+    if (txn->scope[0] != '\0') { /* to all rows first */
+        DK_TRY(dk_pg_ask(txn, NULL, "SELECT", NULL, what, &none, err));
+        PQclear(none);
+    }
+    DK_TRY(run_in(txn, calls, 3, err));
     PQclear(calls[0].result);
     out[0] = calls[1].result;
     out[1] = calls[2].result;

@@ -71,9 +71,6 @@ DK_MUST_USE dk_rc dk_pg_ask(struct dk_pg_txn *txn, const char *scope, const char
 DK_MUST_USE dk_rc dk_pg_ask_two(struct dk_pg_txn *txn, const char *const sql[2],
                                 const struct dk_pg_params *params, const char *what,
                                 PGresult *out[2], struct dk_err *err);
-/* Any in one message, over all rows; the results are the caller's. */
-DK_MUST_USE dk_rc dk_pg_ask_all(struct dk_pg_txn *txn, struct dk_pg_call *calls, size_t count,
-                                struct dk_err *err);
 /* The same where no row is wanted; *changed (may be NULL): exactly one row was touched. */
 DK_MUST_USE dk_rc dk_pg_do(struct dk_pg_txn *txn, const char *scope, const char *sql,
                            const struct dk_pg_params *params, const char *what, bool *changed,
