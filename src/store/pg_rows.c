@@ -307,13 +307,14 @@ static void keep_mark(struct dk_mark *mark, const char *snapshot, const char *pl
 
 /*
  * Who asks for changes looks at the newest seal and the leases next, and a poll is to cost little:
- * so these come in one statement, and are kept for it (dk_pg_seal_newest(), dk_pg_lease()).
+ * so these come in one statement, and are kept for it (dk_pg_seal_newest(), dk_pg_lease()). Changes
+ * are ordered as numbers: a bare name after ORDER BY may be that of the text.
  */
 #define NEWS                                                                                       \
-    "SELECT pg_current_snapshot()::text, " DK_PG_PLACE ", (SELECT changed_xid::text FROM tenants " \
-    "ORDER BY changed_xid DESC LIMIT 1), s.n, s.at, NULL::text, s.prev, s.mac, l.name, l.holder "  \
-    "FROM (SELECT) one LEFT JOIN (SELECT n, at, prev, mac FROM seals ORDER BY n DESC LIMIT 1) s "  \
-    "ON true LEFT JOIN leases l ON l.until > clock_timestamp()"
+    "SELECT pg_current_snapshot()::text, " DK_PG_PLACE ", (SELECT t.changed_xid FROM tenants t "   \
+    "ORDER BY t.changed_xid DESC LIMIT 1)::text, s.n, s.at, NULL::text, s.prev, s.mac, l.name, "   \
+    "l.holder FROM (SELECT) one LEFT JOIN (SELECT n, at, prev, mac FROM seals ORDER BY n DESC "    \
+    "LIMIT 1) s ON true LEFT JOIN leases l ON l.until > clock_timestamp()"
 
 /* What is below the first transaction that ran at the mark was seen there. */
 static bool may_have_changed(const struct dk_pg_txn *txn, const struct dk_mark *mark)
