@@ -307,37 +307,32 @@ static void keep_mark(struct dk_mark *mark, const char *snapshot, const char *pl
 
 /*
  * Who asks for changes looks at the newest seal and the leases next, and a poll is to cost little:
- * so these come in one statement, and are kept for it (dk_pg_seal_newest(), dk_pg_lease()).
+ * so these come in one statement, and are kept for it (dk_pg_seal_newest(), dk_pg_lease()). Changes
+ * are ordered as numbers: a bare name after ORDER BY may be that of the text.
  */
 #define NEWS                                                                                       \
-    "SELECT pg_current_snapshot()::text, " DK_PG_PLACE ", s.n, s.at, NULL::text, s.prev, s.mac, "  \
-    "l.name, l.holder FROM (SELECT) one LEFT JOIN (SELECT n, at, prev, mac FROM seals ORDER BY n " \
-    "DESC LIMIT 1) s ON true LEFT JOIN leases l ON l.until > clock_timestamp()"
+    "SELECT pg_current_snapshot()::text, " DK_PG_PLACE ", (SELECT t.changed_xid FROM tenants t "   \
+    "ORDER BY t.changed_xid DESC LIMIT 1)::text, s.n, s.at, NULL::text, s.prev, s.mac, l.name, "   \
+    "l.holder FROM (SELECT) one LEFT JOIN (SELECT n, at, prev, mac FROM seals ORDER BY n DESC "    \
+    "LIMIT 1) s ON true LEFT JOIN leases l ON l.until > clock_timestamp()"
 
-/* *back is known when the answers are there: until then what was seen is asked as if it counted. */
-static dk_rc ask_news(struct dk_pg_txn *txn, const struct dk_mark *mark, bool wants,
-                      PGresult **changed, struct dk_err *err)
+/* What is below the first transaction that ran at the mark was seen there. */
+static bool may_have_changed(const struct dk_pg_txn *txn, const struct dk_mark *mark)
 {
-    struct dk_pg_params p = {.n = 0};
-    struct dk_pg_call calls[2] = {{.sql = NEWS, .what = "looking for news"},
-                                  {.sql = "SELECT tenant_id FROM tenants WHERE " DK_PG_NOT_SEEN(
-                                       "changed_xid") " AND epoch > 1",
-                                   .params = &p,
-                                   .what = "reading the changes"}};
-    dk_pg_str(&p, mark->text[0] != '\0' ? mark->text : EVERYTHING);
-    dk_pg_bool(&p, false);
-    DK_TRY(dk_pg_ask_all(txn, calls, wants ? 2 : 1, err));
-    PQclear(txn->news);
-    txn->news = calls[0].result;
-    *changed = calls[1].result;
-    return DK_OK;
+    const char *newest;
+    return !dk_pg_lend_str(txn->news, 0, 2, &newest) ||
+           strtoull(newest, NULL, 10) >= nth_of(mark->text, 0);
 }
 
-static dk_rc move_mark(const struct dk_pg_txn *txn, struct dk_mark *mark, bool *back,
-                       struct dk_err *err)
+/* Moves the mark on; it is still fit for a statement of this transaction as it was, unless *back.
+ */
+static dk_rc move_mark(struct dk_pg_txn *txn, struct dk_mark *mark, bool *back, struct dk_err *err)
 {
     const char *snapshot, *place;
-    char since[DK_MARK_TEXT]; /* the mark itself, unless *back */
+    char since[DK_MARK_TEXT];
+    if (txn->news == NULL) { /* it sees one moment */
+        DK_TRY(dk_pg_one(txn, NULL, NEWS, NULL, "pg_current_snapshot", &txn->news, err));
+    }
     if (!dk_pg_lend_str(txn->news, 0, 0, &snapshot) || !dk_pg_lend_str(txn->news, 0, 1, &place)) {
         return DK_FAIL(err, STORE, "the server does not tell its snapshot");
     }
@@ -348,17 +343,28 @@ static dk_rc move_mark(const struct dk_pg_txn *txn, struct dk_mark *mark, bool *
     return DK_OK;
 }
 
-static dk_rc tell_changed(const PGresult *r, void (*each)(void *arg, const struct dk_tenant *),
-                          void *arg, struct dk_err *err)
+static dk_rc tell_changed(struct dk_pg_txn *txn, const char *since,
+                          void (*each)(void *arg, const struct dk_tenant *tenant), void *arg,
+                          struct dk_err *err)
 {
-    for (int i = 0; i < PQntuples(r); i++) {
+    struct dk_pg_params p = {.n = 0};
+    PGresult *r = NULL;
+    dk_rc rc = DK_OK;
+    dk_pg_str(&p, since);
+    dk_pg_bool(&p, false);
+    DK_TRY(dk_pg_ask(
+        txn, NULL,
+        "SELECT tenant_id FROM tenants WHERE " DK_PG_NOT_SEEN("changed_xid") " AND epoch > 1", &p,
+        "reading the changes", &r, err));
+    for (int i = 0; i < PQntuples(r) && rc == DK_OK; i++) {
         struct dk_tenant tenant;
-        if (!dk_pg_get_tenant(r, i, 0, &tenant)) {
-            return dk_pg_tampered("tenants", err);
+        rc = dk_pg_get_tenant(r, i, 0, &tenant) ? DK_OK : dk_pg_tampered("tenants", err);
+        if (rc == DK_OK) {
+            each(arg, &tenant);
         }
-        each(arg, &tenant);
     }
-    return DK_OK;
+    PQclear(r);
+    return rc;
 }
 
 /*
@@ -370,13 +376,11 @@ dk_rc dk_pg_changes(void *self, struct dk_mark *mark, bool *went_back,
                     struct dk_err *err)
 {
     struct dk_mark moved = *mark;
-    PGresult *changed = NULL;
-    DK_TRY(ask_news(self, mark, each != NULL, &changed, err));
     dk_rc rc = move_mark(self, &moved, went_back, err);
     if (rc == DK_OK && each != NULL && !*went_back) {
-        rc = tell_changed(changed, each, arg, err);
+        const char *since = mark->text[0] != '\0' ? mark->text : EVERYTHING;
+        rc = may_have_changed(self, mark) ? tell_changed(self, since, each, arg, err) : DK_OK;
     }
-    PQclear(changed);
     if (rc == DK_OK) {
         *mark = moved;
     }
@@ -430,8 +434,8 @@ static bool is_free(const PGresult *news, const char *name, const char *holder)
 {
     const char *of, *who;
     for (int i = 0; i < PQntuples(news); i++) {
-        if (dk_pg_lend_str(news, i, 7, &of) && strcmp(of, name) == 0 &&
-            dk_pg_lend_str(news, i, 8, &who) && strcmp(who, holder) != 0) {
+        if (dk_pg_lend_str(news, i, 8, &of) && strcmp(of, name) == 0 &&
+            dk_pg_lend_str(news, i, 9, &who) && strcmp(who, holder) != 0) {
             return false;
         }
     }
