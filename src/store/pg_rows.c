@@ -199,19 +199,6 @@ static void add_tenant(struct dk_pg_params *p, const struct dk_tenant_row *row)
     dk_pg_str_or_null(p, row->keys_digest);
 }
 
-/* changed_xid is the trigger's. */
-dk_rc dk_pg_tenant_insert(void *self, const struct dk_tenant_row *row, bool *inserted,
-                          struct dk_err *err)
-{
-    struct dk_pg_params p = {.n = 0};
-    add_tenant(&p, row);
-    return dk_pg_do(self, row->tenant.s,
-                    "INSERT INTO tenants (" DK_PG_TENANT_COLUMNS
-                    ") VALUES ($1, $2, $3, $4, $5, $6, $7) "
-                    "ON CONFLICT DO NOTHING",
-                    &p, "storing a tenant", inserted, err);
-}
-
 dk_rc dk_pg_tenant_update(void *self, const struct dk_tenant_row *row, int64_t old_epoch,
                           bool *changed, struct dk_err *err)
 {

@@ -112,8 +112,6 @@ dk_rc dk_pg_registry_keys(void *txn, uint32_t from,
                           struct dk_err *err);
 dk_rc dk_pg_tenant_read(void *txn, const struct dk_tenant *tenant, struct dk_tenant_row *out,
                         struct dk_err *err);
-dk_rc dk_pg_tenant_insert(void *txn, const struct dk_tenant_row *row, bool *inserted,
-                          struct dk_err *err);
 dk_rc dk_pg_tenant_update(void *txn, const struct dk_tenant_row *row, int64_t old_epoch,
                           bool *changed, struct dk_err *err);
 dk_rc dk_pg_tenant_remac(void *txn, const struct dk_tenant_row *row, const char *old_mac,

@@ -414,7 +414,6 @@ const struct dk_store_ops dk_store_postgres = {
     .registry_pruned = dk_pg_registry_pruned,
     .registry_keys = dk_pg_registry_keys,
     .tenant_read = dk_pg_tenant_read,
-    .tenant_insert = dk_pg_tenant_insert,
     .tenant_update = dk_pg_tenant_update,
     .tenant_remac = dk_pg_tenant_remac,
     .tenant_list = dk_pg_tenant_list,

@@ -460,7 +460,6 @@ const struct dk_store_ops dk_store_sqlite = {
     .registry_pruned = dk_sqlite_registry_pruned,
     .registry_keys = dk_sqlite_registry_keys,
     .tenant_read = dk_sqlite_tenant_read,
-    .tenant_insert = dk_sqlite_tenant_insert,
     .tenant_update = dk_sqlite_tenant_update,
     .tenant_remac = dk_sqlite_tenant_remac,
     .key_read = dk_sqlite_key_read,

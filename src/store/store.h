@@ -319,8 +319,6 @@ struct dk_store_ops {
 
     dk_rc (*tenant_read)(void *txn, const struct dk_tenant *tenant, struct dk_tenant_row *out,
                          struct dk_err *err); /* E_NOT_FOUND */
-    dk_rc (*tenant_insert)(void *txn, const struct dk_tenant_row *row, bool *inserted,
-                           struct dk_err *err);
     /* Compare and set on the epoch. */
     dk_rc (*tenant_update)(void *txn, const struct dk_tenant_row *row, int64_t old_epoch,
                            bool *changed, struct dk_err *err);
