@@ -341,19 +341,25 @@ static void finish_one(struct load *load, size_t i)
 static dk_rc read_all(struct reading *reading)
 {
     struct load *load = reading->load;
+    struct dk_err cause; /* of the whole; those of single keys are told meanwhile */
     struct looking looking = {.core = load->core,
                               .looks = reading->looks,
                               .found = take_found,
                               .arg = reading,
-                              .err = load->err};
+                              .err = &cause};
     struct dk_txn txn;
+    dk_err_clear(&cause);
     DK_TRY(dk_registry_begin(load->core, DK_TXN_READ, &txn, load->err));
     dk_rc rc = look_in(&looking, &txn, reading->finds, reading->count);
     dk_store_rollback(&txn);
-    for (size_t k = 0; k < reading->count && rc == DK_OK; k++) {
+    if (rc != DK_OK) {
+        *load->err = cause;
+        return rc;
+    }
+    for (size_t k = 0; k < reading->count; k++) {
         finish_one(load, reading->at[k]);
     }
-    return rc;
+    return DK_OK;
 }
 
 /* Reads those whose answer is `only` at one moment; the missing active ones get E_NOT_FOUND. */

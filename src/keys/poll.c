@@ -126,6 +126,7 @@ dk_rc dk_poll(struct dk_manager *manager, struct dk_err *err)
     if (rc == DK_OK && changed->may_seal) {
         seal_now(manager, lease_ms(manager));
     } else if (rc == DK_OK) {
+        manager->busy_turns = 0;
         atomic_store(&manager->leads, false);
     }
     pthread_mutex_unlock(&manager->poll_lock);
@@ -174,7 +175,9 @@ void dk_poll_last(struct dk_manager *manager)
         return; /* a child that only closes: it has not opened the registry again */
     }
     if (dk_audit_has_unsealed(manager->core)) {
+        pthread_mutex_lock(&manager->poll_lock);
         seal_now(manager, 0);
+        pthread_mutex_unlock(&manager->poll_lock);
     }
     if (atomic_load(&manager->next_hello_ms) != 0) {
         dk_rc ignored = say(manager->core, true, &err);

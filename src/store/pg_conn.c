@@ -91,14 +91,20 @@ int64_t dk_pg_now_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* Until there is something to read; what is to be sent goes out meanwhile. -1 = for ever. */
-static dk_rc wait_for_input(PGconn *pg, int64_t deadline, const char *what, struct dk_err *err)
+/*
+ * Until there is something to read, or (`sends`) all is out: nothing may come before it is. What is
+ * to be sent goes out meanwhile, and what comes is kept. -1 = for ever.
+ */
+static dk_rc wait_on(PGconn *pg, bool sends, int64_t deadline, const char *what, struct dk_err *err)
 {
     int unsent = PQflush(pg);
     struct pollfd fd = {.fd = PQsocket(pg), .events = POLLIN};
     int64_t left = deadline - dk_pg_now_ms();
     if (unsent < 0) {
         return dk_pg_fail(pg, NULL, what, err);
+    }
+    if (sends && unsent == 0) {
+        return DK_OK;
     }
     fd.events = (short)(POLLIN | (unsent > 0 ? POLLOUT : 0));
     if (deadline >= 0 && left <= 0) {
@@ -118,7 +124,7 @@ static dk_rc next_result(PGconn *pg, int64_t deadline, const char *what, PGresul
                          struct dk_err *err)
 {
     while (PQisBusy(pg)) {
-        DK_TRY(wait_for_input(pg, deadline, what, err));
+        DK_TRY(wait_on(pg, false, deadline, what, err));
     }
     *out = PQgetResult(pg);
     return DK_OK;
@@ -138,13 +144,12 @@ static bool send_one(PGconn *pg, const struct dk_pg_call *call)
     return PQsendQueryParams(pg, call->sql, p->n, p->type, p->value, p->length, p->format, 1) == 1;
 }
 
-/* All of it; the server may have something to say meanwhile, which is kept. */
 static dk_rc flush(PGconn *pg, int wait_ms, const char *what, struct dk_err *err)
 {
     int64_t deadline = dk_pg_now_ms() + wait_ms;
     int unsent;
     while ((unsent = PQflush(pg)) > 0) {
-        DK_TRY(wait_for_input(pg, deadline, what, err));
+        DK_TRY(wait_on(pg, true, deadline, what, err));
     }
     return unsent == 0 ? DK_OK : dk_pg_fail(pg, NULL, what, err);
 }

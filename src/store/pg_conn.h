@@ -85,7 +85,7 @@ struct dk_pg_params {
 struct dk_pg_call {
     const char *sql;
     const struct dk_pg_params *params; /* NULL = none */
-    const char *what;                  /* completes "... failed: " */
+    const char *what;                  /* completes "... failed: "; of several, the first one's */
     int wait_ms;                       /* for its answer; 0 = 5 s */
     PGresult *result;                  /* out, in binary form; the caller's, PQclear */
 };

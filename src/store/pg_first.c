@@ -151,7 +151,7 @@ static void free_arrays(struct inserting *in)
     }
 }
 
-static dk_rc fill_arrays(struct inserting *in, size_t slice, struct dk_err *err)
+static dk_rc make_slice(struct inserting *in, size_t slice, struct dk_err *err)
 {
     size_t n, from = first_of(in, slice, &n);
     bool failed = false;
@@ -191,7 +191,7 @@ static dk_rc send_plain(void *arg, size_t k, struct dk_pg_call *call, struct dk_
     }
     size_t table = (k - 1) % TABLES;
     if (table == 0) {
-        DK_TRY(fill_arrays(in, (k - 1) / TABLES, err));
+        DK_TRY(make_slice(in, (k - 1) / TABLES, err));
     }
     add_columns(in, plain[table].from, plain[table].to);
     *call = (struct dk_pg_call){.sql = plain[table].sql, .params = &in->params};
@@ -218,7 +218,7 @@ static dk_rc send_careful(void *arg, size_t k, struct dk_pg_call *call, struct d
         call->sql = "ROLLBACK TO SAVEPOINT first_use";
         return DK_OK;
     }
-    DK_TRY(fill_arrays(in, k - 1, err));
+    DK_TRY(make_slice(in, k - 1, err));
     add_columns(in, A_TENANT + 1, A_COUNT - 1);
     *call = (struct dk_pg_call){.sql = careful, .params = &in->params};
     return DK_OK;

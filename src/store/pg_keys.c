@@ -169,7 +169,8 @@ static dk_rc add_page(struct dk_pg_txn *txn, struct dk_sealed *list, size_t coun
         {.sql = "SELECT count(*) FROM unnest($1, $2) u(tenant, version), LATERAL (SELECT FROM "
                 "encryption_keys k WHERE k.tenant_id = u.tenant AND k.version = u.version FOR NO "
                 "KEY UPDATE) k",
-         .params = p},
+         .params = p,
+         .wait_ms = 2 * DK_PG_DEADLINE_MS}, /* two that may wait */
         {.sql = "UPDATE encryption_keys k SET messages = k.messages + u.count FROM unnest($1, $2, "
                 "$3) WITH ORDINALITY u(tenant, version, count, i) WHERE k.tenant_id = u.tenant AND "
                 "k.version = u.version RETURNING u.i, k.messages",

@@ -67,11 +67,6 @@ void dk_pg_array(struct dk_pg_params *p, const struct dk_pg_array *array);
 DK_MUST_USE dk_rc dk_pg_ask(struct dk_pg_txn *txn, const char *scope, const char *sql,
                             const struct dk_pg_params *params, const char *what, PGresult **out,
                             struct dk_err *err);
-/* Any in one message, over all rows; the results are the caller's. */
-DK_MUST_USE dk_rc dk_pg_ask_all(struct dk_pg_txn *txn, struct dk_pg_call *calls, size_t count,
-                                struct dk_err *err);
-/* Any number, over all rows: fills how long it waits, and that it streams. */
-DK_MUST_USE dk_rc dk_pg_feed(struct dk_pg_txn *txn, struct dk_pg_feed *feed, struct dk_err *err);
 /* The same where no row is wanted; *changed (may be NULL): exactly one row was touched. */
 DK_MUST_USE dk_rc dk_pg_do(struct dk_pg_txn *txn, const char *scope, const char *sql,
                            const struct dk_pg_params *params, const char *what, bool *changed,
@@ -80,6 +75,11 @@ DK_MUST_USE dk_rc dk_pg_do(struct dk_pg_txn *txn, const char *scope, const char 
 DK_MUST_USE dk_rc dk_pg_one(struct dk_pg_txn *txn, const char *scope, const char *sql,
                             const struct dk_pg_params *params, const char *table, PGresult **out,
                             struct dk_err *err);
+/* Any in one message, over all rows; the results are the caller's. */
+DK_MUST_USE dk_rc dk_pg_ask_all(struct dk_pg_txn *txn, struct dk_pg_call *calls, size_t count,
+                                struct dk_err *err);
+/* Any number, over all rows: fills how long it waits, and that it streams. */
+DK_MUST_USE dk_rc dk_pg_feed(struct dk_pg_txn *txn, struct dk_pg_feed *feed, struct dk_err *err);
 int64_t dk_pg_touched(const PGresult *result);
 DK_MUST_USE dk_rc dk_pg_tampered(const char *table, struct dk_err *err);
 

@@ -166,6 +166,26 @@ static void R13_a_clear_that_was_seen_counts_though_the_look_then_fails(void **s
     dk_place_free(&place);
 }
 
+/* Who sees that the row is not what dekhand writes goes on seeing what changes. */
+static void R13_a_registry_row_that_cannot_be_read_hides_no_change(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    struct dk_test_value value;
+    place_new(&place);
+    struct dekhand *a = dk_place_open(&place), *b = dk_place_open(&place);
+    use(a, "acme");
+    tick(&place, a);
+    ASSERT_CODE(dk_test_rotate(b, "acme", 0, NULL), OK);
+    assert_int_equal(dk_place_sql(&place, "UPDATE registry SET created_at = 'infinity'"), 0);
+    tick(&place, a);
+    ASSERT_CODE(dk_test_encrypt(a, "acme", "x", &value), OK);
+    assert_int_equal(dk_test_version(&value), 2);
+    dk_place_close(a);
+    dk_place_close(b);
+    dk_place_free(&place);
+}
+
 /* Another that is always there at the same moment. */
 #define COLLIDES                                                                                   \
     "CREATE FUNCTION public.collide() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE "         \
@@ -358,6 +378,7 @@ int main(void)
         cmocka_unit_test(I26_who_has_the_lease_seals_for_all_and_another_takes_over),
         cmocka_unit_test(I26_who_writes_and_closes_leaves_it_sealed),
         cmocka_unit_test(I26_who_never_comes_to_seal_says_so_once),
+        cmocka_unit_test(R13_a_registry_row_that_cannot_be_read_hides_no_change),
         cmocka_unit_test(a_process_that_ticks_is_a_node_until_it_closes),
         cmocka_unit_test(R13_what_one_node_rotates_the_others_know_after_a_poll),
         cmocka_unit_test(R13_a_clear_that_was_seen_counts_though_the_look_then_fails),
