@@ -47,6 +47,12 @@ dk_rc dk_create_check_clock(const struct dk_core *core, const struct dk_key_row 
     return DK_OK;
 }
 
+bool dk_create_at_hand(const struct dk_core *core)
+{
+    return core->store.ops->streams &&
+           (dk_provider_caps(core->provider) & DK_PROVIDER_AT_HAND) != 0;
+}
+
 /* ---- first versions -------------------------------------------------------------------------- */
 
 /* What one tenant's first version stores. */
@@ -86,7 +92,7 @@ static dk_rc prepare_first(struct dk_core *core, struct first_rows *rows, struct
     return dk_registry_seal_tenant(core, NULL, &rows->tenant, err);
 }
 
-/* Where the provider waits for nobody, the key too is made while earlier ones are being stored. */
+/* At hand: the key too is made while earlier ones are being stored. */
 static dk_rc make_first(void *arg, size_t i, struct dk_err *err)
 {
     struct batch *batch = arg;
@@ -193,7 +199,7 @@ dk_rc dk_create_first(struct dk_core *core, const struct dk_tenant *const *tenan
     struct batch batch = {.core = core,
                           .wanted = dk_mem_alloc(mem, count * sizeof *batch.wanted),
                           .count = count,
-                          .at_hand = (dk_provider_caps(core->provider) & DK_PROVIDER_AT_HAND) != 0,
+                          .at_hand = dk_create_at_hand(core),
                           .rows = dk_mem_alloc(mem, count * sizeof *batch.rows),
                           .firsts = dk_mem_alloc(mem, count * sizeof *batch.firsts)};
     bool room = batch.wanted != NULL && batch.rows != NULL && batch.firsts != NULL;

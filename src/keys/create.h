@@ -13,6 +13,11 @@
 DK_MUST_USE dk_rc dk_create_row(struct dk_core *core, const struct dk_tenant *tenant,
                                 uint32_t version, int64_t rotation_days, struct dk_key_row *out,
                                 struct dk_err *err);
+/*
+ * Whether keys are made, and opened, while the store works on others: inside a transaction, so the
+ * provider is one that waits for nobody.
+ */
+bool dk_create_at_hand(const struct dk_core *core);
 /* E_CLOCK when the wrap's time and now are more than 300 s apart (K7). */
 DK_MUST_USE dk_rc dk_create_check_clock(const struct dk_core *core, const struct dk_key_row *row,
                                         struct dk_err *err);

@@ -310,7 +310,7 @@ static void make_one_live(struct load *load, size_t i)
              &err);
 }
 
-/* While others are still on their way. A provider that may be slow is asked when they are there. */
+/* While others are still on their way; what is not at hand is unwrapped when all are there. */
 static void take_found(void *arg, size_t k)
 {
     const struct reading *reading = arg;
@@ -319,8 +319,7 @@ static void take_found(void *arg, size_t k)
     struct dk_err err;
     dk_err_clear(&err);
     fail_one(load, i, judge(load->core, &load->names[i], &reading->looks[k], false, &err), &err);
-    if (load->rc[i] == DK_OK &&
-        (dk_provider_caps(load->core->provider) & DK_PROVIDER_AT_HAND) != 0) {
+    if (load->rc[i] == DK_OK && dk_create_at_hand(load->core)) {
         make_one_live(load, i);
     }
 }

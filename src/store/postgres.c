@@ -394,6 +394,7 @@ const struct dk_store_ops dk_store_postgres = {
     .scheme = "postgresql",
     .alias = "postgres",
     .seals_apart = true,
+    .streams = true,
     .open = pg_open,
     .close = pg_close,
     .after_fork = pg_after_fork,

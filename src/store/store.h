@@ -245,6 +245,8 @@ struct dk_store_ops {
     const char *alias;  /* another name for it, or NULL */
     /* Others write at the same time: heads go into seals in a transaction of their own. */
     bool seals_apart;
+    /* Many at once are worked on one after another, while the caller does the same with others. */
+    bool streams;
     /* `url` without the scheme. Opens nothing that stays open. */
     dk_rc (*open)(const struct dk_world *world, const char *url, void **self, struct dk_err *err);
     void (*close)(void *self);
