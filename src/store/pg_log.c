@@ -235,7 +235,8 @@ dk_rc dk_pg_seal_newest(void *self, struct dk_seal_row *out, struct dk_err *err)
     PGresult *r = NULL;
     bool good;
     if (txn->mode == DK_TXN_READ && txn->news != NULL) { /* one moment: it is the same one */
-        good = PQgetisnull(txn->news, 0, 3) || read_seal(txn->news, 0, 3, &row);
+        good = PQgetisnull(txn->news, 0, DK_PG_NEWS_SEAL) ||
+               read_seal(txn->news, 0, DK_PG_NEWS_SEAL, &row);
     } else {
         DK_TRY(dk_pg_ask(self, NULL,
                          "SELECT n, at, NULL::text, prev, mac FROM seals ORDER BY n DESC LIMIT 1",

@@ -146,9 +146,10 @@ static void tell_found(const struct finding *f, size_t i)
     }
 }
 
-static size_t slice_n(size_t count, size_t slice, size_t k)
+static size_t slice_n(size_t count, size_t k)
 {
-    return count - k * slice < slice ? count - k * slice : slice;
+    size_t left = count - k * FIND_SLICE;
+    return left < FIND_SLICE ? left : FIND_SLICE;
 }
 
 /* First how to look; then for each slice its tenants, and their keys. */
@@ -157,7 +158,7 @@ static dk_rc ask_slice(void *arg, size_t k, struct dk_pg_call *call, struct dk_e
     struct finding *f = arg;
     call->sql = k == 0 ? DK_PG_BY_INDEX : k % 2 == 1 ? EACH_TENANT : EACH_KEY;
     if (k % 2 == 1) {
-        size_t from = k / 2 * FIND_SLICE, n = slice_n(f->count, FIND_SLICE, k / 2);
+        size_t from = k / 2 * FIND_SLICE, n = slice_n(f->count, k / 2);
         dk_pg_array_free(&f->ids);
         dk_pg_array_begin(&f->ids, &f->txn->store->world->mem, DK_PG_TEXTS, n);
         for (size_t i = from; i < from + n; i++) {
@@ -178,7 +179,7 @@ static dk_rc take_slice(void *arg, size_t k, PGresult *r, struct dk_err *err)
     struct finding *f = arg;
     dk_rc rc = DK_OK;
     if (k > 0) {
-        size_t from = (k - 1) / 2 * FIND_SLICE, n = slice_n(f->count, FIND_SLICE, (k - 1) / 2);
+        size_t from = (k - 1) / 2 * FIND_SLICE, n = slice_n(f->count, (k - 1) / 2);
         rc = k % 2 == 1 ? take_tenants(r, &f->finds[from], n, err)
                         : take_keys(r, from, n, f->finds, f->calls, &f->more, err);
         for (size_t i = from; i < from + n && rc == DK_OK && f->more && k % 2 == 0; i++) {

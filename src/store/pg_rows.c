@@ -304,19 +304,18 @@ static void keep_mark(struct dk_mark *mark, const char *snapshot, const char *pl
     "LIMIT 1) s ON true LEFT JOIN leases l ON l.until > clock_timestamp()"
 
 /* What is below the first transaction that ran at the mark was seen there. */
-static bool may_have_changed(const struct dk_pg_txn *txn, const struct dk_mark *mark)
+static bool may_have_changed(const struct dk_pg_txn *txn, const char *since)
 {
     const char *newest;
     return !dk_pg_lend_str(txn->news, 0, 2, &newest) ||
-           strtoull(newest, NULL, 10) >= nth_of(mark->text, 0);
+           strtoull(newest, NULL, 10) >= nth_of(since, 0);
 }
 
-/* Moves the mark on; it is still fit for a statement of this transaction as it was, unless *back.
- */
-static dk_rc move_mark(struct dk_pg_txn *txn, struct dk_mark *mark, bool *back, struct dk_err *err)
+/* Moves the mark on; `since` is what it was, fit for a statement of this transaction. */
+static dk_rc move_mark(struct dk_pg_txn *txn, struct dk_mark *mark, bool *back,
+                       char since[static DK_MARK_TEXT], struct dk_err *err)
 {
     const char *snapshot, *place;
-    char since[DK_MARK_TEXT];
     if (txn->news == NULL) { /* it sees one moment */
         DK_TRY(dk_pg_one(txn, NULL, NEWS, NULL, "pg_current_snapshot", &txn->news, err));
     }
@@ -363,10 +362,10 @@ dk_rc dk_pg_changes(void *self, struct dk_mark *mark, bool *went_back,
                     struct dk_err *err)
 {
     struct dk_mark moved = *mark;
-    dk_rc rc = move_mark(self, &moved, went_back, err);
-    if (rc == DK_OK && each != NULL && !*went_back) {
-        const char *since = mark->text[0] != '\0' ? mark->text : EVERYTHING;
-        rc = may_have_changed(self, mark) ? tell_changed(self, since, each, arg, err) : DK_OK;
+    char since[DK_MARK_TEXT];
+    dk_rc rc = move_mark(self, &moved, went_back, since, err);
+    if (rc == DK_OK && each != NULL && !*went_back && may_have_changed(self, since)) {
+        rc = tell_changed(self, since, each, arg, err);
     }
     if (rc == DK_OK) {
         *mark = moved;
@@ -424,8 +423,8 @@ static bool is_free(const PGresult *news, const char *name, const char *holder)
 {
     const char *of, *who;
     for (int i = 0; i < PQntuples(news); i++) {
-        if (dk_pg_lend_str(news, i, 8, &of) && strcmp(of, name) == 0 &&
-            dk_pg_lend_str(news, i, 9, &who) && strcmp(who, holder) != 0) {
+        if (dk_pg_lend_str(news, i, DK_PG_NEWS_LEASE, &of) && strcmp(of, name) == 0 &&
+            dk_pg_lend_str(news, i, DK_PG_NEWS_LEASE + 1, &who) && strcmp(who, holder) != 0) {
             return false;
         }
     }

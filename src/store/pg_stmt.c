@@ -194,18 +194,27 @@ void dk_pg_array(struct dk_pg_params *p, const struct dk_pg_array *array)
 #define SET_SCOPE                                                                                  \
     "SELECT set_config('dekhand.tenant', $1, true), set_config('dekhand.scope', $2, true)"
 
-/* Several in one message; after an error only rollback is left. */
+static dk_rc check_open(const struct dk_pg_txn *txn, const char *what, struct dk_err *err)
+{
+    return txn->failed ? DK_FAIL(err, STORE, "%s: the transaction has failed", what) : DK_OK;
+}
+
+/* After an error only rollback is left; `lost`: not even that. */
+static dk_rc note_end(struct dk_pg_txn *txn, dk_rc rc, bool lost)
+{
+    txn->failed = rc != DK_OK;
+    txn->gone = txn->gone || (rc != DK_OK && lost);
+    return rc;
+}
+
+/* Several in one message. */
 static dk_rc run_in(struct dk_pg_txn *txn, struct dk_pg_call *calls, size_t count,
                     struct dk_err *err)
 {
     bool lost = false;
-    if (txn->failed) {
-        return DK_FAIL(err, STORE, "%s: the transaction has failed", calls[0].what);
-    }
+    DK_TRY(check_open(txn, calls[0].what, err));
     dk_rc rc = dk_pg_run(txn->conn->pg, calls, count, &lost, err);
-    txn->failed = rc != DK_OK;
-    txn->gone = txn->gone || (rc != DK_OK && lost);
-    return rc;
+    return note_end(txn, rc, lost);
 }
 
 dk_rc dk_pg_ask(struct dk_pg_txn *txn, const char *scope, const char *sql,
@@ -248,16 +257,12 @@ dk_rc dk_pg_ask_all(struct dk_pg_txn *txn, struct dk_pg_call *calls, size_t coun
 dk_rc dk_pg_feed(struct dk_pg_txn *txn, struct dk_pg_feed *feed, struct dk_err *err)
 {
     bool lost = false;
-    if (txn->failed) {
-        return DK_FAIL(err, STORE, "%s: the transaction has failed", feed->what);
-    }
+    DK_TRY(check_open(txn, feed->what, err));
     DK_TRY(show_all(txn, feed->what, err));
     feed->streams = true;
     feed->wait_ms = txn->wait_ms > DK_PG_DEADLINE_MS ? txn->wait_ms : DK_PG_DEADLINE_MS;
     dk_rc rc = dk_pg_stream(txn->conn->pg, feed, &lost, err);
-    txn->failed = rc != DK_OK;
-    txn->gone = txn->gone || (rc != DK_OK && lost);
-    return rc;
+    return note_end(txn, rc, lost);
 }
 
 int64_t dk_pg_touched(const PGresult *result)

@@ -43,6 +43,10 @@ void dk_pg_since(const char *then, const char *place_then, const char *now, cons
     "SELECT set_config('jit', 'off', true), set_config('enable_bitmapscan', 'off', true), "        \
     "set_config('enable_seqscan', 'off', true)"
 
+/* Columns of what stands in `news`: where the newest seal begins, and a lease. */
+#define DK_PG_NEWS_SEAL 3
+#define DK_PG_NEWS_LEASE 8
+
 /* The columns of rows, and their readers. */
 #define DK_PG_KEY_COLUMNS                                                                          \
     "id, tenant_id, version, state, provider, kms_key_id, encrypted_data_key, context_timestamp, " \
