@@ -2,12 +2,14 @@
 # Installs what this machine lacks to build (build), test (test), fuzz (fuzz) or look for errors of
 # memory (valgrind), and says so first.
 # Debian 12 and Ubuntu 24.04. With nothing lacking it prints nothing and asks for nothing.
+# For the tests it also keeps a virtual environment of Python, with tests/requirements.txt in it.
 set -eu
-build="gcc libc6-dev binutils pkg-config libssl-dev libsqlite3-dev libpq-dev"
-test="clang libcmocka-dev zlib1g-dev python3 python3-pytest python3-cryptography python3-jsonschema gcovr
-      clang-format libjansson-dev mandoc sqlite3 zsh fish postgresql pgbouncer"
+build="gcc libc6-dev binutils pkg-config libssl-dev libsqlite3-dev libpq-dev libcurl4-openssl-dev
+       libjansson-dev"
+test="clang libcmocka-dev zlib1g-dev python3 python3-venv python3-pytest python3-cryptography
+      python3-jsonschema gcovr clang-format mandoc sqlite3 zsh fish postgresql pgbouncer"
 valgrind="valgrind"
-fuzz="clang libclang-rt-dev libjansson-dev"
+fuzz="clang libclang-rt-dev"
 case "${1:-}" in
 build) want=$build ;;
 test) want=$test ;;
@@ -15,14 +17,41 @@ fuzz) want=$fuzz ;;
 valgrind) want=$valgrind ;;
 *) echo "need.sh: build, test, fuzz or valgrind" >&2; exit 2 ;;
 esac
+
+# What the vendors' clients and our fake of their services are made of. Whole or not at all: the
+# stamp, which says of which list, is written last.
+python_environment() {
+    list=$(dirname "$0")/../tests/requirements.txt
+    cache=$(dirname "$0")/../build/cache
+    stamp=$cache/python/requirements.sha256
+    sum=$(sha256sum <"$list" | cut -d' ' -f1)
+    [ "$(cat "$stamp" 2>/dev/null)" != "$sum" ] || return 0
+    echo "dekhand: installing tests/requirements.txt into build/cache/python" >&2
+    log=$(mktemp)
+    if ! { mkdir -p "$cache" && rm -rf "$cache/python" && /usr/bin/python3 -m venv "$cache/python" &&
+        "$cache/python/bin/python" -m pip install --quiet --no-input --disable-pip-version-check \
+            -r "$list"; } >"$log" 2>&1; then
+        cat "$log" >&2
+        rm -f "$log"
+        echo "dekhand: the virtual environment could not be made (above)" >&2
+        exit 1
+    fi
+    rm -f "$log"
+    echo "$sum" >"$stamp"
+}
+finish() {
+    [ "$1" != test ] || python_environment
+    exit 0
+}
+
 command -v dpkg-query >/dev/null 2>&1 || exit 0 # another system: the compiler will say what is missing
-[ "$1" = fuzz ] && ! apt-cache show libclang-rt-dev >/dev/null 2>&1 && want="clang libclang-rt-14-dev libjansson-dev"
+[ "$1" = fuzz ] && ! apt-cache show libclang-rt-dev >/dev/null 2>&1 && want="clang libclang-rt-14-dev"
 lack=
 for package in $want; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' ||
         lack="$lack $package"
 done
-[ -n "$lack" ] || exit 0
+[ -n "$lack" ] || finish "$1"
 echo "dekhand: installing what this machine lacks:$lack" >&2
 run=
 if [ "$(id -u)" -ne 0 ]; then
@@ -60,3 +89,4 @@ rm -f "$log"
 case "$lack " in
 *" pgbouncer "*) $run update-rc.d pgbouncer disable >/dev/null 2>&1 || true ;; # no init system here
 esac
+finish "$1"
