@@ -25,7 +25,10 @@ from urllib.request import urlopen
 from fakes.callers import Callers
 from fakes.certificates import Authority
 from fakes.control import Control
+from fakes.instance import Container, Imds
+from fakes.jwts import Issuer
 from fakes.kms import Kms
+from fakes.sts import Sts
 from fakes.wire import ADDRESS, Port
 from fakes.world import World
 from servers import free_port
@@ -44,7 +47,9 @@ class Fake:
         world = World(folder)
         callers = Callers(world)
         authority = Authority(folder)
-        services = [Kms(world, callers)]
+        issuer = Issuer(world, "https://oidc.dekhand.example")
+        services = [Kms(world, callers), Sts(world, callers, issuer), Imds(world, callers),
+                    Container(world, callers)]
         world.serving = {service.service: service for service in services}
         plain = Port(world, plain_port, control=Control(world, callers))
         tls = Port(world, tls_port, authority.context("good"))

@@ -1,9 +1,12 @@
 """What tests ask of the fake: POST /_control/VERB, JSON in and out, on the plain port."""
 
 import json
+import re
 
 from fakes import faults
 from fakes.world import SERVICES, Script
+
+AWS_NAME = re.compile("arn:|alias/|mrk-|[0-9a-f]{8}-")
 
 
 class Control:
@@ -88,9 +91,11 @@ class Control:
         """What it gave out is replaced: what it returns is new, and in its files."""
         return self._of(service, "rotate")()
 
-    def on_key(self, service="vault", **what):
-        """Sets what a key of KMS or of the vault is, by its name or id; gives it back."""
-        return self._of(service, "set_key")(**what)
+    def on_key(self, **what):
+        """Sets what a key of KMS or of the vault is, by its `name` or `id`; gives it back."""
+        name = what.get("name") or what.get("id") or ""
+        service = "kms" if AWS_NAME.match(name) else "vault"
+        return self._of(what.pop("service", service), "set_key")(**what)
 
     def on_set(self, service, **what):
         """Sets what a service has by name: see its `settings`."""

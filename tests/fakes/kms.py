@@ -109,6 +109,29 @@ class Kms:
                 "AWS_OTHER_ARN": self.other.arn(REGION), "AWS_ID": self.user.id,
                 "AWS_SECRET": self.user.secret}
 
+    # ---- what tests ask for ----
+
+    def rotate(self):
+        """Another access key of the user; the old one is nothing any more."""
+        self.callers.revoke(self.user)
+        self.user = self.callers.new_user(USER)
+        return {"id": self.user.id, "secret": self.user.secret}
+
+    def set_key(self, name=None, id=None, state=None, enabled=None, alias=None, create=False,
+                multi_region=False, rotate=False):
+        """Sets the state of a key, or makes one; points an alias at it; gives it new material."""
+        key = (self.keys.create(multi_region) if create else self.keys.find(name or id, REGION))
+        if enabled is not None:
+            state = "Enabled" if enabled else "Disabled"
+        if state is not None:
+            key.state = state
+            key.deletion = self.world.now() + 7 * DAY if state == "PendingDeletion" else None
+        if alias is not None:
+            self.keys.aliases[alias] = key.id
+        if rotate:
+            key.rotate()
+        return _metadata(key, REGION)
+
     # ---- a request ----
 
     def answer(self, call):

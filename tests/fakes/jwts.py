@@ -1,0 +1,79 @@
+"""JSON Web Tokens of the fake: what it issues, and whether it believes one. PyJWT does the work."""
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from fakes.world import random_id, replace_file
+
+
+class BadToken(Exception):
+    """`kind`: malformed, signature, expired, early, revoked."""
+
+    def __init__(self, kind, text):
+        super().__init__(text)
+        self.kind = kind
+
+
+class Issuer:
+    """Signs with a key of its own, and knows its tokens again."""
+
+    def __init__(self, world, name):
+        self.world, self.name = world, name
+        self.key = rsa.generate_private_key(65537, 2048)
+        self.revoked = set()  # ids of tokens
+
+    def issue(self, seconds, **claims):
+        now = int(self.world.now())
+        return jwt.encode({"iss": self.name, "iat": now, "nbf": now, "exp": now + int(seconds),
+                           "jti": random_id(), **claims}, self.key, "RS256",
+                          headers={"kid": self.name})
+
+    def claims(self, token):
+        """Of a token of ours that holds; BadToken."""
+        found = signed_claims(token, self.key.public_key(), ["RS256"])
+        if found.get("jti") in self.revoked:
+            raise BadToken("revoked", "the token was replaced")
+        look_at_times(found, self.world.now())
+        return found
+
+    def revoke(self, token):
+        self.revoked.add(jwt.decode(token, options={"verify_signature": False})["jti"])
+
+
+def signed_claims(token, key, algorithms):
+    """The claims under a good signature, whatever their time and audience."""
+    times = {f"verify_{name}": False for name in ("exp", "nbf", "iat", "aud", "iss", "sub", "jti")}
+    try:
+        return jwt.decode(token, key, algorithms=algorithms, options=times)
+    except jwt.InvalidSignatureError as error:
+        raise BadToken("signature", str(error)) from None
+    except jwt.InvalidTokenError as error:
+        raise BadToken("malformed", str(error)) from None
+
+
+def look_at_times(claims, now, slack=0):
+    if not isinstance(claims.get("exp"), int) or not isinstance(claims.get("nbf"), int):
+        raise BadToken("malformed", "exp and nbf are numbers")
+    if claims["exp"] <= now:
+        raise BadToken("expired", "the token expired")
+    if claims["nbf"] > now + slack:
+        raise BadToken("early", "the token is not valid yet")
+
+
+class TokenFile:
+    """A token that a platform keeps in a file for its programs, and replaces from time to time."""
+
+    LIFETIME = 86400
+
+    def __init__(self, issuer, path, **claims):
+        self.issuer, self.path, self.claims = issuer, path, claims
+        self.token = None
+        self.rotate()
+
+    def rotate(self, seconds=LIFETIME):
+        """A new one; the old one is nothing any more."""
+        if self.token is not None:
+            self.issuer.revoke(self.token)
+        self.token = self.issuer.issue(seconds, **self.claims)
+        replace_file(self.path, self.token)
+        return self.token
