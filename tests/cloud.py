@@ -25,12 +25,15 @@ from urllib.request import urlopen
 from fakes.callers import Callers
 from fakes.certificates import Authority
 from fakes.control import Control
+from fakes.entra import Entra
+from fakes.identity import Identity
 from fakes.instance import Container, Imds
-from fakes.jwts import Issuer
+from fakes.jwts import Issuer, new_key
 from fakes.kms import Kms
 from fakes.sts import Sts
+from fakes.vault import Vault
 from fakes.wire import ADDRESS, Port
-from fakes.world import World
+from fakes.world import World, random_id
 from servers import free_port
 
 SECONDS = 60  # in which moto has to start
@@ -45,17 +48,20 @@ class Fake:
 
     def __init__(self, folder, tls_port, plain_port):
         world = World(folder)
-        callers = Callers(world)
-        authority = Authority(folder)
-        issuer = Issuer(world, "https://oidc.dekhand.example")
-        services = [Kms(world, callers), Sts(world, callers, issuer), Imds(world, callers),
-                    Container(world, callers)]
+        callers, authority = Callers(world), Authority(folder)
+        key, tenant = new_key(), random_id()
+        workloads = Issuer(world, "https://oidc.dekhand.example", key)  # a cluster
+        directory = Issuer(world, f"https://sts.windows.net/{tenant}/", key)
+        entra = Entra(world, directory, workloads, tenant)
+        services = [Kms(world, callers), Sts(world, callers, workloads), Imds(world, callers),
+                    Container(world, callers), entra, Vault(world, directory, tenant),
+                    Identity(world, entra)]
         world.serving = {service.service: service for service in services}
         plain = Port(world, plain_port, control=Control(world, callers))
         tls = Port(world, tls_port, authority.context("good"))
         self.environment = {
             "FAKE_TLS": _https(tls), "FAKE_PLAIN": f"http://{ADDRESS}:{plain.port}",
-            "FAKE_CA": authority.path,
+            "FAKE_CA": authority.path, "AZURE_VAULT": _https(tls),
             **{name: _https(Port(world, 0, authority.context(what)))
                for name, what in BAD_PORTS.items()},
             "CONTROL": f"http://{ADDRESS}:{plain.port}/_control"}

@@ -87,9 +87,9 @@ class Control:
         else:
             self.world.denied.discard((action, id))
 
-    def on_rotate_credentials(self, service):
+    def on_rotate_credentials(self, service, **how):
         """What it gave out is replaced: what it returns is new, and in its files."""
-        return self._of(service, "rotate")()
+        return self._of(service, "rotate")(**how)
 
     def on_key(self, **what):
         """Sets what a key of KMS or of the vault is, by its `name` or `id`; gives it back."""

@@ -14,12 +14,15 @@ class BadToken(Exception):
         self.kind = kind
 
 
-class Issuer:
-    """Signs with a key of its own, and knows its tokens again."""
+def new_key():
+    return rsa.generate_private_key(65537, 2048)
 
-    def __init__(self, world, name):
-        self.world, self.name = world, name
-        self.key = rsa.generate_private_key(65537, 2048)
+
+class Issuer:
+    """Signs as `name`, and knows its tokens again; several may have one key."""
+
+    def __init__(self, world, name, key):
+        self.world, self.name, self.key = world, name, key
         self.revoked = set()  # ids of tokens
 
     def issue(self, seconds, **claims):
@@ -31,6 +34,8 @@ class Issuer:
     def claims(self, token):
         """Of a token of ours that holds; BadToken."""
         found = signed_claims(token, self.key.public_key(), ["RS256"])
+        if found.get("iss") != self.name:
+            raise BadToken("malformed", f"{found.get('iss')} is not {self.name}")
         if found.get("jti") in self.revoked:
             raise BadToken("revoked", "the token was replaced")
         look_at_times(found, self.world.now())

@@ -87,7 +87,7 @@ class Kms:
         self.key = self.keys.create()
         self.mrk = self.keys.create(multi_region=True)
         self.other = self.keys.create()
-        self.user = None
+        self.first_user = self.user = callers.new_user(USER)
         self.reset()
 
     def reset(self):
@@ -100,8 +100,7 @@ class Kms:
             del key.materials[1:]
         self.keys.aliases = {"alias/dekhand": self.key.id, "alias/mrk": self.mrk.id,
                              "alias/other": self.other.id}
-        if self.user is None:
-            self.user = self.callers.new_user(USER)
+        self.user = self.first_user
         self.callers.by_id[self.user.id] = self.user
 
     def environment(self):

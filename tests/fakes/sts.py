@@ -41,9 +41,9 @@ class Sts:
         return {"AWS_ROLE_ARN": f"arn:aws:iam::{ACCOUNT}:role/dekhand",
                 "AWS_WEB_IDENTITY_TOKEN_FILE": self.web.path}
 
-    def rotate(self):
+    def rotate(self, seconds=TokenFile.LIFETIME):
         """The token file, as Kubernetes does."""
-        return {"token": self.web.rotate()}
+        return {"token": self.web.rotate(seconds)}
 
     # ---- a request ----
 
