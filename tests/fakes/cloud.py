@@ -19,6 +19,16 @@ class CloudError(Exception):
     """The fake did not start, or did not understand."""
 
 
+def steer(control, verb, **members):
+    """What the fake says at its address for that; CloudError when it does not understand."""
+    request = Request(f"{control}/{verb}", json.dumps(members).encode())
+    try:
+        with _open(request, timeout=SECONDS) as answer:
+            return json.load(answer)
+    except HTTPError as error:
+        raise CloudError(f"{verb}: {error.read().decode(errors='replace')}") from None
+
+
 class Cloud:
     """`env`: the addresses, names and secrets that the program printed."""
 
@@ -51,12 +61,7 @@ class Cloud:
 
     def control(self, verb, **members):
         """What the fake says to a verb of tests/fakes/control.py."""
-        request = Request(f"{self.env['CONTROL']}/{verb}", json.dumps(members).encode())
-        try:
-            with _open(request, timeout=SECONDS) as answer:
-                return json.load(answer)
-        except HTTPError as error:
-            raise CloudError(f"{verb}: {error.read().decode(errors='replace')}") from None
+        return steer(self.env["CONTROL"], verb, **members)
 
     def counts(self):
         """{"kms.Decrypt": n, .., "connections": n} since the last reset."""
