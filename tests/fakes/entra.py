@@ -162,10 +162,10 @@ class Entra:
             self._look_at_federated(assertion)
 
     def _look_at_signed(self, call, assertion, head):
-        """By the key of the certificate that the application has."""
+        """By the key of the certificate that the application has. MSAL pads its thumbprint."""
         known = {"x5t": b64url(self.certificate.fingerprint(SHA1())),
                  "x5t#S256": b64url(self.certificate.fingerprint(SHA256()))}
-        if any(head[name] != known[name] for name in known if name in head):
+        if any(str(head[name]).rstrip("=") != known[name] for name in known if name in head):
             raise _invalid(700027, "The certificate with identifier used to sign the client "
                            "assertion is not registered on application.")
         if head.get("typ") != "JWT":

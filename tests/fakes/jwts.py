@@ -57,11 +57,13 @@ def signed_claims(token, key, algorithms):
 
 
 def look_at_times(claims, now, slack=0):
-    if not isinstance(claims.get("exp"), int) or not isinstance(claims.get("nbf"), int):
+    """A number each, of the second or a part of it; MSAL sends no nbf."""
+    exp, nbf = claims.get("exp"), claims.get("nbf", 0)
+    if type(exp) not in (int, float) or type(nbf) not in (int, float):
         raise BadToken("malformed", "exp and nbf are numbers")
-    if claims["exp"] <= now:
+    if exp <= now:
         raise BadToken("expired", "the token expired")
-    if claims["nbf"] > now + slack:
+    if nbf > now + slack:
         raise BadToken("early", "the token is not valid yet")
 
 
