@@ -295,6 +295,32 @@ def check_chunked_answer_is_the_same():
     assert decrypt(kms, made)["Plaintext"] == decrypt(kms, made)["Plaintext"] == made["Plaintext"]
 
 
+def check_keys_that_are_wrong():
+    kms = client("kms")
+    other, made = generate(kms), generate(kms)
+
+    def spoiled(fault, call, *arguments):
+        control("script", service="kms", answers=[{"fault": fault}])
+        return call(kms, *arguments)
+
+    for fault, plaintext in (("short_key", made["Plaintext"][:-1]), ("zero_key", bytes(32)),
+                             ("long_key", made["Plaintext"] + made["Plaintext"][:1]),
+                             ("swap_keys", other["Plaintext"])):
+        assert spoiled(fault, decrypt, made)["Plaintext"] == plaintext, fault
+        assert len(spoiled(fault, generate)["Plaintext"]) == len(plaintext), fault
+        generate(kms), decrypt(kms, other), decrypt(kms, made)  # whose the last two were
+    assert spoiled("wrong_key_id", decrypt, made)["KeyId"] == ENV["AWS_OTHER_ARN"]
+    assert spoiled("wrong_key_id", generate)["KeyId"] == ENV["AWS_OTHER_ARN"]
+    assert "Plaintext" not in spoiled("no_plaintext", generate)
+    assert "Plaintext" not in spoiled("wrong_case", generate)
+    same = [spoiled("same_key", generate) for _ in range(2)]
+    assert same[0]["Plaintext"] == same[1]["Plaintext"]
+    assert same[0]["CiphertextBlob"] != same[1]["CiphertextBlob"]
+    assert decrypt(kms, same[0])["Plaintext"] == same[0]["Plaintext"]
+    zero = spoiled("zero_key", generate)
+    assert not any(zero["Plaintext"]) and any(decrypt(kms, zero)["Plaintext"])
+
+
 def check_requests_are_remembered():
     made = generate(client("kms"))
     (last,) = control("requests", clear=True)["requests"]

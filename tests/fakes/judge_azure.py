@@ -285,6 +285,22 @@ def check_throttling_is_retried():
     refused(429, "Throttled", from_afar("kek").decrypt, OAEP, bytes(256))
 
 
+def check_keys_that_are_wrong():
+    afar = from_afar("kek")
+    sealed = [afar.encrypt(OAEP, bytes([n]) * 32).ciphertext for n in (1, 2)]
+
+    def spoiled(fault, call, *arguments):
+        control("script", service="vault", answers=[{"fault": fault}])
+        return call(OAEP, *arguments)
+
+    afar.decrypt(OAEP, sealed[0])
+    for fault, plaintext in (("swap_keys", bytes([1]) * 32), ("short_key", bytes([2]) * 31),
+                             ("long_key", bytes([2]) * 33), ("zero_key", bytes(32))):
+        assert spoiled(fault, afar.decrypt, sealed[1]).plaintext == plaintext, fault
+    swapped = spoiled("swap_keys", afar.encrypt, bytes([3]) * 32).ciphertext
+    assert afar.decrypt(OAEP, swapped).plaintext != bytes([3]) * 32
+
+
 def check_forms_of_the_challenge():
     credential = secret()
     for form in ({"uri_form": True}, {"scope_form": True, "separator": ","}, {"reversed": True}):
