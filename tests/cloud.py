@@ -20,7 +20,7 @@ from contextlib import ExitStack, suppress
 from ctypes import CDLL
 from pathlib import Path
 from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 from fakes.callers import Callers
 from fakes.certificates import Authority
@@ -87,10 +87,10 @@ class Moto:
         self.environment = {"MOTO": f"http://{ADDRESS}:{self.port}"}
 
     def wait(self):
-        end = time.monotonic() + SECONDS
+        end, ask = time.monotonic() + SECONDS, build_opener(ProxyHandler({})).open
         while time.monotonic() < end and self.process.poll() is None:
             with suppress(URLError, OSError):
-                urlopen(self.environment["MOTO"] + "/moto-api/data.json", timeout=5).close()
+                ask(self.environment["MOTO"] + "/moto-api/data.json", timeout=5).close()
                 return
             time.sleep(0.02)
         sys.exit(f"moto did not start\n{self.log.read_text(errors='replace')[-4000:]}")

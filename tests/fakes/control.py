@@ -99,18 +99,18 @@ class Control:
 
     def on_set(self, service, **what):
         """Sets what a service has by name: see its `settings`."""
-        owner = self._of(service, "settings")
+        settings = self._of(service, "settings")
         for name, value in what.items():
-            if name not in owner.settings:
-                raise ValueError(f"{service} has no {name!r}: {', '.join(owner.settings)}")
-            owner.settings[name] = value
-        return owner.settings
+            if name not in settings:
+                raise ValueError(f"{service} has no {name!r}: {', '.join(settings)}")
+            settings[name] = value
+        return settings
 
     def _of(self, service, what):
         found = getattr(self.world.serving.get(service), what, None)
         if found is None:
             raise ValueError(f"service: {service!r} has no such thing")
-        return found if callable(found) else self.world.serving[service]
+        return found
 
 
 def _known(service):

@@ -129,6 +129,10 @@ def check_deleted_key_is_gone_when_its_time_came():
     later = get_current_datetime() + timedelta(days=7, seconds=1)
     with patch("botocore.auth.get_current_datetime", lambda: later):
         refused("NotFoundException", decrypt, kms=kms, made=made)
+        for _ in range(2):
+            text = refused("AccessDeniedException", kms.decrypt, EncryptionContext=CONTEXT,
+                           CiphertextBlob=made["CiphertextBlob"])
+            assert "does not exist in this region" in text
 
 
 def check_alias_moves_and_the_arn_stays():
@@ -175,6 +179,8 @@ def check_multi_region_key_is_in_another_region():
     found = decrypt(other, made, made["KeyId"].replace(REGION, "eu-west-1"))
     assert found["Plaintext"] == made["Plaintext"] and ":eu-west-1:" in found["KeyId"]
     refused("NotFoundException", generate, kms=other, key=KEY.replace(REGION, "eu-west-1"))
+    refused("AccessDeniedException", other.decrypt, EncryptionContext=CONTEXT,
+            CiphertextBlob=generate(client("kms"))["CiphertextBlob"])
 
 
 # ---- who calls ----------------------------------------------------------------------------------
@@ -330,4 +336,4 @@ def check_requests_are_remembered():
 
 
 if __name__ == "__main__":
-    answer({name: check for name, check in list(globals().items())}, ENV["CONTROL"])
+    answer(globals(), ENV["CONTROL"])

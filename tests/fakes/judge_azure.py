@@ -325,4 +325,4 @@ def check_challenge_of_another_resource():
 
 
 if __name__ == "__main__":
-    answer({name: check for name, check in list(globals().items())}, ENV["CONTROL"])
+    answer(globals(), ENV["CONTROL"])

@@ -48,9 +48,9 @@ def ask(judge, env):
 
 
 def answer(checks, control):
-    """What a judge's program does: each check on a fake as at the start."""
+    """What a judge's program does with its names: each check on a fake as at the start."""
     told = {}
-    for name, check in checks.items():
+    for name, check in list(checks.items()):
         if name.startswith("check_"):
             steer(control, "reset")
             try:

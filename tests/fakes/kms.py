@@ -95,6 +95,7 @@ class Kms:
         self.plaintexts.forget()
         kept = (self.key, self.mrk, self.other)
         self.keys.keys = {key.id: key for key in kept}
+        self.keys.gone.clear()
         for key in kept:
             key.state, key.deletion, key.period, key.on_demand = "Enabled", None, 0, 0
             del key.materials[1:]
@@ -119,7 +120,10 @@ class Kms:
     def set_key(self, name=None, id=None, state=None, enabled=None, alias=None, create=False,
                 multi_region=False, rotate=False):
         """Sets the state of a key, or makes one; points an alias at it; gives it new material."""
-        key = (self.keys.create(multi_region) if create else self.keys.find(name or id, REGION))
+        try:
+            key = self.keys.create(multi_region) if create else self.keys.find(name or id, REGION)
+        except KmsError as error:
+            raise ValueError(str(error)) from None
         if enabled is not None:
             state = "Enabled" if enabled else "Disabled"
         if state is not None:

@@ -56,6 +56,7 @@ class Keys:
         self.world = world
         self.keys = {}
         self.aliases = {}
+        self.gone = set()  # ids of the materials of deleted keys
 
     def create(self, multi_region=False, spec="SYMMETRIC_DEFAULT", usage="ENCRYPT_DECRYPT",
                description=""):
@@ -73,9 +74,7 @@ class Keys:
         if found:
             where, account, rest = found.groups()
             if account != ACCOUNT:
-                raise KmsError("AccessDeniedException", "The ciphertext refers to a customer master "
-                               "key that does not exist, does not exist in this region, or you are "
-                               "not allowed to access.")
+                raise _not_yours()
             if where != region:
                 raise KmsError("NotFoundException", f"Invalid arn {where}")
             name = rest if rest.startswith("alias/") else rest.removeprefix("key/")
@@ -99,6 +98,7 @@ class Keys:
     def _forget(self, key):
         """Its waiting time is over."""
         del self.keys[key.id]
+        self.gone |= set(dict(key.materials))
         self.aliases = {name: key_id for name, key_id in self.aliases.items() if key_id != key.id}
 
     def usable(self, key, region):
@@ -117,13 +117,18 @@ class Keys:
         return head + AESGCM(material).encrypt(nonce, plaintext, _aad(context))
 
     def owner(self, blob, region):
-        """(key, id of the material) that a blob was made with."""
+        """(key, id of the material) that a blob was made with; whose key is not here is not told."""
         at = len(BLOB)
         material_id = blob[at:at + 32]
+        if not blob.startswith(BLOB):
+            raise KmsError("InvalidCiphertextException")
         for key in list(self.keys.values()):
-            if blob.startswith(BLOB) and material_id in dict(key.materials):
-                return self.find(key.id, region), material_id
-        raise KmsError("InvalidCiphertextException")
+            if material_id in dict(key.materials):
+                try:
+                    return self.find(key.id, region), material_id
+                except KmsError:
+                    raise _not_yours() from None
+        raise _not_yours() if material_id in self.gone else KmsError("InvalidCiphertextException")
 
     def open(self, key, blob, context):
         """The plaintext; a wrong context and a broken blob are one error."""
@@ -133,6 +138,12 @@ class Keys:
             return AESGCM(material).decrypt(blob[at + 32:at + 44], blob[at + 44:], _aad(context))
         except (InvalidTag, ValueError):
             raise KmsError("InvalidCiphertextException") from None
+
+
+def _not_yours():
+    return KmsError("AccessDeniedException", "The ciphertext refers to a customer master key that "
+                    "does not exist, does not exist in this region, or you are not allowed to "
+                    "access.")
 
 
 def _aad(context):
