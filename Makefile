@@ -13,7 +13,7 @@ ifeq ($(origin CC),default)
 CC := gcc
 endif
 PYTHON ?= $(if $(wildcard /usr/bin/python3),/usr/bin/python3,python3)
-PKGS := libcrypto sqlite3 libpq
+PKGS := libcrypto libssl sqlite3 libpq libcurl jansson expat
 
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
@@ -58,7 +58,7 @@ DK_LDFLAGS = -pthread $(LDFLAGS_$(BUILD)) $(LDFLAGS)
 DK_LIBS = $(shell pkg-config --libs $(PKGS))
 
 # ---- sources -----------------------------------------------------------------------------------
-ROOMS := base crypto provider store keys
+ROOMS := base crypto net provider store keys
 LIB_SRC := $(foreach r,$(ROOMS),$(sort $(wildcard src/$(r)/*.c))) $(sort $(wildcard src/*.c))
 CLI_SRC := $(sort $(wildcard src/cli/*.c))
 UNIT_SRC := $(sort $(wildcard tests/unit/*_test.c tests/contract/*_test.c tests/scenario/*_test.c \
@@ -144,10 +144,12 @@ $(OUT)/obj/gen/migrations.o: $(OUT)/gen/migrations.c Makefile | need-build
 	$(CC) $(DK_CPPFLAGS) $(DK_CFLAGS) -MMD -MP -c $< -o $@
 
 # The whole library as one object, optimised across its files where the compiler can (gcc: LTO).
-# Shared library, archive and program are made from it.
+# Shared library, archive and program are made from it. gcc names its files' own functions anew and
+# leaves them visible: the program may have some of the same name.
 ALL_OBJ := $(OUT)/obj/libdekhand_all.o
 $(ALL_OBJ): $(LIB_OBJ)
 	$(CC) $(filter-out -pthread,$(DK_CFLAGS)) $(MERGE_$(BUILD)) -r -nostdlib -o $@ $(LIB_OBJ)
+	objcopy --wildcard --localize-symbol='*.lto_priv.*' $@
 
 $(SO): $(ALL_OBJ) src/libdekhand.map
 	$(CC) -shared $(DK_LDFLAGS) -Wl,-soname,$(@F) -Wl,--version-script=src/libdekhand.map \

@@ -65,6 +65,9 @@ enum dekhand_code {
     DEKHAND_E_DENIED = 32,
     DEKHAND_E_REFUSED = 33,
     DEKHAND_E_LEASE = 34,
+    DEKHAND_E_THROTTLED = 35,
+    DEKHAND_E_PROVIDER_DENIED = 36,
+    DEKHAND_E_MASTER_KEY_DISABLED = 37,
 };
 
 /* A record of the caller's, filled on failure. The texts never hold a key or a plaintext. */

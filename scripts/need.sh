@@ -5,7 +5,7 @@
 # For the tests it also keeps a virtual environment of Python, with tests/requirements.txt in it.
 set -eu
 build="gcc libc6-dev binutils pkg-config libssl-dev libsqlite3-dev libpq-dev libcurl4-openssl-dev
-       libjansson-dev"
+       libjansson-dev libexpat1-dev"
 test="clang libcmocka-dev zlib1g-dev python3 python3-venv python3-pytest python3-cryptography
       python3-jsonschema gcovr clang-format mandoc sqlite3 zsh fish postgresql pgbouncer"
 valgrind="valgrind"

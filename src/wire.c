@@ -341,21 +341,21 @@ dk_rc dk_wire_core(struct dk_instance *d, const struct dekhand_config *config,
     return dk_store_open(core->world, d->places.database_url, &core->store, err);
 }
 
+/* By what is configured; where that is not one thing, it has to be said. */
 static dk_rc choose_provider(const struct dk_settings *settings, const char **name,
                              struct dk_err *err)
 {
     bool aws = dk_settings_is_set(settings, DK_OPT_AWS_KMS_KEY_ID);
     bool azure = dk_settings_is_set(settings, DK_OPT_AZURE_KEY_VAULT_URL);
     *name = dk_settings_str(settings, DK_OPT_PROVIDER);
-    if (*name == NULL && (aws || azure)) {
+    if (*name == NULL && aws && azure) {
         return DK_FAIL(err, CONFIG,
-                       "KMS_PROVIDER is required: %s is set, and this version has only the local "
-                       "provider (KMS_PROVIDER=local to use it all the same)",
-                       aws && azure ? "AWS_KMS_KEY_ID and AZURE_KEY_VAULT_URL"
-                       : aws        ? "AWS_KMS_KEY_ID"
-                                    : "AZURE_KEY_VAULT_URL");
+                       "KMS_PROVIDER is required: both AWS_KMS_KEY_ID and AZURE_KEY_VAULT_URL are "
+                       "set (aws-kms or azure-key-vault)");
     }
-    *name = *name == NULL ? "local" : *name;
+    if (*name == NULL) {
+        *name = aws ? "aws-kms" : azure ? "azure-key-vault" : "local";
+    }
     return DK_OK;
 }
 
@@ -380,6 +380,7 @@ dk_rc dk_wire_provider(struct dk_instance *d, const struct dk_settings *settings
                                       .suite = &d->core.suite,
                                       .arena = d->core.arena,
                                       .log = &d->core.log,
+                                      .settings = settings,
                                       .master_key_path = d->places.master_key,
                                       .test_arg = parts->provider_arg};
     return dk_provider_open(ops, &setup, &d->core.provider, err);

@@ -136,6 +136,40 @@ static dk_rc write_synced(int fd, const char *path, const void *p, size_t n, str
     return DK_OK;
 }
 
+static dk_rc read_all(int fd, const char *path, struct dk_buf *out, struct dk_err *err)
+{
+    for (;;) {
+        DK_TRY(dk_buf_reserve(out, 1, err));
+        ssize_t got = read(fd, out->p + out->n, out->cap - out->n);
+        if (got < 0 && errno != EINTR) {
+            return DK_FAIL_BACKEND(err, IO, errno, "%s cannot be read: %s", path, strerror(errno));
+        }
+        out->n += got > 0 ? (size_t)got : 0;
+        if (got == 0) {
+            return DK_OK;
+        }
+    }
+}
+
+dk_rc dk_file_read(const char *path, struct dk_buf *out, struct dk_err *err)
+{
+    struct dk_err cause;
+    dk_err_clear(&cause);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 && errno == ENOENT) {
+        return DK_FAIL_BACKEND(err, NOT_FOUND, errno, "%s is not there", path);
+    }
+    if (fd < 0) {
+        return DK_FAIL_BACKEND(err, IO, errno, "%s cannot be opened: %s", path, strerror(errno));
+    }
+    dk_rc rc = read_all(fd, path, out, &cause);
+    close(fd);
+    if (rc == DK_E_LIMIT) {
+        return DK_FAIL(err, LIMIT, "%s is larger than %zu bytes", path, out->max_bytes);
+    }
+    return rc == DK_OK ? rc : dk_err_set(err, rc, cause.file, cause.line, "%s", cause.text);
+}
+
 dk_rc dk_file_create(const char *path, const void *p, size_t n, struct dk_err *err)
 {
     char temporary[DK_PATH_MAX];

@@ -22,6 +22,11 @@ DK_MUST_USE bool dk_file_exists(const char *path);
  * symbolic link (F75). E_NOT_FOUND; E_CONFIG says what is wrong and how to mend it.
  */
 DK_MUST_USE dk_rc dk_file_open_private(const char *path, int *fd, struct dk_err *err);
+/*
+ * Adds the whole of a file to `out`, whose ceiling is the file's. E_NOT_FOUND, E_LIMIT, E_IO; the
+ * text names the file.
+ */
+DK_MUST_USE dk_rc dk_file_read(const char *path, struct dk_buf *out, struct dk_err *err);
 /* Writes a new file, 0600, exclusively, and syncs it and its folder. E_CONFLICT: it exists. */
 DK_MUST_USE dk_rc dk_file_create(const char *path, const void *p, size_t n, struct dk_err *err);
 /* Writes all of it to a descriptor, through EINTR and short writes. */

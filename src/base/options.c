@@ -88,6 +88,13 @@ static bool is_ours(const char *name)
     return strncmp(name, "KMS_", 4) == 0 || strncmp(name, "DEKHAND_", 8) == 0;
 }
 
+/* Names that the clouds' own programs read too. */
+static bool is_of_a_cloud(const char *name)
+{
+    return strncmp(name, "AWS_", 4) == 0 || strncmp(name, "AZURE_", 6) == 0 ||
+           strncmp(name, "IDENTITY_", 9) == 0;
+}
+
 /* KMS_PORT, KMS_PORT_8200_TCP_ADDR, KMS_X_SERVICE_HOST: made for every service by Kubernetes. */
 static bool is_kubernetes(const char *name)
 {
@@ -126,6 +133,13 @@ static dk_rc check_int(const struct dk_option *option, const char *value, struct
     return DK_OK;
 }
 
+static dk_rc check_bool(const struct dk_option *option, const char *value, struct dk_err *err)
+{
+    bool known = strcasecmp(value, "true") == 0 || strcasecmp(value, "false") == 0 ||
+                 strcmp(value, "1") == 0 || strcmp(value, "0") == 0;
+    return known ? DK_OK : DK_FAIL(err, CONFIG, "%s: it is neither true nor false", option->name);
+}
+
 /* A setting that is none is told and passed over, where somebody asked for that. */
 static dk_rc pass_over(const struct dk_settings *settings, dk_rc rc, struct dk_err *err)
 {
@@ -144,11 +158,17 @@ static dk_rc set(struct dk_settings *settings, const char *name, const char *val
     if (i < 0) {
         return fail_unknown(name, err);
     }
+    if (value[0] == '\0' && source != DK_FROM_FLAG && is_of_a_cloud(name)) {
+        return DK_OK;
+    }
     if (value[0] == '\0') {
         return DK_FAIL(err, CONFIG, "%s is empty: give it a value or leave it out", name);
     }
     if (dk_options[i].type == DK_OPT_INT) {
         DK_TRY(check_int(&dk_options[i], value, err));
+    }
+    if (dk_options[i].type == DK_OPT_BOOL) {
+        DK_TRY(check_bool(&dk_options[i], value, err));
     }
     if (settings->value[i] != NULL && settings->source[i] > source) {
         return DK_OK;
@@ -374,6 +394,12 @@ const char *dk_settings_str(const struct dk_settings *settings, enum dk_option_i
 int64_t dk_settings_int(const struct dk_settings *settings, enum dk_option_id id)
 {
     return strtoll(dk_settings_str(settings, id), NULL, 10);
+}
+
+bool dk_settings_bool(const struct dk_settings *settings, enum dk_option_id id)
+{
+    const char *value = dk_settings_str(settings, id);
+    return value != NULL && (strcasecmp(value, "true") == 0 || strcmp(value, "1") == 0);
 }
 
 bool dk_settings_is_set(const struct dk_settings *settings, enum dk_option_id id)

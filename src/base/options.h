@@ -17,7 +17,7 @@ enum dk_option_id {
     DK_OPT_COUNT
 };
 
-enum dk_option_type { DK_OPT_STRING, DK_OPT_INT };
+enum dk_option_type { DK_OPT_STRING, DK_OPT_INT, DK_OPT_BOOL };
 /* Later ones win. */
 enum dk_option_source { DK_FROM_DEFAULT, DK_FROM_FILE, DK_FROM_ENVIRONMENT, DK_FROM_FLAG };
 
@@ -50,7 +50,11 @@ struct dk_settings {
 void dk_settings_init(struct dk_settings *settings, const struct dk_mem *mem);
 void dk_settings_clear(struct dk_settings *settings);
 
-/* E_CONFIG: unknown name (with a suggestion), empty value, not a number, out of range. */
+/*
+ * E_CONFIG: unknown name (with a suggestion), empty value, not a number, out of range. An empty one
+ * of AWS_.., AZURE_.. in a file or the environment is one that is not set, as their programs have
+ * it.
+ */
 DK_MUST_USE dk_rc dk_settings_set(struct dk_settings *settings, const char *name, const char *value,
                                   enum dk_option_source source, struct dk_err *err);
 /*
@@ -68,6 +72,8 @@ DK_MUST_USE dk_rc dk_settings_read_file(struct dk_settings *settings, const char
 /* The value or the default; NULL when there is neither. Lent. */
 const char *dk_settings_str(const struct dk_settings *settings, enum dk_option_id id);
 int64_t dk_settings_int(const struct dk_settings *settings, enum dk_option_id id);
+/* `true` or `1`; false when there is neither value nor default. */
+bool dk_settings_bool(const struct dk_settings *settings, enum dk_option_id id);
 bool dk_settings_is_set(const struct dk_settings *settings, enum dk_option_id id);
 /* The state directory, `out` of DK_PATH_MAX bytes. E_CONFIG: nothing says where it is. */
 DK_MUST_USE dk_rc dk_settings_state_dir(const struct dk_settings *settings, char *out,

@@ -210,11 +210,11 @@ static const struct dk_master_key *find(const struct local *local, uint32_t numb
     return NULL;
 }
 
-static dk_rc local_unwrap(void *self, const struct dk_wrap_context *context,
-                          const struct dk_wrapped *wrapped, struct dk_secret *key,
-                          char answered[static DK_KMS_KEY_ID_MAX + 1], struct dk_err *err)
+static dk_rc local_unwrap(const struct local *local, struct dk_provider_item *item)
 {
-    const struct local *local = self;
+    const struct dk_wrapped *wrapped = item->wrapped;
+    struct dk_secret *key = &item->key;
+    struct dk_err *err = &item->err;
     uint8_t blob[BLOB_LEN];
     uint8_t aad[DK_WRAP_AAD_MAX];
     size_t n = 0, aad_len;
@@ -228,7 +228,7 @@ static dk_rc local_unwrap(void *self, const struct dk_wrap_context *context,
                        "master key %.80s (number %u) is not in %s: copy master.key here",
                        wrapped->kms_key_id, dk_get_u32(blob + 1), local->path);
     }
-    DK_TRY(dk_wrap_aad(context, aad, &aad_len, err));
+    DK_TRY(dk_wrap_aad(&item->context, aad, &aad_len, err));
     key->n = DK_DATA_KEY;
     struct dk_aead_op op = {.nonce = blob + 1 + 4,
                             .aad = dk_view_of(aad, aad_len),
@@ -236,8 +236,27 @@ static dk_rc local_unwrap(void *self, const struct dk_wrap_context *context,
                             .out = dk_secret_expose_for_crypto(key),
                             .tag = blob + HEAD_LEN + DK_DATA_KEY};
     DK_TRY(run_aead(local, master, DK_AEAD_OPEN, &op, err));
-    snprintf(answered, DK_KMS_KEY_ID_MAX + 1, "%s", master->id);
+    snprintf(item->answered, sizeof item->answered, "%s", master->id);
     return DK_OK;
+}
+
+static void local_run(void *self, enum dk_provider_op op, struct dk_provider_item *const *items,
+                      size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct dk_provider_item *item = items[i];
+        switch (op) {
+        case DK_PROVIDER_GENERATE:
+            (void)local_generate(self, &item->context, &item->key, item->wrapped, &item->err);
+            break;
+        case DK_PROVIDER_WRAP:
+            (void)local_wrap(self, &item->context, &item->key, item->wrapped, &item->err);
+            break;
+        default:
+            (void)local_unwrap(self, item);
+            break;
+        }
+    }
 }
 
 const struct dk_provider_ops dk_provider_local = {
@@ -248,9 +267,7 @@ const struct dk_provider_ops dk_provider_local = {
     .after_fork = local_after_fork,
     .forget = local_forget,
     .describe = local_describe,
-    .generate = local_generate,
-    .wrap = local_wrap,
-    .unwrap = local_unwrap,
+    .run = local_run,
 };
 
 static dk_rc create_in(const struct dk_world *world, const char *path, struct dk_arena *pages,

@@ -4,12 +4,14 @@
 #include <pthread.h>
 
 #include "crypto/hkdf.h"
+#include "provider/aws.h"
 #include "provider/local.h"
 
 /* How many of the last keys are remembered by their check values (F32). */
 #define RECENT 16
 
-const struct dk_provider_ops *const dk_provider_backends[] = {&dk_provider_local, NULL};
+const struct dk_provider_ops *const dk_provider_backends[] = {&dk_provider_local, &dk_provider_aws,
+                                                              NULL};
 
 struct dk_provider {
     const struct dk_provider_ops *ops;
@@ -44,6 +46,7 @@ dk_rc dk_provider_open(const struct dk_provider_ops *ops, const struct dk_provid
     }
     provider->ops = ops;
     provider->setup = *setup;
+    provider->setup.settings = NULL;
     dk_rc rc = ops->open(setup, &provider->self, err);
     if (rc != DK_OK) {
         dk_mem_free(&setup->world->mem, provider);
@@ -114,6 +117,8 @@ dk_rc dk_wrap_aad(const struct dk_wrap_context *context, uint8_t *out, size_t *o
     return DK_OK;
 }
 
+/* ---- what an answer has to be ---------------------------------------------------------------- */
+
 /* F30: what is not 32 bytes, or zero, is no data key. */
 static dk_rc check_key(const struct dk_provider *provider, const struct dk_secret *key,
                        struct dk_err *err)
@@ -128,11 +133,10 @@ static dk_rc check_key(const struct dk_provider *provider, const struct dk_secre
     return DK_OK;
 }
 
-static dk_rc check_wrapped(const struct dk_provider *provider, const struct dk_wrapped *wrapped,
-                           struct dk_err *err)
+static dk_rc check_wrapped(struct dk_provider *provider, struct dk_provider_item *item)
 {
-    if (wrapped->kms_key_id[0] == '\0' || wrapped->blob[0] == '\0') {
-        return DK_FAIL(err, PROVIDER, "%s answered without a key id or a wrap",
+    if (item->wrapped->kms_key_id[0] == '\0' || item->wrapped->blob[0] == '\0') {
+        return DK_FAIL(&item->err, PROVIDER, "%s answered without a key id or a wrap",
                        provider->ops->name);
     }
     return DK_OK;
@@ -152,80 +156,213 @@ static bool seen_before(struct dk_provider *provider, const uint8_t *check_value
     return seen;
 }
 
-static dk_rc unwrap_checked(struct dk_provider *provider, const struct dk_wrap_context *context,
-                            const struct dk_wrapped *wrapped, struct dk_secret *key,
-                            struct dk_err *err)
+static dk_rc check_generated(struct dk_provider *provider, struct dk_provider_item *item)
 {
-    char answered[DK_KMS_KEY_ID_MAX + 1] = "";
-    DK_TRY(provider->ops->unwrap(provider->self, context, wrapped, key, answered, err));
-    if (strcmp(answered, wrapped->kms_key_id) != 0) { /* F31 */
-        return DK_FAIL(err, PROVIDER, "%s answered under key %.200s, asked was %.200s",
-                       provider->ops->name, answered, wrapped->kms_key_id);
+    DK_TRY(check_key(provider, &item->key, &item->err));
+    DK_TRY(check_wrapped(provider, item));
+    DK_TRY(dk_check_value(provider->setup.suite, &item->key, item->check_value, &item->err));
+    if (seen_before(provider, item->check_value)) {
+        return DK_FAIL(&item->err, PROVIDER, "%s handed out the same data key twice",
+                       provider->ops->name);
     }
-    return check_key(provider, key, err);
+    return DK_OK;
 }
 
-/* The guide's debug line, and a log line for a failure. Returns rc. */
-static dk_rc report(struct dk_provider *provider, const char *operation,
-                    const struct dk_wrap_context *context, dk_rc rc)
+static dk_rc check_unwrapped(struct dk_provider *provider, struct dk_provider_item *item)
+{
+    if (strcmp(item->answered, item->wrapped->kms_key_id) != 0) { /* F31 */
+        return DK_FAIL(&item->err, PROVIDER, "%s answered under key %.120s, asked was %.120s",
+                       provider->ops->name, item->answered, item->wrapped->kms_key_id);
+    }
+    return check_key(provider, &item->key, &item->err);
+}
+
+/* ---- calls ----------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *told; /* in the guide's debug line */
+    dk_rc (*check)(struct dk_provider *provider, struct dk_provider_item *item);
+} calls[] = {
+    [DK_PROVIDER_GENERATE] = {"generateDataKey", check_generated},
+    [DK_PROVIDER_WRAP] = {"encrypt", check_wrapped},
+    [DK_PROVIDER_UNWRAP] = {"decryptDataKey", check_unwrapped},
+};
+
+/* The guide's debug line, and a log line for a failure. */
+static void report(struct dk_provider *provider, enum dk_provider_op op,
+                   const struct dk_provider_item *item)
 {
     char tenant[DK_TENANT_MAX + 1];
-    size_t n = context->tenant.n < DK_TENANT_MAX ? context->tenant.n : DK_TENANT_MAX;
-    memcpy(tenant, context->tenant.p, n);
+    dk_rc rc = item->err.rc;
+    size_t n = item->context.tenant.n < DK_TENANT_MAX ? item->context.tenant.n : DK_TENANT_MAX;
+    memcpy(tenant, item->context.tenant.p, n);
     tenant[n] = '\0';
     const char *code = rc == DK_OK ? NULL : dk_error_info(rc)->name;
-    dk_log_kms_audit(provider->setup.log, operation, tenant, rc == DK_OK, code);
+    dk_log_kms_audit(provider->setup.log, calls[op].told, tenant, rc == DK_OK, code);
     if (rc != DK_OK) {
-        DK_LOG(provider->setup.log, WARN, "provider_failed", DK_LOG_S(OPERATION, operation),
+        DK_LOG(provider->setup.log, WARN, "provider_failed", DK_LOG_S(OPERATION, calls[op].told),
                DK_LOG_S(PROVIDER, provider->ops->name), DK_LOG_S(TENANT, tenant),
                DK_LOG_S(CODE, code));
     }
-    return rc;
 }
+
+/* Those that nothing went wrong with yet. `going` has room for all. */
+static void run_in(struct dk_provider *provider, enum dk_provider_op op,
+                   struct dk_provider_item *items, size_t count, struct dk_provider_item **going)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (items[i].err.rc == DK_OK) {
+            going[n++] = &items[i];
+        }
+    }
+    if (n > 0) {
+        provider->ops->run(provider->self, op, going, n);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (going[i]->err.rc == DK_OK) {
+            (void)calls[op].check(provider, going[i]); /* it is in the item's err */
+        }
+        report(provider, op, going[i]);
+    }
+}
+
+static void fail_all(struct dk_provider_item *items, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        (void)DK_FAIL(&items[i].err, NOMEM, "no memory for %zu calls of the provider", count);
+    }
+}
+
+static void run(struct dk_provider *provider, enum dk_provider_op op,
+                struct dk_provider_item *items, size_t count)
+{
+    const struct dk_mem *mem = &provider->setup.world->mem;
+    struct dk_provider_item *one;
+    struct dk_provider_item **going = count == 1 ? &one : dk_mem_alloc(mem, count * sizeof(*going));
+    if (going == NULL) {
+        fail_all(items, count);
+        return;
+    }
+    run_in(provider, op, items, count, going);
+    if (going != &one) {
+        dk_mem_free(mem, going);
+    }
+}
+
+/* A cell for each answer. */
+static void take_cells(struct dk_provider *provider, struct dk_provider_item *items, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        dk_err_clear(&items[i].err);
+        items[i].key = (struct dk_secret){0};
+        items[i].answered[0] = '\0';
+        if (dk_secret_new(provider->setup.arena, DK_SECRET_CELL, &items[i].key, &items[i].err) !=
+            DK_OK) {
+            (void)dk_err_while(&items[i].err, "making room for a data key");
+        }
+    }
+}
+
+static void drop_failed(struct dk_provider *provider, struct dk_provider_item *items, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (items[i].err.rc != DK_OK) {
+            dk_secret_free(provider->setup.arena, &items[i].key);
+        }
+    }
+}
+
+void dk_provider_unwrap_many(struct dk_provider *provider, struct dk_provider_item *items,
+                             size_t count)
+{
+    take_cells(provider, items, count);
+    run(provider, DK_PROVIDER_UNWRAP, items, count);
+    drop_failed(provider, items, count);
+}
+
+static void compare_one(struct dk_provider *provider, struct dk_provider_item *item,
+                        struct dk_provider_item *again)
+{
+    if (again->err.rc != DK_OK) {
+        item->err = again->err;
+        if (item->err.rc == DK_E_AUTH || item->err.rc == DK_E_FORMAT) {
+            item->err.rc = DK_E_PROVIDER; /* what it has just wrapped: its own fault */
+        }
+    } else if (!dk_secret_equal(&again->key, &item->key)) {
+        (void)DK_FAIL(&item->err, PROVIDER, "%s: a fresh wrap opens to another key",
+                      provider->ops->name);
+    }
+    if (item->err.rc != DK_OK) {
+        (void)dk_err_while(&item->err, "opening a fresh wrap");
+    }
+}
+
+/* Blobs are opened again before anything relies on them. */
+static void compare_in(struct dk_provider *provider, struct dk_provider_item *items, size_t count,
+                       struct dk_provider_item *again)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (items[i].err.rc == DK_OK) {
+            again[n].context = items[i].context;
+            again[n++].wrapped = items[i].wrapped;
+        }
+    }
+    dk_provider_unwrap_many(provider, again, n);
+    n = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (items[i].err.rc == DK_OK) {
+            compare_one(provider, &items[i], &again[n]);
+            dk_secret_free(provider->setup.arena, &again[n++].key);
+        }
+    }
+}
+
+static void compare_unwrapped(struct dk_provider *provider, struct dk_provider_item *items,
+                              size_t count)
+{
+    const struct dk_mem *mem = &provider->setup.world->mem;
+    struct dk_provider_item one;
+    struct dk_provider_item *again = count == 1 ? &one : dk_mem_alloc(mem, count * sizeof *again);
+    if (again == NULL) {
+        fail_all(items, count);
+        return;
+    }
+    compare_in(provider, items, count, again);
+    if (again != &one) {
+        dk_mem_free(mem, again);
+    }
+}
+
+void dk_provider_generate_many(struct dk_provider *provider, struct dk_provider_item *items,
+                               size_t count)
+{
+    take_cells(provider, items, count);
+    for (size_t i = 0; i < count; i++) {
+        *items[i].wrapped = (struct dk_wrapped){0};
+    }
+    run(provider, DK_PROVIDER_GENERATE, items, count);
+    compare_unwrapped(provider, items, count);
+    drop_failed(provider, items, count);
+}
+
+/* ---- one ------------------------------------------------------------------------------------- */
 
 dk_rc dk_provider_unwrap(struct dk_provider *provider, const struct dk_wrap_context *context,
                          const struct dk_wrapped *wrapped, struct dk_secret *key,
                          struct dk_err *err)
 {
-    struct dk_secret fresh = {0};
-    DK_TRY(dk_secret_new(provider->setup.arena, DK_SECRET_CELL, &fresh, err));
-    dk_rc rc = unwrap_checked(provider, context, wrapped, &fresh, err);
-    if (rc == DK_OK) {
-        *key = fresh;
-    } else {
-        dk_secret_free(provider->setup.arena, &fresh);
+    struct dk_wrapped lent = *wrapped;
+    struct dk_provider_item item;
+    item.context = *context;
+    item.wrapped = &lent;
+    dk_provider_unwrap_many(provider, &item, 1);
+    if (item.err.rc != DK_OK) {
+        *err = item.err;
+        return item.err.rc;
     }
-    return report(provider, "decryptDataKey", context, rc);
-}
-
-/* The blob is opened again before anything relies on it. */
-static dk_rc compare_unwrapped(struct dk_provider *provider, const struct dk_wrap_context *context,
-                               const struct dk_wrapped *wrapped, const struct dk_secret *key,
-                               struct dk_err *err)
-{
-    struct dk_secret again = {0};
-    dk_rc rc = dk_provider_unwrap(provider, context, wrapped, &again, err);
-    if (rc == DK_E_AUTH || rc == DK_E_FORMAT) {
-        err->rc = rc = DK_E_PROVIDER; /* what it has just wrapped: its own fault */
-    }
-    if (rc == DK_OK && !dk_secret_equal(&again, key)) {
-        rc = DK_FAIL(err, PROVIDER, "%s: a fresh wrap opens to another key", provider->ops->name);
-    }
-    dk_secret_free(provider->setup.arena, &again);
-    return rc == DK_OK ? rc : dk_err_while(err, "opening a fresh wrap");
-}
-
-static dk_rc generate_checked(struct dk_provider *provider, const struct dk_wrap_context *context,
-                              struct dk_secret *key, struct dk_wrapped *out, uint8_t *check_value,
-                              struct dk_err *err)
-{
-    DK_TRY(provider->ops->generate(provider->self, context, key, out, err));
-    DK_TRY(check_key(provider, key, err));
-    DK_TRY(check_wrapped(provider, out, err));
-    DK_TRY(dk_check_value(provider->setup.suite, key, check_value, err));
-    if (seen_before(provider, check_value)) {
-        return DK_FAIL(err, PROVIDER, "%s handed out the same data key twice", provider->ops->name);
-    }
+    *key = item.key;
     return DK_OK;
 }
 
@@ -233,33 +370,35 @@ dk_rc dk_provider_generate(struct dk_provider *provider, const struct dk_wrap_co
                            struct dk_secret *key, struct dk_wrapped *out,
                            uint8_t check_value[static DK_CHECK_VALUE], struct dk_err *err)
 {
-    struct dk_secret fresh = {0};
-    *out = (struct dk_wrapped){0};
-    DK_TRY(dk_secret_new(provider->setup.arena, DK_SECRET_CELL, &fresh, err));
-    dk_rc rc = generate_checked(provider, context, &fresh, out, check_value, err);
-    (void)report(provider, "generateDataKey", context, rc);
-    if (rc == DK_OK) {
-        rc = compare_unwrapped(provider, context, out, &fresh, err);
+    struct dk_provider_item item;
+    item.context = *context;
+    item.wrapped = out;
+    dk_provider_generate_many(provider, &item, 1);
+    if (item.err.rc != DK_OK) {
+        *err = item.err;
+        return item.err.rc;
     }
-    if (rc == DK_OK) {
-        *key = fresh;
-    } else {
-        dk_secret_free(provider->setup.arena, &fresh);
-    }
-    return rc;
+    *key = item.key;
+    memcpy(check_value, item.check_value, DK_CHECK_VALUE);
+    return DK_OK;
 }
 
 dk_rc dk_provider_wrap(struct dk_provider *provider, const struct dk_wrap_context *context,
                        const struct dk_secret *key, struct dk_wrapped *out, struct dk_err *err)
 {
+    struct dk_provider_item item;
+    item.context = *context;
+    item.key = *key;
+    item.wrapped = out;
+    dk_err_clear(&item.err);
     *out = (struct dk_wrapped){0};
     DK_TRY(check_key(provider, key, err));
-    dk_rc rc = provider->ops->wrap(provider->self, context, key, out, err);
-    if (rc == DK_OK) {
-        rc = check_wrapped(provider, out, err);
+    run(provider, DK_PROVIDER_WRAP, &item, 1);
+    compare_unwrapped(provider, &item, 1);
+    if (item.err.rc != DK_OK) {
+        *err = item.err;
     }
-    (void)report(provider, "encrypt", context, rc);
-    return rc == DK_OK ? compare_unwrapped(provider, context, out, key, err) : rc;
+    return item.err.rc;
 }
 
 dk_rc dk_provider_test(struct dk_provider *provider, struct dk_err *err)

@@ -11,6 +11,7 @@
 #define DK_PROVIDER_PROVIDER_H
 
 #include "base/log.h"
+#include "base/options.h"
 #include "base/tenant.h"
 #include "crypto/context.h"
 #include "crypto/suite.h"
@@ -47,14 +48,27 @@ struct dk_provider_setup {
     const struct dk_suite *suite;
     struct dk_arena *arena;
     const struct dk_log *log;
-    const char *master_key_path; /* local */
-    void *test_arg;              /* the fake of the tests */
+    const struct dk_settings *settings; /* lent for the opening alone */
+    const char *master_key_path;        /* local */
+    void *test_arg;                     /* the fake of the tests */
 };
 
 struct dk_provider_info {
     char kms_key_id[DK_KMS_KEY_ID_MAX + 1]; /* the key that wraps now */
     unsigned key_count;                     /* master keys that can unwrap */
 };
+
+/* One data key of a call. */
+struct dk_provider_item {
+    struct dk_wrap_context context;
+    struct dk_secret key;                 /* to wrap: lent; else the answer */
+    struct dk_wrapped *wrapped;           /* to unwrap: lent; else the answer */
+    uint8_t check_value[DK_CHECK_VALUE];  /* of a generated key */
+    char answered[DK_KMS_KEY_ID_MAX + 1]; /* unwrap: the id in the provider's answer */
+    struct dk_err err;                    /* how it ended */
+};
+
+enum dk_provider_op { DK_PROVIDER_GENERATE, DK_PROVIDER_WRAP, DK_PROVIDER_UNWRAP };
 
 /*
  * Calls of a back end. `key` is a cell with room for DK_SECRET_CELL bytes; the back end sets key->n
@@ -69,16 +83,15 @@ struct dk_provider_ops {
     dk_rc (*after_fork)(void *self, struct dk_err *err);
     /* In a child that will not use it: only close follows. */
     void (*forget)(void *self);
+    /* Asks nobody. */
     dk_rc (*describe)(void *self, struct dk_provider_info *out, struct dk_err *err);
-    dk_rc (*generate)(void *self, const struct dk_wrap_context *context, struct dk_secret *key,
-                      struct dk_wrapped *out, struct dk_err *err);
-    dk_rc (*wrap)(void *self, const struct dk_wrap_context *context, const struct dk_secret *key,
-                  struct dk_wrapped *out, struct dk_err *err);
-    /* Opens wrapped->blob, which was made under wrapped->kms_key_id; `answered` = the id in the
-       provider's answer. E_AUTH: another context or a changed blob. */
-    dk_rc (*unwrap)(void *self, const struct dk_wrap_context *context,
-                    const struct dk_wrapped *wrapped, struct dk_secret *key,
-                    char answered[static DK_KMS_KEY_ID_MAX + 1], struct dk_err *err);
+    /*
+     * The same for each item, as many at once as is good; each ends in its own err.
+     * Generate: key, wrapped. Wrap: wrapped. Unwrap opens wrapped->blob, which was made under
+     * wrapped->kms_key_id: key, answered. E_AUTH: another context or a changed blob.
+     */
+    void (*run)(void *self, enum dk_provider_op op, struct dk_provider_item *const *items,
+                size_t count);
 };
 
 /* Ends with NULL. */
@@ -105,9 +118,17 @@ DK_MUST_USE dk_rc dk_provider_describe(struct dk_provider *provider, struct dk_p
                                        struct dk_err *err);
 
 /*
- * A fresh data key, its wrap, and its check value (DK_CHECK_VALUE bytes). The blob was unwrapped
- * again and compared. `key` is the caller's: dk_secret_free().
+ * Many at once: items with context and a place for the wrap. Each gets a fresh data key, its wrap
+ * and check value, and the blob was unwrapped again and compared; or err. Keys are the caller's:
+ * dk_secret_free(). Without memory for the call, all of them end so.
  */
+void dk_provider_generate_many(struct dk_provider *provider, struct dk_provider_item *items,
+                               size_t count);
+/* The same for unwrapping: items with context and wrap. */
+void dk_provider_unwrap_many(struct dk_provider *provider, struct dk_provider_item *items,
+                             size_t count);
+
+/* One: its check value has DK_CHECK_VALUE bytes. */
 DK_MUST_USE dk_rc dk_provider_generate(struct dk_provider *provider,
                                        const struct dk_wrap_context *context, struct dk_secret *key,
                                        struct dk_wrapped *out,

@@ -175,21 +175,21 @@ static inline dk_rc fuzz_provider_open(const struct dk_provider_setup *setup, vo
     return DK_OK;
 }
 
-static inline dk_rc fuzz_unwrap(void *self, const struct dk_wrap_context *context,
-                                const struct dk_wrapped *wrapped, struct dk_secret *key,
-                                char answered[static DK_KMS_KEY_ID_MAX + 1], struct dk_err *err)
+static inline void fuzz_run(void *self, enum dk_provider_op op,
+                            struct dk_provider_item *const *items, size_t count)
 {
     (void)self;
-    (void)context;
-    (void)err;
-    memset(dk_secret_expose_for_crypto(key), 0x11, DK_DATA_KEY);
-    key->n = DK_DATA_KEY;
-    memcpy(answered, wrapped->kms_key_id, DK_KMS_KEY_ID_MAX + 1);
-    return DK_OK;
+    (void)op;
+    for (size_t i = 0; i < count; i++) {
+        struct dk_provider_item *item = items[i];
+        memset(dk_secret_expose_for_crypto(&item->key), 0x11, DK_DATA_KEY);
+        item->key.n = DK_DATA_KEY;
+        memcpy(item->answered, item->wrapped->kms_key_id, sizeof item->answered);
+    }
 }
 
 static const struct dk_provider_ops fuzz_provider = {
-    .name = "fuzz", .open = fuzz_provider_open, .unwrap = fuzz_unwrap};
+    .name = "fuzz", .open = fuzz_provider_open, .run = fuzz_run};
 
 /* The tables here have no triggers on purpose. */
 static dk_rc fuzz_schema(void *txn,

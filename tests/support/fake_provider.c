@@ -295,6 +295,26 @@ static dk_rc fake_unwrap(void *at, const struct dk_wrap_context *context,
     return DK_OK;
 }
 
+static void fake_run(void *at, enum dk_provider_op op, struct dk_provider_item *const *items,
+                     size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct dk_provider_item *item = items[i];
+        switch (op) {
+        case DK_PROVIDER_GENERATE:
+            (void)fake_generate(at, &item->context, &item->key, item->wrapped, &item->err);
+            break;
+        case DK_PROVIDER_WRAP:
+            (void)fake_wrap(at, &item->context, &item->key, item->wrapped, &item->err);
+            break;
+        default:
+            (void)fake_unwrap(at, &item->context, item->wrapped, &item->key, item->answered,
+                              &item->err);
+            break;
+        }
+    }
+}
+
 const struct dk_provider_ops dk_fake_provider = {
     .name = "fake",
     .caps = DK_PROVIDER_BINDS_CONTEXT | DK_PROVIDER_AUTHENTICATES,
@@ -303,7 +323,5 @@ const struct dk_provider_ops dk_fake_provider = {
     .after_fork = fake_after_fork,
     .forget = fake_forget,
     .describe = fake_describe,
-    .generate = fake_generate,
-    .wrap = fake_wrap,
-    .unwrap = fake_unwrap,
+    .run = fake_run,
 };
