@@ -6,13 +6,14 @@
 #include "keys/audit_state.h"
 #include "keys/keyring.h"
 #include "keys/registry.h"
+#include "keys/unwrap.h"
 
 #define CLOCK_SLACK_US (INT64_C(300) * 1000000)
 
-dk_rc dk_create_row(struct dk_core *core, const struct dk_tenant *tenant, uint32_t version,
-                    int64_t rotation_days, struct dk_key_row *out, struct dk_err *err)
+/* All of a row but its wrap; its context's time is that of its creation. */
+static dk_rc begin_row(struct dk_core *core, const struct dk_tenant *tenant, uint32_t version,
+                       int64_t rotation_days, struct dk_key_row *row, struct dk_err *err)
 {
-    struct dk_key_row *row = out;
     *row = (struct dk_key_row){.tenant = *tenant,
                                .version = version,
                                .state = DK_ACTIVE,
@@ -23,16 +24,28 @@ dk_rc dk_create_row(struct dk_core *core, const struct dk_tenant *tenant, uint32
     row->created_at = dk_wall_us(core->world);
     row->expires_at = row->created_at +
                       (rotation_days > 0 ? rotation_days * DK_DAY_US : core->limits.rotation_us);
-    char now[DK_TIME_TEXT];
-    dk_time_format(row->created_at, now);
-    DK_TRY(dk_uuid_new(core->world, row->id, err));
+    dk_time_format(row->created_at, row->wrap.context_timestamp);
+    return dk_uuid_new(core->world, row->id, err);
+}
 
-    struct dk_wrap_context context = {dk_tenant_view(tenant), DK_PURPOSE_DATA, now};
+static struct dk_wrap_context context_of(const struct dk_key_row *row)
+{
+    return (struct dk_wrap_context){dk_tenant_view(&row->tenant), DK_PURPOSE_DATA,
+                                    row->wrap.context_timestamp};
+}
+
+dk_rc dk_create_row(struct dk_core *core, const struct dk_tenant *tenant, uint32_t version,
+                    int64_t rotation_days, struct dk_key_row *out, struct dk_err *err)
+{
     struct dk_secret key = {0};
     struct dk_wrapped wrapped;
-    DK_TRY(dk_provider_generate(core->provider, &context, &key, &wrapped, row->check_value, err));
+    DK_TRY(begin_row(core, tenant, version, rotation_days, out, err));
+    struct dk_wrap_context context = context_of(out);
+    DK_TRY(dk_provider_generate(core->provider, &context, &key, &wrapped, out->check_value, err));
     dk_secret_free(core->arena, &key); /* it is used only after it was read back and unwrapped */
-    dk_registry_wrap_columns(core, &wrapped, now, &row->wrap);
+    char timestamp[DK_TIME_TEXT];
+    memcpy(timestamp, out->wrap.context_timestamp, sizeof timestamp);
+    dk_registry_wrap_columns(core, &wrapped, timestamp, &out->wrap);
     return DK_OK;
 }
 
@@ -154,15 +167,73 @@ static int compare_names(const void *a, const void *b)
     return strcmp(x->name->s, y->name->s);
 }
 
-/* Before any transaction, as a provider may be slow. Those that get no key are left out. */
-static void generate_all(struct batch *batch, struct dk_err *err)
+/* The keys of one call of the provider: `n` wanted ones from number `from` on. */
+struct making {
+    size_t from;
+    size_t n;
+    struct dk_provider_item *items;
+    struct dk_wrapped *wrapped;
+};
+
+static void begin_rows(struct batch *batch, struct making *making, struct dk_err *err)
 {
-    for (size_t i = 0; i < batch->count; i++) {
-        const struct wanted *wanted = &batch->wanted[i];
-        *wanted->rc =
-            dk_create_row(batch->core, wanted->name, 1, 0, &batch->rows[batch->good].key, err);
-        batch->good += *wanted->rc == DK_OK;
+    size_t n = 0;
+    for (size_t i = 0; i < making->n; i++) {
+        const struct wanted *wanted = &batch->wanted[making->from + i];
+        struct dk_key_row *row = &batch->rows[batch->good + n].key;
+        *wanted->rc = begin_row(batch->core, wanted->name, 1, 0, row, err);
+        if (*wanted->rc == DK_OK) {
+            making->items[n].context = context_of(row);
+            making->items[n].wrapped = &making->wrapped[n];
+            n++;
+        }
     }
+    dk_provider_generate_many(batch->core->provider, making->items, n);
+}
+
+/* Those that got a key move up to where the others are not. */
+static void finish_rows(struct batch *batch, struct making *making, struct dk_err *err)
+{
+    size_t n = 0, base = batch->good;
+    for (size_t i = 0; i < making->n; i++) {
+        const struct wanted *wanted = &batch->wanted[making->from + i];
+        if (*wanted->rc != DK_OK) {
+            continue;
+        }
+        struct dk_provider_item *item = &making->items[n];
+        struct dk_key_row *row = &batch->rows[base + n].key;
+        *wanted->rc = item->err.rc;
+        if (item->err.rc == DK_OK) {
+            char timestamp[DK_TIME_TEXT];
+            memcpy(timestamp, row->wrap.context_timestamp, sizeof timestamp);
+            memcpy(row->check_value, item->check_value, sizeof row->check_value);
+            dk_registry_wrap_columns(batch->core, item->wrapped, timestamp, &row->wrap);
+            dk_secret_free(batch->core->arena, &item->key);
+            batch->rows[batch->good++].key = *row;
+        } else {
+            *err = item->err;
+        }
+        n++;
+    }
+}
+
+/* Before any transaction, as a provider may be slow. Those that get no key are left out. */
+static dk_rc generate_all(struct batch *batch, struct dk_err *err)
+{
+    const struct dk_mem *mem = &batch->core->world->mem;
+    size_t most = batch->count < DK_UNWRAP_MOST ? batch->count : DK_UNWRAP_MOST;
+    struct making making = {.items = dk_mem_alloc(mem, most * sizeof *making.items),
+                            .wrapped = dk_mem_alloc(mem, most * sizeof *making.wrapped)};
+    bool room = making.items != NULL && making.wrapped != NULL;
+    for (; room && making.from < batch->count; making.from += making.n) {
+        size_t left = batch->count - making.from;
+        making.n = left < most ? left : most;
+        begin_rows(batch, &making, err);
+        finish_rows(batch, &making, err);
+    }
+    dk_mem_free(mem, making.items);
+    dk_mem_free(mem, making.wrapped);
+    return room ? DK_OK : DK_FAIL(err, NOMEM, "no memory to make %zu keys", batch->count);
 }
 
 static void generate_later(struct batch *batch)
@@ -181,7 +252,7 @@ static dk_rc create_all(struct batch *batch, struct dk_err *err)
     if (batch->at_hand) {
         generate_later(batch);
     } else {
-        generate_all(batch, err);
+        DK_TRY(generate_all(batch, err));
         dk_trace(batch->core->world, "first_use.generated");
     }
     dk_err_clear(&of_all);

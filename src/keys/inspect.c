@@ -5,6 +5,7 @@
 #include "keys/loader.h"
 #include "keys/registry.h"
 #include "keys/states.h"
+#include "keys/unwrap.h"
 
 #define PAGE 128
 
@@ -203,5 +204,5 @@ dk_rc dk_inspect_export(struct dk_core *core, const struct dk_key_name *name, co
     DK_TRY(dk_loader_read_row(core, name, &row, err));
     DK_TRY(dk_state_check_open(&row, err));
     DK_TRY(log_export(core, name, by, err));
-    return dk_loader_unwrap(core, &row, out, err);
+    return dk_unwrap(core, &row, out, err);
 }

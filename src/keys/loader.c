@@ -1,13 +1,12 @@
 #include "keys/loader.h"
 
-#include <openssl/crypto.h>
-
 #include "keys/audit.h"
 #include "keys/counts.h"
 #include "keys/create.h"
 #include "keys/keyring.h"
 #include "keys/registry.h"
 #include "keys/states.h"
+#include "keys/unwrap.h"
 
 /* Without a tenant row there may be no key row either (I07). */
 static dk_rc explain_no_tenant(struct dk_core *core, const struct dk_key_name *name,
@@ -198,36 +197,6 @@ dk_rc dk_loader_read_row(struct dk_core *core, const struct dk_key_name *name,
     return rc;
 }
 
-dk_rc dk_loader_unwrap(struct dk_core *core, const struct dk_key_row *row, struct dk_secret *out,
-                       struct dk_err *err)
-{
-    if (strcmp(row->wrap.provider, dk_provider_name(core->provider)) != 0) {
-        return DK_FAIL(err, CONFIG, "version %u of tenant %s is wrapped by %s, KMS_PROVIDER is %s",
-                       row->version, row->tenant.s, row->wrap.provider,
-                       dk_provider_name(core->provider));
-    }
-    uint8_t check_value[DK_CHECK_VALUE];
-    struct dk_secret key = {0};
-    dk_rc rc = dk_registry_unwrap(core, dk_tenant_view(&row->tenant), DK_PURPOSE_DATA, &row->wrap,
-                                  &key, err);
-    if (rc == DK_E_AUTH || rc == DK_E_FORMAT) {
-        err->rc = rc = DK_E_PROVIDER; /* not the value's fault: the wrapped key does not open */
-    }
-    if (rc == DK_OK) {
-        rc = dk_check_value(&core->suite, &key, check_value, err);
-    }
-    if (rc == DK_OK && CRYPTO_memcmp(check_value, row->check_value, DK_CHECK_VALUE) != 0) {
-        rc = DK_FAIL(err, TAMPERED, "version %u of tenant %s unwraps to another key", row->version,
-                     row->tenant.s);
-    }
-    if (rc != DK_OK) {
-        dk_secret_free(core->arena, &key);
-        return dk_err_while(err, "unwrapping version %u of tenant %s", row->version, row->tenant.s);
-    }
-    *out = key;
-    return DK_OK;
-}
-
 static dk_rc check_use(struct dk_core *core, const struct dk_key_name *name,
                        const struct dk_key_row *row, struct dk_err *err)
 {
@@ -247,21 +216,19 @@ static void warn_if_due(struct dk_core *core, const struct dk_key_row *row)
     }
 }
 
-/* From a believed row to a key in hand. */
-static dk_rc make_live(struct dk_core *core, const struct dk_key_name *name,
-                       const struct dk_key_row *row, struct dk_live_key *out, struct dk_err *err)
+/* From a data key, which goes, to a key in hand. */
+static dk_rc derive(struct dk_core *core, const struct dk_key_name *name,
+                    const struct dk_key_row *row, struct dk_secret *key, struct dk_live_key *out,
+                    struct dk_err *err)
 {
-    struct dk_secret key = {0};
-    DK_TRY(check_use(core, name, row, err));
-    DK_TRY(dk_loader_unwrap(core, row, &key, err));
     *out = (struct dk_live_key){
         .version = row->version,
         .messages = row->messages + dk_counts_pending(core->counts, &row->tenant, row->version)};
     dk_rc rc = dk_secret_new(core->arena, DK_FIELD_SECRET, &out->okm, err);
     if (rc == DK_OK) {
-        rc = dk_field_derive(&core->suite, &key, &row->tenant, row->version, &out->okm, err);
+        rc = dk_field_derive(&core->suite, key, &row->tenant, row->version, &out->okm, err);
     }
-    dk_secret_free(core->arena, &key);
+    dk_secret_free(core->arena, key);
     if (rc != DK_OK) {
         dk_secret_free(core->arena, &out->okm);
         return rc;
@@ -302,12 +269,52 @@ static void fail_one(struct load *load, size_t i, dk_rc rc, const struct dk_err 
     }
 }
 
+static void take_unwrapped(struct load *load, size_t i, struct dk_unwrapping *unwrapped)
+{
+    struct dk_err *err = &unwrapped->err;
+    if (err->rc == DK_OK) {
+        (void)derive(load->core, &load->names[i], &load->rows[i], &unwrapped->key, &load->keys[i],
+                     err);
+    }
+    fail_one(load, i, err->rc, err);
+}
+
+/* By a provider that waits for nobody. */
 static void make_one_live(struct load *load, size_t i)
 {
-    struct dk_err err;
-    dk_err_clear(&err);
-    fail_one(load, i, make_live(load->core, &load->names[i], &load->rows[i], &load->keys[i], &err),
-             &err);
+    struct dk_unwrapping one = {.row = &load->rows[i]};
+    dk_err_clear(&one.err);
+    if (check_use(load->core, &load->names[i], one.row, &one.err) == DK_OK &&
+        dk_unwrap(load->core, one.row, &one.key, &one.err) != DK_OK) {
+        one.key = (struct dk_secret){0};
+    }
+    take_unwrapped(load, i, &one);
+}
+
+/* All that are to be unwrapped yet, as many at once as there is room for in the arena. */
+static void make_many_live(struct load *load, const size_t *at, size_t count,
+                           struct dk_unwrapping *list, size_t *whose)
+{
+    size_t n = 0;
+    for (size_t k = 0; k < count; k++) {
+        size_t i = at[k];
+        struct dk_err err;
+        dk_err_clear(&err);
+        bool waits = load->rc[i] == DK_OK && load->keys[i].version == 0;
+        if (waits && check_use(load->core, &load->names[i], &load->rows[i], &err) != DK_OK) {
+            fail_one(load, i, err.rc, &err);
+        } else if (waits) {
+            list[n].row = &load->rows[i];
+            whose[n++] = i;
+        }
+        if (n == DK_UNWRAP_MOST || (k + 1 == count && n > 0)) {
+            dk_unwrap_many(load->core, list, n);
+            for (size_t j = 0; j < n; j++) {
+                take_unwrapped(load, whose[j], &list[j]);
+            }
+            n = 0;
+        }
+    }
 }
 
 /* While others are still on their way; what is not at hand is unwrapped when all are there. */
@@ -324,7 +331,7 @@ static void take_found(void *arg, size_t k)
     }
 }
 
-/* The transaction is over: what a first look does not decide, and what is to be unwrapped yet. */
+/* The transaction is over: what a first look does not decide. */
 static void finish_one(struct load *load, size_t i)
 {
     struct dk_err err;
@@ -332,9 +339,33 @@ static void finish_one(struct load *load, size_t i)
     if (is_no_answer(load->rc[i])) {
         fail_one(load, i, read_last(load->core, &load->names[i], &load->rows[i], &err), &err);
     }
-    if (load->rc[i] == DK_OK && load->keys[i].version == 0) {
-        make_one_live(load, i);
+}
+
+/* And what is to be unwrapped yet. */
+static dk_rc finish_all(struct reading *reading)
+{
+    struct load *load = reading->load;
+    const struct dk_mem *mem = &load->core->world->mem;
+    size_t most = reading->count < DK_UNWRAP_MOST ? reading->count : DK_UNWRAP_MOST;
+    for (size_t k = 0; k < reading->count; k++) {
+        finish_one(load, reading->at[k]);
     }
+    if (most == 0) {
+        return DK_OK;
+    }
+    struct dk_unwrapping *list = dk_mem_alloc(mem, most * sizeof *list);
+    size_t *whose = dk_mem_alloc(mem, most * sizeof *whose);
+    bool room = list != NULL && whose != NULL;
+    if (room) {
+        make_many_live(load, reading->at, reading->count, list, whose);
+    }
+    dk_mem_free(mem, list);
+    dk_mem_free(mem, whose);
+    if (!room) {
+        dk_err_clear(load->err); /* one of a single key is none of all */
+        return DK_FAIL(load->err, NOMEM, "no memory to unwrap %zu keys", most);
+    }
+    return DK_OK;
 }
 
 static dk_rc read_all(struct reading *reading)
@@ -355,10 +386,7 @@ static dk_rc read_all(struct reading *reading)
         *load->err = cause;
         return rc;
     }
-    for (size_t k = 0; k < reading->count; k++) {
-        finish_one(load, reading->at[k]);
-    }
-    return DK_OK;
+    return finish_all(reading);
 }
 
 /* Reads those whose answer is `only` at one moment; the missing active ones get E_NOT_FOUND. */

@@ -117,14 +117,19 @@ static void copy_text(char *out, size_t cap, const char *text)
     out[n] = '\0';
 }
 
+void dk_registry_wrapped(const struct dk_wrap_columns *wrap, struct dk_wrapped *out)
+{
+    copy_text(out->kms_key_id, sizeof out->kms_key_id, wrap->kms_key_id);
+    copy_text(out->blob, sizeof out->blob, wrap->encrypted_data_key);
+}
+
 dk_rc dk_registry_unwrap(struct dk_core *core, struct dk_view subject, const char *purpose,
                          const struct dk_wrap_columns *wrap, struct dk_secret *out,
                          struct dk_err *err)
 {
     struct dk_wrap_context context = {subject, purpose, wrap->context_timestamp};
     struct dk_wrapped wrapped;
-    copy_text(wrapped.kms_key_id, sizeof wrapped.kms_key_id, wrap->kms_key_id);
-    copy_text(wrapped.blob, sizeof wrapped.blob, wrap->encrypted_data_key);
+    dk_registry_wrapped(wrap, &wrapped);
     return dk_provider_unwrap(core->provider, &context, &wrapped, out, err);
 }
 

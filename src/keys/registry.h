@@ -21,6 +21,8 @@ DK_MUST_USE dk_rc dk_registry_read(struct dk_core *core, struct dk_registry_row 
 DK_MUST_USE dk_rc dk_registry_unwrap(struct dk_core *core, struct dk_view subject,
                                      const char *purpose, const struct dk_wrap_columns *wrap,
                                      struct dk_secret *out, struct dk_err *err);
+/* A row's columns as the provider takes them. */
+void dk_registry_wrapped(const struct dk_wrap_columns *wrap, struct dk_wrapped *out);
 /* A fresh wrap as a row's columns. */
 void dk_registry_wrap_columns(const struct dk_core *core, const struct dk_wrapped *wrapped,
                               const char *timestamp, struct dk_wrap_columns *out);

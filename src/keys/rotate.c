@@ -10,6 +10,7 @@
 #include "keys/registry.h"
 #include "keys/states.h"
 #include "keys/tenant_change.h"
+#include "keys/unwrap.h"
 
 #define PAGE 128
 
@@ -156,7 +157,7 @@ static dk_rc read_back(struct dk_core *core, const struct work *work, struct dk_
     struct dk_key_row row;
     struct dk_secret key = {0};
     DK_TRY(dk_loader_read_row(core, &name, &row, err));
-    DK_TRY(dk_loader_unwrap(core, &row, &key, err));
+    DK_TRY(dk_unwrap(core, &row, &key, err));
     dk_secret_free(core->arena, &key);
     dk_trace(core->world, "rotate.read_back");
     return DK_OK;

@@ -218,8 +218,8 @@ static void fill(struct dk_endpoint *out, const struct parts *parts)
     out->port = (uint16_t)strtoul(parts->port, NULL, 10);
     out->loopback = is_loopback_host(out->host);
     bool usual = out->port == (out->tls ? 443 : 80);
-    snprintf(out->authority, sizeof out->authority, usual ? "%s%s%s" : "%s%s%s:%u",
-             six ? "[" : "", out->host, six ? "]" : "", out->port);
+    snprintf(out->authority, sizeof out->authority, usual ? "%s%s%s" : "%s%s%s:%u", six ? "[" : "",
+             out->host, six ? "]" : "", out->port);
     for (n = strlen(out->path); n > 0 && out->path[n - 1] == '/'; n--) {
         out->path[n - 1] = '\0';
     }

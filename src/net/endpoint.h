@@ -34,11 +34,12 @@ struct dk_endpoint_policy {
 struct dk_endpoint {
     enum dk_endpoint_kind kind;
     bool tls;
-    bool loopback;             /* its addresses have to be, too */
+    bool loopback; /* its addresses have to be, too */
     uint16_t port;
-    char host[DK_HOST_MAX + 1];      /* lower case; an IPv6 address without its brackets */
-    char authority[DK_HOST_MAX + 9]; /* as in `Host`: with brackets, and a port that is not the default */
-    char path[256];            /* what the URL had behind the host: "" or "/..", no slash at its end */
+    char host[DK_HOST_MAX + 1]; /* lower case; an IPv6 address without its brackets */
+    char authority[DK_HOST_MAX +
+                   9]; /* as in `Host`: with brackets, and a port that is not the default */
+    char path[256];    /* what the URL had behind the host: "" or "/..", no slash at its end */
 };
 
 /* E_CONFIG names the setting and what is wrong, never a password in the URL. */

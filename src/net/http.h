@@ -1,10 +1,10 @@
 /*
  * http: requests to one service, several at once, with deadlines, retries and a breaker.
  *
- * Called by provider/. TLS 1.2 at least, host and chain verified; no redirect, no netrc, no proxy of
- * the environment; an answer has at most 64 KiB. Knows nothing of what is asked: a call is built and
- * judged by its owner's functions (struct dk_http_call), and messages are plain bytes that can be
- * built and read without a socket. A dk_http may be shared by threads; it starts none of its own
+ * Called by provider/. TLS 1.2 at least, host and chain verified; no redirect, no netrc, no proxy
+ * of the environment; an answer has at most 64 KiB. Knows nothing of what is asked: a call is built
+ * and judged by its owner's functions (struct dk_http_call), and messages are plain bytes that can
+ * be built and read without a socket. A dk_http may be shared by threads; it starts none of its own
  * (libcurl's resolver does, for a moment). Requests and answers are wiped when they are done with.
  */
 #ifndef DK_NET_HTTP_H
@@ -26,8 +26,8 @@ struct dk_http_limits {
     int64_t wait_max_ms;
     unsigned parallel;   /* requests on their way in one run */
     unsigned per_second; /* calls of this process that begin in a second; 0 = no limit */
-    int budget; /* of retries (net/retry); 0 = none is counted, no breaker: who hands out credentials
-                   has its own rules */
+    int budget;          /* of retries (net/retry); 0 = none is counted, no breaker: who hands out
+                            credentials          has its own rules */
 };
 
 /* SECURITY-BAR 6; connect and try so that one hang leaves room for a second try. */
@@ -83,7 +83,8 @@ void dk_http_after_fork(struct dk_http *http);
 /* Until all calls have ended; how each did is in its `err`. */
 void dk_http_run(struct dk_http *http, struct dk_http_call *calls, size_t count);
 
-/* E_INTERNAL: a name or value that is no header's (a line end in a token: it is refused, not sent). */
+/* E_INTERNAL: a name or value that is no header's (a line end in a token: it is refused, not sent).
+ */
 DK_MUST_USE dk_rc dk_http_add(struct dk_http_request *request, const char *name, const char *value,
                               struct dk_err *err);
 /* Adds text to the body. */

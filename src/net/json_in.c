@@ -70,8 +70,7 @@ dk_rc dk_json_in_parse(struct dk_view text, json_t **out, struct dk_err *err)
     if (!is_within_limits(text)) {
         return DK_FAIL(err, PROVIDER, "the answer's JSON is deeper or longer than an answer is");
     }
-    json_t *json =
-        json_loadb((const char *)text.p, text.n, JSON_REJECT_DUPLICATES, &error);
+    json_t *json = json_loadb((const char *)text.p, text.n, JSON_REJECT_DUPLICATES, &error);
     if (json == NULL) {
         return DK_FAIL(err, PROVIDER, "the answer is no JSON (byte %d of %zu)", error.position,
                        text.n);

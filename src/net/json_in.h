@@ -1,6 +1,6 @@
 /*
- * json_in: an answer's JSON, with limits (W3): depth 16, 1,000 nodes, no name twice, strict UTF-8, no
- * NUL in a string.
+ * json_in: an answer's JSON, with limits (W3): depth 16, 1,000 nodes, no name twice, strict UTF-8,
+ * no NUL in a string.
  *
  * Called by provider/. Values are jansson's; what jansson frees is wiped (net/http's set-up), for
  * an answer may hold a data key. A document belongs to one thread.

@@ -98,9 +98,9 @@ static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_so
         return CURL_SOCKET_BAD;
     }
     int *place = find_socket(transfer->lane, -1);
-    int fd = place == NULL ? -1
-                           : socket(address->family, address->socktype | SOCK_CLOEXEC,
-                                    address->protocol);
+    int fd = place == NULL
+                 ? -1
+                 : socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
     if (fd < 0) {
         return CURL_SOCKET_BAD;
     }
@@ -246,9 +246,9 @@ dk_rc dk_transfer_begin(struct dk_transfer *transfer, int64_t ms, struct dk_err 
     set_transport(easy, transfer, ms);
     curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
     CURLMcode code = curl_multi_add_handle(transfer->lane->multi, easy);
-    return code == CURLM_OK ? DK_OK
-                            : DK_FAIL(err, NOMEM, "a request cannot begin: %s",
-                                      curl_multi_strerror(code));
+    return code == CURLM_OK
+               ? DK_OK
+               : DK_FAIL(err, NOMEM, "a request cannot begin: %s", curl_multi_strerror(code));
 }
 
 /* A line may hold a token: it is wiped before libcurl frees it. */

@@ -19,7 +19,7 @@ struct dk_lane {
     CURLM *multi;
     int sockets[DK_LANE_SOCKETS]; /* open ones, -1 = free place */
     bool lent;
-    struct dk_lane *next;     /* of all */
+    struct dk_lane *next; /* of all */
     struct dk_lane *next_idle;
 };
 
@@ -49,9 +49,9 @@ struct dk_transfer {
     bool too_long;
     bool forbidden; /* the address is one that the endpoint must not have */
     int tried;
-    int64_t end_ms;  /* of the call */
-    int64_t due_ms;  /* waiting until then */
-    int paid;        /* for this retry, from the budget */
+    int64_t end_ms; /* of the call */
+    int64_t due_ms; /* waiting until then */
+    int paid;       /* for this retry, from the budget */
 };
 
 /* NULL: no memory. */

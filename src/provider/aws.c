@@ -35,6 +35,7 @@ struct exchange {
     struct dk_aws_keys *keys;     /* that the request was signed with */
     bool refreshed;
     bool corrected;
+    int64_t skew_us; /* that the request was signed with */
 };
 
 static void put_keys(struct exchange *x)
@@ -52,14 +53,14 @@ static dk_rc build(void *self, struct dk_http_request *out, struct dk_err *err)
     out->to = &aws->aws.kms;
     put_keys(x);
     DK_TRY(dk_aws_credentials_get(aws->credentials, &x->keys, err));
+    x->skew_us = __atomic_load_n(&aws->skew_us, __ATOMIC_RELAXED);
     struct dk_sigv4 sign = {.suite = aws->setup.suite,
                             .access_key_id = x->keys->id,
                             .secret = &x->keys->secret,
                             .session_token = x->keys->token,
                             .region = aws->aws.region,
                             .service = "kms",
-                            .at_us = dk_wall_us(aws->setup.world) +
-                                     __atomic_load_n(&aws->skew_us, __ATOMIC_RELAXED)};
+                            .at_us = dk_wall_us(aws->setup.world) + x->skew_us};
     DK_TRY(dk_kms_build(&x->ask, out, err));
     return dk_sigv4_sign(&sign, out, err);
 }
@@ -73,11 +74,12 @@ static bool correct_clock(struct exchange *x, const struct dk_http_reply *reply)
         return false;
     }
     int64_t skew = theirs - dk_wall_us(aws->setup.world);
-    int64_t moved = skew - __atomic_exchange_n(&aws->skew_us, skew, __ATOMIC_RELAXED);
+    int64_t moved = skew - x->skew_us;
     x->corrected = true;
     if (moved < SKEW_US && moved > -SKEW_US) {
         return false;
     }
+    __atomic_store_n(&aws->skew_us, skew, __ATOMIC_RELAXED);
     DK_LOG(aws->setup.log, WARN, "clock_differs", DK_LOG_S(PROVIDER, dk_provider_aws.name),
            DK_LOG_I(SECONDS, skew / 1000000));
     return true;
@@ -241,6 +243,17 @@ static dk_rc check_row(struct aws *aws, const char *kms_key_id, struct dk_err *e
 
 /* ---- data keys ------------------------------------------------------------------------------- */
 
+/* What KMS made is opaque; what is no base64 it never made. */
+static dk_rc check_blob(struct dk_provider_item *item)
+{
+    uint8_t bytes[DK_WRAPPED_MAX];
+    size_t n = 0;
+    const char *blob = item->wrapped->blob;
+    return dk_base64_decode(blob, strlen(blob), bytes, sizeof bytes, &n) && n > 0
+               ? DK_OK
+               : DK_FAIL(&item->err, FORMAT, "the wrapped key is no CiphertextBlob of AWS KMS");
+}
+
 static dk_rc prepare(struct aws *aws, enum dk_provider_op op, struct dk_provider_item *item,
                      struct exchange *x)
 {
@@ -262,6 +275,7 @@ static dk_rc prepare(struct aws *aws, enum dk_provider_op op, struct dk_provider
         x->ask.key_id = item->wrapped->kms_key_id;
         x->ask.blob = item->wrapped->blob;
         x->answer.key = &item->key;
+        DK_TRY(check_blob(item));
         return check_row(aws, item->wrapped->kms_key_id, &item->err);
     }
 }

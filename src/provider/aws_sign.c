@@ -6,8 +6,8 @@
 
 #include "crypto/mac.h"
 
-#define DATE_LEN 8      /* 20150830 */
-#define TIME_TEXT 17    /* 20150830T123600Z and the NUL */
+#define DATE_LEN 8   /* 20150830 */
+#define TIME_TEXT 17 /* 20150830T123600Z and the NUL */
 #define SECRET_MAX 128
 
 /* ---- the canonical request ------------------------------------------------------------------- */
@@ -181,8 +181,8 @@ static bool sign_text(const struct dk_sigv4 *sign, const char *date, const char 
     bool ok = dk_hmac_raw(sign->suite, dk_view_of(first, 4 + (size_t)sign->secret->n),
                           dk_view_of(date, DATE_LEN), key);
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
-        ok = ok && dk_hmac_raw(sign->suite, dk_view_of(key, sizeof key), dk_view_str(steps[i]),
-                               key);
+        ok =
+            ok && dk_hmac_raw(sign->suite, dk_view_of(key, sizeof key), dk_view_str(steps[i]), key);
     }
     ok = ok && dk_hmac_raw(sign->suite, dk_view_of(key, sizeof key), dk_view_str(text), out);
     dk_wipe(first, sizeof first);

@@ -1,8 +1,9 @@
 /*
  * aws_sign: Signature Version 4 (docs.aws.amazon.com/IAM: "Create a signed AWS API request").
  *
- * Called by the files of aws. Signs a request that is complete, path `/` and no query: all lines that
- * are in it, and the host. Pure: the time is handed in. Source of the vectors: tests/vectors/sigv4.
+ * Called by the files of aws. Signs a request that is complete, path `/` and no query: all lines
+ * that are in it, and the host. Pure: the time is handed in. Source of the vectors:
+ * tests/vectors/sigv4.
  */
 #ifndef DK_PROVIDER_AWS_SIGN_H
 #define DK_PROVIDER_AWS_SIGN_H

@@ -10,8 +10,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "provider/aws.h"
 #include "provider/local.h"
 #include "provider/masterfile.h"
+#include "support/cloud.h"
 #include "support/expect.h"
 #include "support/fake_provider.h"
 #include "support/golden.h"
@@ -22,7 +24,21 @@ static struct dk_err err;
 
 /* ---- the back ends, each on a desk of its own ------------------------------------------------ */
 
-static const struct dk_provider_ops *const backends[] = {&dk_provider_local, &dk_fake_provider};
+static void no_settings(struct dk_settings *settings)
+{
+    dk_settings_init(settings, &dk_mem_default);
+}
+
+static const struct {
+    const struct dk_provider_ops *ops;
+    void (*settings)(struct dk_settings *settings);
+    bool remote;
+} backends[] = {
+    {&dk_provider_local, no_settings, false},
+    {&dk_fake_provider, no_settings, false},
+    {&dk_provider_aws, dk_cloud_aws, true},
+    {&dk_provider_aws, dk_cloud_moto, true},
+};
 #define BACKENDS (sizeof backends / sizeof backends[0])
 
 struct desk {
@@ -33,6 +49,7 @@ struct desk {
     struct dk_fake *fake;
     char folder[64];
     char master_key[96];
+    struct dk_settings settings;
     struct dk_provider_setup setup;
     struct dk_provider *provider;
 };
@@ -61,12 +78,17 @@ static void desk_open(struct desk *desk, size_t backend)
 {
     desk_new(desk);
     DK_TEST_OK(err, dk_local_create(&desk->w.world, desk->master_key, &err));
-    DK_TEST_OK(err, dk_provider_open(backends[backend], &desk->setup, &desk->provider, &err));
+    backends[backend].settings(&desk->settings);
+    desk->setup.settings = &desk->settings;
+    DK_TEST_OK(err, dk_provider_open(backends[backend].ops, &desk->setup, &desk->provider, &err));
 }
 
 static void desk_close(struct desk *desk)
 {
     dk_provider_close(desk->provider);
+    if (desk->settings.mem != NULL) {
+        dk_settings_clear(&desk->settings);
+    }
     dk_arena_close(desk->arena);
     dk_suite_close(&desk->suite);
     dk_fake_free(desk->fake);
@@ -101,7 +123,7 @@ static void a_key_comes_back_as_it_was_wrapped(void **state)
         struct dk_wrap_context context = context_of("acme");
         uint8_t told[DK_CHECK_VALUE], computed[DK_CHECK_VALUE];
         desk_open(&desk, i);
-        assert_string_equal(dk_provider_name(desk.provider), backends[i]->name);
+        assert_string_equal(dk_provider_name(desk.provider), backends[i].ops->name);
         DK_TEST_OK(err, dk_provider_generate(desk.provider, &context, &key, &first, told, &err));
         assert_int_equal(key.n, DK_DATA_KEY);
         DK_TEST_OK(err, dk_check_value(&desk.suite, &key, computed, &err));
@@ -217,13 +239,15 @@ static void a_wrap_with_any_bit_flipped_does_not_open(void **state)
         generate(&desk, "acme", &key, &good);
         assert_true(dk_base64_decode(good.blob, strlen(good.blob), blob, sizeof blob, &n));
         bad = good;
-        for (size_t bit = 0; bit < 8 * n; bit++) {
+        for (size_t bit = 0; bit < 8 * n; bit += backends[i].remote ? 61 : 1) {
             blob[bit / 8] ^= (uint8_t)(1u << bit % 8);
             dk_base64_encode(blob, n, bad.blob);
             blob[bit / 8] ^= (uint8_t)(1u << bit % 8);
             dk_err_clear(&err);
             dk_rc rc = dk_provider_unwrap(desk.provider, &context, &bad, &opened, &err);
-            assert_true(rc == DK_E_AUTH || rc == DK_E_FORMAT || rc == DK_E_NO_MASTER_KEY);
+            /* AWS KMS says of a key that it does not find in a blob that access is denied. */
+            assert_true(rc == DK_E_AUTH || rc == DK_E_FORMAT || rc == DK_E_NO_MASTER_KEY ||
+                        (backends[i].remote && rc == DK_E_PROVIDER_DENIED));
             assert_null(opened.cell);
         }
         dk_secret_free(desk.arena, &key);
@@ -231,12 +255,25 @@ static void a_wrap_with_any_bit_flipped_does_not_open(void **state)
     }
 }
 
+/* A blob of bytes that it did not make is to a service what it is to itself: a changed one. */
+static void assert_another_form(size_t backend, struct desk *desk,
+                                const struct dk_wrap_context *context,
+                                const struct dk_wrapped *wrapped)
+{
+    struct dk_secret opened = {0};
+    dk_err_clear(&err);
+    dk_rc rc = dk_provider_unwrap(desk->provider, context, wrapped, &opened, &err);
+    assert_true(rc == DK_E_FORMAT || (backends[backend].remote &&
+                                      (rc == DK_E_AUTH || rc == DK_E_PROVIDER_DENIED)));
+    assert_null(opened.cell);
+}
+
 static void a_wrap_of_another_form_is_refused(void **state)
 {
     (void)state;
     for (size_t i = 0; i < BACKENDS; i++) {
         struct desk desk;
-        struct dk_secret key, opened = {0};
+        struct dk_secret key;
         struct dk_wrapped good;
         struct dk_wrap_context context = context_of("acme");
         desk_open(&desk, i);
@@ -245,13 +282,11 @@ static void a_wrap_of_another_form_is_refused(void **state)
         for (size_t k = 0; k < sizeof forms / sizeof forms[0]; k++) {
             struct dk_wrapped bad = good;
             memmove(bad.blob, forms[k], strlen(forms[k]) + 1);
-            DK_TEST_FAILS(err, FORMAT,
-                          dk_provider_unwrap(desk.provider, &context, &bad, &opened, &err));
+            assert_another_form(i, &desk, &context, &bad);
         }
         struct dk_wrapped longer = good;
         strcat(longer.blob, "AAAA");
-        DK_TEST_FAILS(err, FORMAT,
-                      dk_provider_unwrap(desk.provider, &context, &longer, &opened, &err));
+        assert_another_form(i, &desk, &context, &longer);
         dk_secret_free(desk.arena, &key);
         desk_close(&desk);
     }
@@ -589,9 +624,11 @@ static void a_back_end_is_found_by_its_name(void **state)
     const struct dk_provider_ops *ops = NULL;
     DK_TEST_OK(err, dk_provider_find("local", &ops, &err));
     assert_ptr_equal(ops, &dk_provider_local);
-    DK_TEST_FAILS(err, CONFIG, dk_provider_find("aws-kms", &ops, &err));
-    DK_TEST_SAYS(err, "local");
-    assert_ptr_equal(ops, &dk_provider_local);
+    DK_TEST_OK(err, dk_provider_find("aws-kms", &ops, &err));
+    assert_ptr_equal(ops, &dk_provider_aws);
+    DK_TEST_FAILS(err, CONFIG, dk_provider_find("aws", &ops, &err));
+    DK_TEST_SAYS(err, "local aws-kms");
+    assert_ptr_equal(ops, &dk_provider_aws);
 }
 
 struct lines {

@@ -1,0 +1,30 @@
+/*
+ * unwrap: from believed rows to data keys in hand.
+ *
+ * Called by the loader, by rotate for reading back, by key export. Knows which provider wrapped a
+ * key; the providers do as many at once as is good. Shared by threads.
+ */
+#ifndef DK_KEYS_UNWRAP_H
+#define DK_KEYS_UNWRAP_H
+
+#include "keys/core.h"
+
+struct dk_unwrapping {
+    const struct dk_key_row *row; /* its MAC was verified */
+    struct dk_secret key;         /* the answer: the caller's, dk_secret_free() */
+    struct dk_err err;            /* how it ended */
+};
+
+/* As many data keys as are in hand at once: they lie in the arena. */
+#define DK_UNWRAP_MOST 256
+
+/*
+ * The data keys, each compared with its check value. E_CONFIG: another provider wrapped it.
+ * E_PROVIDER: the wrap does not open. E_TAMPERED: it opens to another key. At most DK_UNWRAP_MOST.
+ */
+void dk_unwrap_many(struct dk_core *core, struct dk_unwrapping *list, size_t count);
+/* One. */
+DK_MUST_USE dk_rc dk_unwrap(struct dk_core *core, const struct dk_key_row *row,
+                            struct dk_secret *out, struct dk_err *err);
+
+#endif

@@ -1,0 +1,35 @@
+/*
+ * cloud: the fake of AWS and Azure (tests/cloud.py), and moto, for one test program.
+ *
+ * Started at the first call with the Python of build/cache, gone with this process, however it
+ * ends. Programs run in the repository's root. Nothing here asserts: what cannot fail for a good
+ * reason aborts.
+ */
+#ifndef DK_TEST_CLOUD_H
+#define DK_TEST_CLOUD_H
+
+#include "base/options.h"
+
+/* What the fake printed: "FAKE_TLS", "AWS_KEY_ARN", ..; never NULL. */
+const char *dk_cloud(const char *name);
+
+enum { DK_CLOUD_ANSWER = 65536 };
+/* POST /_control/VERB with JSON; its answer is JSON too. Returns a static buffer. */
+const char *dk_cloud_control(const char *verb, const char *json);
+/* The next `times` calls (-1 = all) of a service get one answer: `{"fault":"reset"}`. `operation`
+   NULL = any. */
+void dk_cloud_script(const char *service, const char *operation, const char *answer, int times);
+/* How often an operation was called: "kms.Decrypt", "connections". */
+int dk_cloud_count(const char *operation);
+/* Everything as at the start. */
+void dk_cloud_reset(void);
+
+/* A KMS key in moto, its ARN; static. */
+const char *dk_cloud_moto_key(void);
+
+/* Settings for AWS at the fake, at moto; `settings` is initialised here. */
+void dk_cloud_aws(struct dk_settings *settings);
+void dk_cloud_moto(struct dk_settings *settings);
+void dk_cloud_set(struct dk_settings *settings, const char *name, const char *value);
+
+#endif
