@@ -298,6 +298,17 @@ DEKHAND_API int dekhand_doctor(const struct dekhand_config *config,
                                void *arg, struct dekhand_doctor_result *out,
                                struct dekhand_error *error);
 
+/*
+ * The least rights that dekhand needs at the provider for the configured master key, as the
+ * provider's own tools take them: a policy of AWS IAM in JSON, commands of Azure's. `put` gets the
+ * text, once. Asks the provider for the key's full name where the setting has only an alias;
+ * without an answer a place to fill in stands there. E_USAGE: the local provider, which has none.
+ * Reads no registry.
+ */
+DEKHAND_API int dekhand_provider_policy(const struct dekhand_config *config,
+                                        void (*put)(void *arg, const char *text, size_t length),
+                                        void *arg, struct dekhand_error *error);
+
 /* A key version that entered its warning phase: KMS_WARNING_DAYS before its expiry. */
 struct dekhand_warning {
     const char *tenant;

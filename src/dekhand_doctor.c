@@ -376,8 +376,9 @@ static void find_cause(struct dk_instance *d, const struct dekhand_config *confi
         return;
     }
     bool key = step == WIRING && provider == &dk_provider_local;
-    bool holder = step == WIRING || err.rc == DK_E_NO_MASTER_KEY || err.rc == DK_E_PROVIDER ||
-                  err.rc == DK_E_UNREACHABLE;
+    bool holder = step == WIRING || err.rc == DK_E_PROVIDER || err.rc == DK_E_UNREACHABLE ||
+                  err.rc == DK_E_THROTTLED || err.rc == DK_E_PROVIDER_DENIED ||
+                  dk_revoked_is(err.rc);
     *(holder ? &out->provider_level : &out->database_level) = DEKHAND_LEVEL_ERROR;
     dk_report_tell(report,
                    key      ? "master key"
@@ -479,4 +480,46 @@ int dekhand_doctor(const struct dekhand_config *config,
 {
     static const struct dk_parts real;
     return dk_door_doctor(config, &real, each, arg, out, error);
+}
+
+/* ---- rights ---------------------------------------------------------------------------------- */
+
+static dk_rc make_policy(struct dk_instance *d, const struct dekhand_config *config,
+                         struct dk_settings *settings, struct dk_buf *out, struct dk_err *err)
+{
+    static const struct dk_parts real;
+    DK_TRY(dk_wire_settings(config, settings, &d->core.log, err));
+    DK_TRY(dk_wire_core(d, config, settings, &real, err));
+    DK_TRY(dk_wire_provider(d, settings, &real, err));
+    return dk_provider_policy(d->core.provider, out, err);
+}
+
+#define POLICY_MAX 8192
+
+int dekhand_provider_policy(const struct dekhand_config *config,
+                            void (*put)(void *arg, const char *text, size_t length), void *arg,
+                            struct dekhand_error *error)
+{
+    static const struct dk_parts real;
+    struct dk_err err;
+    struct dk_settings settings;
+    struct dk_buf text;
+    const struct dk_mem *mem;
+    dk_err_clear(&err);
+    config = config != NULL ? config : &plain;
+    if (put == NULL) {
+        return dk_door_leave(DK_FAIL(&err, USAGE, "no function for the text"), &err, error);
+    }
+    struct dk_instance *d = begin(config, &real, &mem, &settings);
+    if (d == NULL) {
+        return dk_door_leave(DK_FAIL(&err, NOMEM, "no memory to open"), &err, error);
+    }
+    dk_buf_init(&text, mem, POLICY_MAX);
+    dk_rc rc = make_policy(d, config, &settings, &text, &err);
+    end(d, mem, &settings);
+    if (rc == DK_OK) {
+        put(arg, (const char *)text.p, text.n);
+    }
+    dk_buf_clear(&text);
+    return dk_door_leave(rc, &err, error);
 }

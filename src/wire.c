@@ -335,28 +335,11 @@ dk_rc dk_wire_core(struct dk_instance *d, const struct dekhand_config *config,
     DK_TRY(dk_wire_places(settings, &d->places, err));
     core->anchor_path = d->places.anchor;
     DK_TRY(dk_suite_open(core->world, &core->suite, err));
+    dk_revoked_init(&core->revoked);
     DK_TRY(dk_registry_new(core, err));
     DK_TRY(open_arena(core, dk_settings_is_set(settings, DK_OPT_CACHE_MAX_KEYS), &d->memory, err));
     d->alive = dk_arena_alive(core->arena);
     return dk_store_open(core->world, d->places.database_url, &core->store, err);
-}
-
-/* By what is configured; where that is not one thing, it has to be said. */
-static dk_rc choose_provider(const struct dk_settings *settings, const char **name,
-                             struct dk_err *err)
-{
-    bool aws = dk_settings_is_set(settings, DK_OPT_AWS_KMS_KEY_ID);
-    bool azure = dk_settings_is_set(settings, DK_OPT_AZURE_KEY_VAULT_URL);
-    *name = dk_settings_str(settings, DK_OPT_PROVIDER);
-    if (*name == NULL && aws && azure) {
-        return DK_FAIL(err, CONFIG,
-                       "KMS_PROVIDER is required: both AWS_KMS_KEY_ID and AZURE_KEY_VAULT_URL are "
-                       "set (aws-kms or azure-key-vault)");
-    }
-    if (*name == NULL) {
-        *name = aws ? "aws-kms" : azure ? "azure-key-vault" : "local";
-    }
-    return DK_OK;
 }
 
 dk_rc dk_wire_choose(const struct dk_settings *settings, const struct dk_parts *parts,
@@ -367,7 +350,7 @@ dk_rc dk_wire_choose(const struct dk_settings *settings, const struct dk_parts *
         *out = parts->provider;
         return DK_OK;
     }
-    DK_TRY(choose_provider(settings, &name, err));
+    DK_TRY(dk_settings_provider(settings, &name, err));
     return dk_provider_find(name, out, err);
 }
 

@@ -425,6 +425,20 @@ dk_rc dk_settings_state_dir(const struct dk_settings *settings, char *out, struc
     return DK_FAIL(err, CONFIG, "KMS_STATE_DIR is required: there is no HOME to put the state in");
 }
 
+dk_rc dk_settings_provider(const struct dk_settings *settings, const char **out, struct dk_err *err)
+{
+    bool aws = dk_settings_is_set(settings, DK_OPT_AWS_KMS_KEY_ID);
+    bool azure = dk_settings_is_set(settings, DK_OPT_AZURE_KEY_VAULT_URL);
+    const char *set = dk_settings_str(settings, DK_OPT_PROVIDER);
+    if (set == NULL && aws && azure) {
+        return DK_FAIL(err, CONFIG,
+                       "KMS_PROVIDER is required: both AWS_KMS_KEY_ID and AZURE_KEY_VAULT_URL are "
+                       "set (aws-kms or azure-key-vault)");
+    }
+    *out = set != NULL ? set : aws ? "aws-kms" : azure ? "azure-key-vault" : "local";
+    return DK_OK;
+}
+
 /* ---- what may be shown of a URL -------------------------------------------------------------- */
 
 #define MASK "********"

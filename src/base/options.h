@@ -79,6 +79,10 @@ bool dk_settings_is_set(const struct dk_settings *settings, enum dk_option_id id
 DK_MUST_USE dk_rc dk_settings_state_dir(const struct dk_settings *settings, char *out,
                                         struct dk_err *err);
 
+/* KMS_PROVIDER, or what follows from the other settings. E_CONFIG: they do not say which. */
+DK_MUST_USE dk_rc dk_settings_provider(const struct dk_settings *settings, const char **out,
+                                       struct dk_err *err);
+
 /*
  * A database's URL as it may be shown: passwords in it become ********, whether it parses or not.
  * `out` of any size; what does not fit is cut off.

@@ -379,8 +379,9 @@ static int run_all(struct demo *demo)
 static dk_rc need_master_key(const struct cli *cli, struct dk_err *err)
 {
     char dir[DK_PATH_MAX], path[DK_PATH_MAX];
-    const char *provider = dk_settings_str(&cli->settings, DK_OPT_PROVIDER);
-    if (provider != NULL && strcmp(provider, "local") != 0) {
+    const char *provider;
+    DK_TRY(dk_settings_provider(&cli->settings, &provider, err));
+    if (strcmp(provider, "local") != 0) {
         return DK_OK;
     }
     DK_TRY(dk_settings_state_dir(&cli->settings, dir, err));

@@ -51,8 +51,33 @@ static void print_result(struct doctor *doctor, const struct dekhand_doctor_resu
     }
 }
 
+static void put_policy(void *arg, const char *text, size_t n)
+{
+    cli_out_write(arg, text, n);
+}
+
+static int print_policy(struct cli *cli)
+{
+    static struct cli_out out;
+    struct dekhand_setting list[DK_OPT_COUNT];
+    struct dekhand_config config = cli_config(cli, list);
+    struct dekhand_error error;
+    int code = cli_out_open(&out, NULL);
+    if (code != CLI_OK) {
+        return code;
+    }
+    if (dekhand_provider_policy(&config, put_policy, &out, &error) != DEKHAND_OK) {
+        cli_out_abandon(&out);
+        return cli_fail(cli, &error);
+    }
+    return cli_out_finish(&out);
+}
+
 int cli_doctor(struct cli *cli)
 {
+    if (cli_has(cli, "print-policy")) {
+        return print_policy(cli);
+    }
     static struct cli_out out;
     struct dekhand_setting list[DK_OPT_COUNT];
     struct dekhand_config config = cli_config(cli, list);

@@ -1,4 +1,4 @@
-/* dekhand init: the local master key and the registry, where they are missing. */
+/* dekhand init: the registry, and the master key where it is local; what is missing of them. */
 #include <unistd.h>
 
 #include "cli/cli.h"
@@ -23,10 +23,21 @@ static void print_text(const struct dekhand_init_result *r, struct cli_out *out)
         r->made_registry ? "A new registry is ready." : "The registry is there, and its key opens.";
     cli_out_printf(out, "%s\n\n", head);
     cli_out_printf(out, "  registry      %s\n", r->database);
-    cli_out_printf(out, "  master key    %s%s\n", r->master_key,
-                   r->made_master_key ? " (new)" : "");
-    cli_out_printf(out, "  key id        %s\n", r->kms_key_id);
+    bool local = r->master_key[0] != '\0';
+    if (local) {
+        cli_out_printf(out, "  master key    %s%s\n", r->master_key,
+                       r->made_master_key ? " (new)" : "");
+    }
+    cli_out_printf(out, "  %s    %s\n", local ? "key id    " : "master key", r->kms_key_id);
     cli_out_printf(out, "  registry pin  %s\n\n", r->pin);
+    if (!local) {
+        cli_out_printf(out,
+                       "Keep copies of the registry in two places that do not fail together, and "
+                       "see to it\nthat nobody can delete the master key (`dekhand doctor "
+                       "--print-policy`): without either\nevery value is lost for ever. Set "
+                       "KMS_REGISTRY_PIN to the pin, so that a forged registry\nis refused.\n");
+        return;
+    }
     cli_out_printf(out,
                    "Keep safe, in two places that do not fail together: the master key file and "
                    "copies of\nthe registry. Without the master key every value is lost for ever. "

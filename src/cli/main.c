@@ -71,6 +71,13 @@ static const struct cli_option tenant_options[] = {
     END,
 };
 
+static const struct cli_option doctor_options[] = {
+    {"print-policy", 0, NULL, false,
+     "print the least rights that are needed at the provider of the master key, and do nothing "
+     "else"},
+    END,
+};
+
 static const struct cli_option rotate_options[] = {
     {"tenant", 0, "ID", false, "this tenant, due or not"},
     {"due", 0, NULL, false, "every tenant whose key is due"},
@@ -197,8 +204,8 @@ const struct cli_command cli_commands[] = {
      cli_registry_accept, false},
     {"health", NULL, "how keys, provider and database are: 3 = degraded, 7 = unhealthy",
      health_options, cli_health, true},
-    {"doctor", NULL, "look at everything, one line a check with its fix: 7 = findings", no_options,
-     cli_doctor, true},
+    {"doctor", NULL, "look at everything, one line a check with its fix: 7 = findings",
+     doctor_options, cli_doctor, true},
     {"cache", "clear", "have every process read its keys again", no_options, cli_cache_clear,
      false},
     {"config", NULL, "every setting, its value and where it comes from", no_options,

@@ -147,11 +147,24 @@ void dk_cache_after_fork(struct dk_cache *cache)
 
 /* ---- what a fetch brought -------------------------------------------------------------------- */
 
-/* An outage, during which a key in hand goes on until its hard TTL. */
+/* An outage, during which a key in hand goes on until its hard TTL. A provider whose answers cannot
+   be used says nothing about the key either. */
 static bool is_outage(dk_rc rc)
 {
     return rc == DK_E_UNREACHABLE || rc == DK_E_BUSY || rc == DK_E_STORE || rc == DK_E_IO ||
-           rc == DK_E_NOMEM || rc == DK_E_NO_MASTER_KEY;
+           rc == DK_E_NOMEM || rc == DK_E_THROTTLED || rc == DK_E_PROVIDER_DENIED ||
+           rc == DK_E_PROVIDER || dk_revoked_is(rc);
+}
+
+/* A master key was taken away (keys/revoked): nothing that it opened stays. */
+static void let_go_locked(struct dk_cache *cache)
+{
+    uint32_t times = atomic_load(&cache->core->revoked.times);
+    if (times != cache->revoked) {
+        cache->revoked = times;
+        cache->forgets++;
+        dk_slots_drop_range_locked(&cache->slots, 0, UINT32_MAX, NULL, 0);
+    }
 }
 
 /* The same key again keeps its slot and generation: contexts keyed with it stay good. */
@@ -183,6 +196,7 @@ dk_rc dk_cache_miss_locked(struct dk_cache *cache, struct dk_ask *ask, dk_rc rc)
     struct dk_slot_key key;
     int64_t now = dk_cache_now(cache);
     cache->stats.failures++;
+    let_go_locked(cache);
     ask->slot = dk_slots_find_locked(&cache->slots, ask->id);
     if (ask->slot == DK_SLOT_NONE) {
         return rc;

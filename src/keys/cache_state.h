@@ -31,6 +31,7 @@ struct dk_cache {
     struct dk_refresh_queue queue;
     uint32_t swept;   /* slots before this one were looked at by the ticks */
     uint32_t forgets; /* grows with every dk_cache_forget: a fetch older than it is not kept */
+    uint32_t revoked; /* core->revoked.times, as far as keys were let go for it */
     struct dk_cache_stats stats;
 };
 

@@ -72,29 +72,50 @@ static const char *plural(int64_t n)
 
 /* ---- provider and store ---------------------------------------------------------------------- */
 
+_Static_assert((int)DK_PROVIDER_ERROR == (int)DK_LEVEL_ERROR &&
+                   (int)DK_PROVIDER_NOTE == (int)DK_LEVEL_NOTE,
+               "levels");
+
+static void tell_of_key(void *arg, enum dk_provider_level level, const char *text, const char *todo)
+{
+    dk_report_tell(arg, "master key", (enum dk_level)level, todo, "%s", text);
+}
+
+/* After a canary that ended with `rc`: who does not answer is not asked again. */
+static void check_master_key(struct dk_core *core, dk_rc rc, struct dk_report *report)
+{
+    struct dk_provider_tell tell = {tell_of_key, report};
+    if (rc == DK_OK || rc == DK_E_PROVIDER_DENIED || dk_revoked_is(rc)) {
+        dk_provider_inspect(core->provider, &tell);
+    }
+}
+
 bool dk_checkup_provider(struct dk_core *core, struct dk_report *report, int64_t *latency_ms)
 {
     struct dk_err err;
     const char *name = dk_provider_name(core->provider);
     int64_t began = dk_mono_ms(core->world);
     dk_err_clear(&err);
-    if (dk_provider_test(core->provider, &err) != DK_OK) {
+    dk_rc rc = dk_provider_test(core->provider, &err);
+    *latency_ms = dk_mono_ms(core->world) - began;
+    if (rc != DK_OK) {
         dk_report_error(report, "provider", &err,
                         "Keys in memory serve until the hard limit (KMS_CACHE_HARD_TTL_SECONDS); "
                         "no other value opens, no key is made or rotated. Nothing is lost");
+        check_master_key(core, rc, report);
         return false;
     }
-    *latency_ms = dk_mono_ms(core->world) - began;
     if (*latency_ms > LATENCY_ALERT_MS) {
         dk_report_tell(report, "provider", DK_LEVEL_WARNING,
                        "look at the network to the provider and at its status page",
                        "%s took %lld ms to make and open a canary, more than %d: first use of a "
                        "tenant and cold reads are slow",
                        name, (long long)*latency_ms, LATENCY_ALERT_MS);
-        return true;
+    } else {
+        dk_report_tell(report, "provider", DK_LEVEL_OK, "",
+                       "%s wrapped and unwrapped a canary (%lld ms)", name, (long long)*latency_ms);
     }
-    dk_report_tell(report, "provider", DK_LEVEL_OK, "",
-                   "%s wrapped and unwrapped a canary (%lld ms)", name, (long long)*latency_ms);
+    check_master_key(core, rc, report);
     return true;
 }
 

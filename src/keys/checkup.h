@@ -43,7 +43,8 @@ void dk_report_error(struct dk_report *report, const char *name, const struct dk
         (report)->level = before_ > (out) ? before_ : (out);                                       \
     } while (0)
 
-/* Wraps and unwraps a canary; false: it failed. *latency_ms counts while it holds. */
+/* Wraps and unwraps a canary, and lets the provider say of its master key what a canary does not
+   show (state, rotation, deletion); false: the canary failed. *latency_ms counts while it holds. */
 bool dk_checkup_provider(struct dk_core *core, struct dk_report *report, int64_t *latency_ms);
 /* Reads, and begins a write that changes nothing. */
 bool dk_checkup_store(struct dk_core *core, struct dk_report *report, int64_t *latency_ms);

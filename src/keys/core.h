@@ -9,6 +9,7 @@
 
 #include "crypto/field.h"
 #include "crypto/rowmac.h"
+#include "keys/revoked.h"
 #include "provider/provider.h"
 #include "store/store.h"
 
@@ -55,6 +56,7 @@ struct dk_core {
     struct dk_registry *registry;
     struct dk_counts *counts;
     struct dk_audit *audit;
+    struct dk_revoked revoked;
     char pin_wanted[65];     /* KMS_REGISTRY_PIN, "" = none */
     const char *anchor_path; /* lent by the door */
     char actor[DK_ACTOR_MAX + 1];

@@ -20,6 +20,7 @@ struct dk_provider {
     pthread_mutex_t lock; /* guards recent and recent_at */
     uint8_t recent[RECENT][DK_CHECK_VALUE];
     size_t recent_at;
+    struct dk_provider_counts counts; /* atomic */
 };
 
 dk_rc dk_provider_find(const char *name, const struct dk_provider_ops **out, struct dk_err *err)
@@ -211,6 +212,7 @@ static void run_in(struct dk_provider *provider, enum dk_provider_op op,
                    struct dk_provider_item *items, size_t count, struct dk_provider_item **going)
 {
     size_t n = 0;
+    int64_t failed = 0;
     for (size_t i = 0; i < count; i++) {
         if (items[i].err.rc == DK_OK) {
             going[n++] = &items[i];
@@ -223,8 +225,11 @@ static void run_in(struct dk_provider *provider, enum dk_provider_op op,
         if (going[i]->err.rc == DK_OK) {
             (void)calls[op].check(provider, going[i]); /* it is in the item's err */
         }
+        failed += going[i]->err.rc != DK_OK;
         report(provider, op, going[i]);
     }
+    __atomic_fetch_add(&provider->counts.calls[op], (int64_t)n, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&provider->counts.failed[op], failed, __ATOMIC_RELAXED);
 }
 
 static void fail_all(struct dk_provider_item *items, size_t count)
@@ -412,4 +417,31 @@ dk_rc dk_provider_test(struct dk_provider *provider, struct dk_err *err)
     DK_TRY(dk_provider_generate(provider, &context, &key, &wrapped, check_value, err));
     dk_secret_free(provider->setup.arena, &key);
     return DK_OK;
+}
+
+void dk_provider_inspect(struct dk_provider *provider, const struct dk_provider_tell *tell)
+{
+    if (provider->ops->inspect != NULL) {
+        provider->ops->inspect(provider->self, tell);
+    }
+}
+
+dk_rc dk_provider_policy(struct dk_provider *provider, struct dk_buf *out, struct dk_err *err)
+{
+    if (provider->ops->policy == NULL) {
+        return DK_FAIL(err, USAGE,
+                       "the provider %s knows no rights: the file's owner and mode are all",
+                       provider->ops->name);
+    }
+    return provider->ops->policy(provider->self, out, err);
+}
+
+struct dk_provider_counts dk_provider_counts(struct dk_provider *provider)
+{
+    struct dk_provider_counts counts;
+    for (size_t op = 0; op < sizeof calls / sizeof calls[0]; op++) {
+        counts.calls[op] = __atomic_load_n(&provider->counts.calls[op], __ATOMIC_RELAXED);
+        counts.failed[op] = __atomic_load_n(&provider->counts.failed[op], __ATOMIC_RELAXED);
+    }
+    return counts;
 }

@@ -68,6 +68,25 @@ struct dk_provider_item {
     struct dk_err err;                    /* how it ended */
 };
 
+/* What a back end has to say of its master key: as serious as keys/checkup's levels. */
+enum dk_provider_level {
+    DK_PROVIDER_OK,
+    DK_PROVIDER_NOTE,
+    DK_PROVIDER_WARNING,
+    DK_PROVIDER_ERROR,
+};
+struct dk_provider_tell {
+    /* `todo`: what mends it, "" = nothing. Texts live until it returns. */
+    void (*tell)(void *arg, enum dk_provider_level level, const char *text, const char *todo);
+    void *arg;
+};
+
+/* How often the provider was called, and how often in vain; of this process. */
+struct dk_provider_counts {
+    int64_t calls[3]; /* by enum dk_provider_op */
+    int64_t failed[3];
+};
+
 enum dk_provider_op { DK_PROVIDER_GENERATE, DK_PROVIDER_WRAP, DK_PROVIDER_UNWRAP };
 
 /*
@@ -92,6 +111,12 @@ struct dk_provider_ops {
      */
     void (*run)(void *self, enum dk_provider_op op, struct dk_provider_item *const *items,
                 size_t count);
+    /* Asks for state, rotation and protection of the master key, and tells. NULL: there is nothing
+       that run() would not show. */
+    void (*inspect)(void *self, const struct dk_provider_tell *tell);
+    /* The rights that dekhand needs for the configured key, as its service takes them. NULL: none.
+     */
+    dk_rc (*policy)(void *self, struct dk_buf *out, struct dk_err *err);
 };
 
 /* Ends with NULL. */
@@ -146,6 +171,13 @@ DK_MUST_USE dk_rc dk_provider_unwrap(struct dk_provider *provider,
                                      struct dk_err *err);
 /* Generates, unwraps and forgets a canary. */
 DK_MUST_USE dk_rc dk_provider_test(struct dk_provider *provider, struct dk_err *err);
+
+/* See struct dk_provider_ops. */
+void dk_provider_inspect(struct dk_provider *provider, const struct dk_provider_tell *tell);
+/* E_USAGE: this provider knows no rights. */
+DK_MUST_USE dk_rc dk_provider_policy(struct dk_provider *provider, struct dk_buf *out,
+                                     struct dk_err *err);
+struct dk_provider_counts dk_provider_counts(struct dk_provider *provider);
 
 /* check_value of a data key (FORMATS). */
 DK_MUST_USE dk_rc dk_check_value(const struct dk_suite *suite, const struct dk_secret *key,

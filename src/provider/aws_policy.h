@@ -1,0 +1,14 @@
+/*
+ * aws_policy: the least that dekhand needs to be allowed, and who may not delete the key.
+ *
+ * Called by aws.c. Pure.
+ */
+#ifndef DK_PROVIDER_AWS_POLICY_H
+#define DK_PROVIDER_AWS_POLICY_H
+
+#include "base/bytes.h"
+
+/* A policy of IAM for the identity of dekhand, as JSON, for the key of this ARN. */
+DK_MUST_USE dk_rc dk_aws_policy(const char *arn, struct dk_buf *out, struct dk_err *err);
+
+#endif
