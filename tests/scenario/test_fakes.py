@@ -76,7 +76,7 @@ def test_judge(told, judge, check):
 @pytest.mark.parametrize("judge,check", [(judge, check) for judge in ("aws", "azure")
                                          for check in judges.checks_of(judge)])
 def test_judge_under_the_services_names(told_elsewhere, judge, check):
-    """Endpoints and challenges as they are in the world, with all that the clients check of them."""
+    """Endpoints and challenges as they are in the world, with all that clients check of them."""
     assert told_elsewhere(judge)[check] == "", told_elsewhere(judge)[check]
 
 
