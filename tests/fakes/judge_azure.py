@@ -35,7 +35,7 @@ def secret(value=ENV["AZURE_SECRET"], tenant=ENV["AZURE_TENANT"], client=ENV["AZ
 
 def options(tries=0):
     return {"verify_challenge_resource": REAL_NAMES, "connection_verify": ENV["FAKE_CA"],
-            "retry_total": tries}
+            "retry_total": tries, "retry_backoff_factor": 0.05}
 
 
 def keys(credential=None, tries=0):
