@@ -80,7 +80,8 @@ class Authority:
         elif what == "expired":
             certificate = self._signed(key, NAMES, -2 * DAY, -DAY / 2)
         else:
-            certificate = self._signed(key, ["elsewhere.example"] if what == "wrong_host" else NAMES)
+            names = ["elsewhere.example"] if what == "wrong_host" else NAMES
+            certificate = self._signed(key, names)
         path = self.folder / f"{what}.pem"
         path.write_bytes(pem_of(key, certificate))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

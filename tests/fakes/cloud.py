@@ -44,8 +44,11 @@ class Cloud:
         self.process = subprocess.Popen(self.argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True)
         try:
-            self.env = dict(line.rstrip("\n").split("=", 1)
-                            for line in iter(self.process.stdout.readline, "\n") if line)
+            while (line := self.process.stdout.readline()) != "\n":
+                if not line:
+                    raise CloudError("the fake did not start (what it said stands above)")
+                name, _, value = line.rstrip("\n").partition("=")
+                self.env[name] = value
         except BaseException:
             self.close()
             raise

@@ -28,7 +28,7 @@ class EntraError(Exception):
 
 
 class Entra:
-    """`settings`: `secret_expired`; `resources` that tokens are given for; `subject` of workloads."""
+    """`settings`: `secret_expired`; `resources` that tokens are for; `subject` of workloads."""
 
     service = "token"
 
@@ -64,8 +64,8 @@ class Entra:
         try:
             if tenant != self.tenant:
                 raise EntraError(400, "invalid_request", 90002, f"Tenant '{tenant}' not found. "
-                                 "Check to make sure you have the correct tenant ID and are signing "
-                                 "into the correct cloud.")
+                                 "Check to make sure you have the correct tenant ID and are "
+                                 "signing into the correct cloud.")
             if call.operation == "Configuration":
                 return as_json(self._configuration(call))
             return as_json(self._token(call), headers=[("x-ms-request-id", random_id())])
@@ -173,7 +173,8 @@ class Entra:
         try:
             claims = signed_claims(assertion, self.certificate.public_key(), ["PS256", "RS256"])
         except BadToken as error:
-            raise _invalid(700027, f"Client assertion failed signature validation. {error}") from None
+            raise _invalid(700027, f"Client assertion failed signature validation. {error}"
+                           ) from None
         now = self.world.now()
         try:
             look_at_times(claims, now, SLACK)

@@ -4,7 +4,8 @@ import os
 import sys
 from pathlib import Path
 
-from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, ResourceNotFoundError
+from azure.core.exceptions import (ClientAuthenticationError, HttpResponseError,
+                                   ResourceNotFoundError)
 from azure.identity import (CertificateCredential, ClientSecretCredential,
                             ManagedIdentityCredential, WorkloadIdentityCredential)
 from azure.keyvault.keys import KeyClient
@@ -16,7 +17,7 @@ from fakes.cloud import steer  # noqa: E402  (found by the line above)
 from fakes.judges import answer  # noqa: E402
 
 ENV = dict(os.environ)
-REAL_NAMES = "REAL_NAMES" in ENV  # the services' own, in a network of ours: the challenge is checked
+REAL_NAMES = "REAL_NAMES" in ENV  # the services' own, in our network: challenges are checked
 VAULT = "https://dekhand.vault.azure.net" if REAL_NAMES else ENV["AZURE_VAULT"]
 SIGN_IN = {} if REAL_NAMES else {"authority": ENV["FAKE_TLS"]}
 SIGN_IN.update(disable_instance_discovery=True, connection_verify=ENV["FAKE_CA"])
@@ -34,7 +35,7 @@ def secret(value=ENV["AZURE_SECRET"], tenant=ENV["AZURE_TENANT"], client=ENV["AZ
 
 def options(tries=0):
     return {"verify_challenge_resource": REAL_NAMES, "connection_verify": ENV["FAKE_CA"],
-            "retry_total": tries}
+            "retry_total": tries, "retry_backoff_factor": 0.05}
 
 
 def keys(credential=None, tries=0):

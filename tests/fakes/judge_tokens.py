@@ -1,4 +1,4 @@
-"""The token server and the vault's look at tokens, with tokens that PyJWT makes: what is refused."""
+"""The token server and the vault's look at tokens, with tokens that PyJWT makes."""
 
 import json
 import os
@@ -68,7 +68,7 @@ def thumbprint(algorithm):
 
 
 def assertion(key=KEY, alg="PS256", head=None, **other):
-    """What docs/ of the provider says that a certificate signs; `other` claims in place of those."""
+    """What the key of the certificate signs for us; `other` claims in place of those."""
     at = now()
     claims = {"aud": URL, "iss": ENV["AZURE_CLIENT"], "sub": ENV["AZURE_CLIENT"],
               "jti": str(uuid4()), "nbf": at, "exp": at + 600, **other}
@@ -117,7 +117,8 @@ def check_assertion_is_good_once():
 def check_form_is_decoded():
     secret = ENV["AZURE_SECRET"]
     assert sign_in(client_secret=secret)[0] == 200
-    plain = f"grant_type=client_credentials&client_id={ENV['AZURE_CLIENT']}&scope={quote(SCOPE, '')}"
+    plain = (f"grant_type=client_credentials&client_id={ENV['AZURE_CLIENT']}"
+             f"&scope={quote(SCOPE, '')}")
     assert sign_in(f"{plain}&client_secret={quote(secret, '')}")[0] == 200
     for wrong in (secret, secret.replace("%", "%25"), quote(secret).replace("%2B", "+")):
         assert dict(parse_qsl(f"s={wrong}"))["s"] != secret

@@ -2,7 +2,7 @@
 
 A judge (judge_*.py) is a program for the virtual environment with a function for each thing that it
 looks at, check_*; it gets the fake's environment and says what became of each. As a program this
-file runs one in a network of its own, where the names of the services are ours and port 443 is free.
+file runs one in a network of its own, where the services' names are ours and port 443 is free.
 """
 
 import fcntl

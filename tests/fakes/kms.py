@@ -150,8 +150,8 @@ class Kms:
             return refusal(error.code, error.text)
 
     def throttled(self, _call):
-        return refusal("ThrottlingException", "You have exceeded the rate at which you may call KMS. "
-                       "Reduce the frequency of your calls.")
+        return refusal("ThrottlingException", "You have exceeded the rate at which you may call "
+                       "KMS. Reduce the frequency of your calls.")
 
     def _caller(self, call):
         try:
@@ -296,7 +296,8 @@ class Kms:
     def do_cancel_key_deletion(self, call, request, region, caller):
         key = self._find(call, request, region, caller, aliases=False)
         if key.state != "PendingDeletion":
-            raise KmsError("KMSInvalidStateException", f"{key.arn(region)} is not pending deletion.")
+            raise KmsError("KMSInvalidStateException",
+                           f"{key.arn(region)} is not pending deletion.")
         key.state, key.deletion = "Disabled", None
         return {"KeyId": key.arn(region)}
 

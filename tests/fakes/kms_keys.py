@@ -117,7 +117,7 @@ class Keys:
         return head + AESGCM(material).encrypt(nonce, plaintext, _aad(context))
 
     def owner(self, blob, region):
-        """(key, id of the material) that a blob was made with; whose key is not here is not told."""
+        """(key, id of the material) that a blob was made with; KmsError, also when it is gone."""
         at = len(BLOB)
         material_id = blob[at:at + 32]
         if not blob.startswith(BLOB):

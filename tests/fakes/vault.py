@@ -53,7 +53,8 @@ class Vault:
         if unknown:
             raise ValueError(f"{', '.join(unknown)}: a key has {', '.join(Version.SETTABLE)}")
         if create:
-            version = self.keys.create(name, kty, size, list(OCT_OPS if kty == "oct-HSM" else ALL_OPS))
+            ops = OCT_OPS if kty == "oct-HSM" else ALL_OPS
+            version = self.keys.create(name, kty, size, list(ops))
         else:
             try:
                 version = self.keys.named(name, id)

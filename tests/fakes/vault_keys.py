@@ -132,11 +132,11 @@ class Version:
         if self.kty != "oct-HSM" and alg in PADDINGS:
             return (self._rsa_encrypt if encrypts else self._rsa_decrypt)(alg, data), {}
         if self.kty == "oct-HSM" and alg == "A256GCM" and self.size == 256:
-            return self._gcm_encrypt(data, request) if encrypts else self._gcm_decrypt(data, request)
+            return (self._gcm_encrypt if encrypts else self._gcm_decrypt)(data, request)
         if self.kty == "oct-HSM" and alg == "A256KW" and self.size == 256:
             return self._key_wrap(encrypts, data), {}
-        raise bad_parameter(f"Key and signing algorithm are incompatible. Key https://.. is of type "
-                            f"'{self.kty}', and algorithm '{alg}' can't be used with it.")
+        raise bad_parameter("Key and signing algorithm are incompatible. Key https://.. is of "
+                            f"type '{self.kty}', and algorithm '{alg}' can't be used with it.")
 
     def _rsa_encrypt(self, alg, data):
         try:
@@ -162,7 +162,8 @@ class Version:
         return sealed[:-16], more
 
     def _gcm_decrypt(self, data, request):
-        nonce, tag, aad = (unbase64url(request.get(name, ""), name) for name in ("iv", "tag", "aad"))
+        nonce, tag, aad = (unbase64url(request.get(name, ""), name)
+                           for name in ("iv", "tag", "aad"))
         if len(nonce) != 12 or len(tag) != 16:
             raise bad_parameter("AES-GCM needs an iv of 12 bytes and a tag of 16")
         try:

@@ -1,4 +1,4 @@
-"""What all services of the fake share: time, scripts, counts, who may do what, and what was asked."""
+"""What all services of the fake share: time, scripts, counts, policies, what was asked."""
 
 import json
 import os
@@ -51,7 +51,7 @@ class Refused(Exception):
 
 
 class Script:
-    """Answers that stand in for the true ones, in their order, `times` times over (-1: for ever)."""
+    """Answers that stand in for the true ones, in order, `times` times over (-1: for ever)."""
 
     def __init__(self, service, answers, operation=None, times=1):
         if service not in SERVICES:

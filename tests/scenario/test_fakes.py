@@ -76,7 +76,7 @@ def test_judge(told, judge, check):
 @pytest.mark.parametrize("judge,check", [(judge, check) for judge in ("aws", "azure")
                                          for check in judges.checks_of(judge)])
 def test_judge_under_the_services_names(told_elsewhere, judge, check):
-    """Endpoints and challenges as they are in the world, with all that the clients check of them."""
+    """Endpoints and challenges as they are in the world, with all that clients check of them."""
     assert told_elsewhere(judge)[check] == "", told_elsewhere(judge)[check]
 
 
@@ -120,6 +120,12 @@ def test_program_with_moto_takes_it_along():
     address = urlsplit(found.env["MOTO"])
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((address.hostname, address.port)).close()
+
+
+def test_program_that_does_not_start_is_an_error(capfd):
+    with pytest.raises(CloudError, match="did not start"), Cloud(tls_port=70000):
+        pass
+    assert "port must be 0-65535" in capfd.readouterr().err
 
 
 def test_files_are_where_the_program_says(cloud):
@@ -169,8 +175,10 @@ def test_bad_certificate_is_bad_for_its_one_reason(cloud, port, why):
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1 is deprecated")
 def test_old_tls_is_all_that_one_port_has(cloud):
+    new = trusting(cloud)
+    new.minimum_version = ssl.TLSVersion.TLSv1_2  # Debian's Python leaves that to OpenSSL
     with pytest.raises(ssl.SSLError, match="(?i)version|protocol"):
-        connect(cloud.env["FAKE_TLS10"], trusting(cloud))
+        connect(cloud.env["FAKE_TLS10"], new)
     old = trusting(cloud)
     old.minimum_version = ssl.TLSVersion.TLSv1
     old.set_ciphers("ALL:@SECLEVEL=0")
