@@ -221,11 +221,11 @@ static const struct {
      "if there was a registry, put its newest copy back, or correct KMS_STATE_DIR, DATABASE_URL or "
      "the user; only for the first one: `dekhand init`"},
     {WIRING, DK_E_CONFIG,
-     "do what the text says of the file; if it is damaged, copy master.key from its safe place, "
-     "mode 0600; never make a new one"},
+     "do what the text says of the setting or file; if master.key is damaged, copy it from its safe "
+     "place, mode 0600; never make a new one"},
     {OPENING, DK_E_NO_MASTER_KEY,
-     "copy the master key of this database here, or put the database of this master key back; a "
-     "new one opens nothing"},
+     "copy the master key of this database here (one of AWS or Azure: name it in the settings), or "
+     "put the database of this master key back; a new one opens nothing"},
     {OPENING, DK_E_TAMPERED,
      "put the newest copy of the right database back; for a pin, compare it with the one you wrote "
      "down: if it is another, correct KMS_REGISTRY_PIN; for an anchor: docs/OPERATIONS.md, "
