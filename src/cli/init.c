@@ -12,7 +12,7 @@ static void print_json(const struct dekhand_init_result *r, struct cli_out *out)
     dk_json_str(&json, "registryPin", r->pin);
     dk_json_str(&json, "kmsKeyId", r->kms_key_id);
     dk_json_str(&json, "database", r->database);
-    dk_json_str(&json, "masterKeyFile", r->master_key);
+    dk_json_str(&json, "masterKeyFile", r->master_key[0] != '\0' ? r->master_key : NULL);
     dk_json_end(&json, '}');
     cli_out_str(out, "\n");
 }
