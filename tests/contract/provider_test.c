@@ -263,8 +263,8 @@ static void assert_another_form(size_t backend, struct desk *desk,
     struct dk_secret opened = {0};
     dk_err_clear(&err);
     dk_rc rc = dk_provider_unwrap(desk->provider, context, wrapped, &opened, &err);
-    assert_true(rc == DK_E_FORMAT || (backends[backend].remote &&
-                                      (rc == DK_E_AUTH || rc == DK_E_PROVIDER_DENIED)));
+    assert_true(rc == DK_E_FORMAT ||
+                (backends[backend].remote && (rc == DK_E_AUTH || rc == DK_E_PROVIDER_DENIED)));
     assert_null(opened.cell);
 }
 
@@ -309,6 +309,60 @@ static void a_key_id_that_is_not_here_is_named(void **state)
         dk_secret_free(desk.arena, &key);
         desk_close(&desk);
     }
+}
+
+/* Not even asked for: whoever writes rows names no key of his own (I32). */
+static void I32_a_foreign_key_id_is_not_asked_for(void **state)
+{
+    (void)state;
+    static const char *const foreign[] = {
+        "arn:aws:kms:us-east-1:999988887777:key/00000000-0000-0000-0000-000000000000",
+        "arn:aws:kms:eu-west-1:111122223333:key/00000000-0000-0000-0000-000000000000",
+        "arn:aws-cn:kms:us-east-1:111122223333:key/00000000-0000-0000-0000-000000000000",
+        "alias/dekhand",
+        "https://vault.evil.example/keys/kek/0123456789abcdef0123456789abcdef",
+        "",
+    };
+    for (size_t i = 0; i < BACKENDS; i++) {
+        struct desk desk;
+        struct dk_secret key, opened = {0};
+        struct dk_wrapped wrapped;
+        struct dk_wrap_context context = context_of("acme");
+        desk_open(&desk, i);
+        generate(&desk, "acme", &key, &wrapped);
+        int before = backends[i].remote ? dk_cloud_count("kms.Decrypt") : 0;
+        for (size_t k = 0; k < sizeof foreign / sizeof foreign[0]; k++) {
+            snprintf(wrapped.kms_key_id, sizeof wrapped.kms_key_id, "%s", foreign[k]);
+            DK_TEST_FAILS(err, NO_MASTER_KEY,
+                          dk_provider_unwrap(desk.provider, &context, &wrapped, &opened, &err));
+        }
+        assert_int_equal(backends[i].remote ? dk_cloud_count("kms.Decrypt") : 0, before);
+        dk_secret_free(desk.arena, &key);
+        desk_close(&desk);
+    }
+}
+
+/* What the vendor's own SDK wrapped for the same context opens, and for no other. */
+static void I01_a_wrap_of_boto3_opens_under_its_context(void **state)
+{
+    (void)state;
+    struct desk desk;
+    struct dk_secret opened = {0};
+    struct dk_wrapped wrapped = {{0}, {0}};
+    struct dk_wrap_context context = context_of("acme"), other = context_of("globex");
+    uint8_t expected[DK_DATA_KEY];
+    desk_open(&desk, 2);
+    for (size_t i = 0; i < sizeof expected; i++) {
+        expected[i] = (uint8_t)(i + 1);
+    }
+    dk_cloud_boto3_wraps(expected, sizeof expected, NOW, wrapped.blob, sizeof wrapped.blob);
+    snprintf(wrapped.kms_key_id, sizeof wrapped.kms_key_id, "%s", dk_cloud("AWS_KEY_ARN"));
+    DK_TEST_OK(err, dk_provider_unwrap(desk.provider, &context, &wrapped, &opened, &err));
+    assert_memory_equal(dk_secret_expose_for_crypto(&opened), expected, sizeof expected);
+    dk_secret_free(desk.arena, &opened);
+    DK_TEST_FAILS(err, AUTH, dk_provider_unwrap(desk.provider, &other, &wrapped, &opened, &err));
+    DK_TEST_SAYS(err, "Invalid ciphertext");
+    desk_close(&desk);
 }
 
 static void describe_names_the_key_that_wraps_and_test_passes(void **state)
@@ -932,6 +986,8 @@ int main(void)
         cmocka_unit_test(a_wrap_with_any_bit_flipped_does_not_open),
         cmocka_unit_test(a_wrap_of_another_form_is_refused),
         cmocka_unit_test(a_key_id_that_is_not_here_is_named),
+        cmocka_unit_test(I32_a_foreign_key_id_is_not_asked_for),
+        cmocka_unit_test(I01_a_wrap_of_boto3_opens_under_its_context),
         cmocka_unit_test(describe_names_the_key_that_wraps_and_test_passes),
         cmocka_unit_test(F30_what_is_no_data_key_is_not_wrapped),
         cmocka_unit_test(threads_share_a_provider_and_no_key_comes_twice),

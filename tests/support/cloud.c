@@ -188,6 +188,25 @@ const char *dk_cloud_moto_key(void)
     return arn;
 }
 
+void dk_cloud_boto3_wraps(const uint8_t *key, size_t n, const char *timestamp, char *blob,
+                          size_t cap)
+{
+    char text[128], command[2048];
+    dk_base64_encode(key, n, text);
+    int length = snprintf(
+        command, sizeof command,
+        "printf '%%s' '{\"plaintext\":\"%s\",\"context\":{\"TenantId\":\"acme\",\"Purpose\":"
+        "\"DataEncryption\",\"Timestamp\":\"%s\"}}' | AWS_ACCESS_KEY_ID=%s "
+        "AWS_SECRET_ACCESS_KEY='%s' " PYTHON " tests/oracle_aws.py wrap %s %s %s",
+        text, timestamp, dk_cloud("AWS_ID"), dk_cloud("AWS_SECRET"), dk_cloud("FAKE_TLS"),
+        dk_cloud("FAKE_CA"), dk_cloud("AWS_KEY_ARN"));
+    FILE *from = length < (int)sizeof command ? popen(command, "r") : NULL;
+    if (from == NULL || fgets(blob, (int)cap, from) == NULL || pclose(from) != 0) {
+        give_up("boto3 did not wrap");
+    }
+    blob[strcspn(blob, "\n")] = '\0';
+}
+
 /* ---- settings -------------------------------------------------------------------------------- */
 
 void dk_cloud_set(struct dk_settings *settings, const char *name, const char *value)

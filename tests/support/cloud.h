@@ -27,6 +27,11 @@ void dk_cloud_reset(void);
 /* A KMS key in moto, its ARN; static. */
 const char *dk_cloud_moto_key(void);
 
+/* What boto3 wraps at the fake for tenant acme, data encryption and this time: base64 into `blob`.
+ */
+void dk_cloud_boto3_wraps(const uint8_t *key, size_t n, const char *timestamp, char *blob,
+                          size_t cap);
+
 /* Settings for AWS at the fake, at moto; `settings` is initialised here. */
 void dk_cloud_aws(struct dk_settings *settings);
 void dk_cloud_moto(struct dk_settings *settings);

@@ -86,19 +86,28 @@ static void take_line(void *arg, enum dekhand_log_level level, const char *line,
     }
 }
 
+enum { FURTHER = 24 };
+
 struct call {
-    struct dekhand_setting settings[2];
+    struct dekhand_setting settings[2 + FURTHER];
     struct dekhand_config config;
     struct dk_parts parts;
 };
 
 static void fill_call(struct dk_place *place, struct call *call)
 {
-    call->settings[0] = (struct dekhand_setting){"KMS_STATE_DIR", place->folder};
-    call->settings[1] = (struct dekhand_setting){"DATABASE_URL", place->opens};
+    size_t n = 0;
+    call->settings[n++] = (struct dekhand_setting){"KMS_STATE_DIR", place->folder};
+    if (dk_place_is_postgres(place)) {
+        call->settings[n++] = (struct dekhand_setting){"DATABASE_URL", place->opens};
+    }
+    must(place->provided_count <= FURTHER, "too many settings");
+    for (size_t i = 0; i < place->provided_count; i++) {
+        call->settings[n++] = place->provided[i];
+    }
     call->config = (struct dekhand_config){.size = sizeof call->config,
                                            .settings = call->settings,
-                                           .setting_count = dk_place_is_postgres(place) ? 2 : 1,
+                                           .setting_count = n,
                                            .ignore_environment = true,
                                            .actor = "test",
                                            .log = take_line,

@@ -27,7 +27,9 @@ enum { DK_PLACE_COPIES = 2 };
 struct dk_place {
     struct dk_test_world w;
     struct dk_limits limits; /* small caches; change it before opening */
-    struct dk_fake *fake;    /* NULL = the local provider */
+    struct dk_fake *fake;    /* NULL = the provider that `provided` names, else local */
+    const struct dekhand_setting *provided; /* further settings, lent; NULL = none */
+    size_t provided_count;
     char folder[64];
     char database[96];     /* the file of SQLite */
     char url[DK_PG_URL];   /* of a database of its own in PostgreSQL; "" = SQLite */
