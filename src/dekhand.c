@@ -128,6 +128,9 @@ static dk_rc close_instance(struct dk_instance *d, struct dk_err *err)
         dk_audit_forget(&d->core);
         dk_manager_after_fork(d->manager);
         dk_provider_forget(d->core.provider);
+        if (d->core.second != NULL) {
+            dk_provider_forget(d->core.second);
+        }
     }
     dk_rc rc = dk_manager_close(d->manager, err);
     struct dk_mem mem = d->world.mem;
@@ -161,6 +164,9 @@ static dk_rc recover(struct dk_instance *d, struct dk_err *err)
     dk_revoked_init(&d->core.revoked);
     dk_manager_after_fork(d->manager);
     dk_rc rc = dk_provider_after_fork(d->core.provider, err);
+    if (rc == DK_OK && d->core.second != NULL) {
+        rc = dk_provider_after_fork(d->core.second, err);
+    }
     if (rc == DK_OK) {
         rc = d->core.store.ops->after_fork(d->core.store.self, err);
     }

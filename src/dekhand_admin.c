@@ -125,11 +125,12 @@ static dk_rc init_all(struct dk_instance *d, const struct dekhand_config *config
                       const struct dk_parts *parts, struct dk_settings *settings,
                       struct dekhand_init_result *out, struct dk_err *err)
 {
-    const struct dk_provider_ops *provider;
+    const struct dk_provider_ops *provider, *second;
     DK_TRY(dk_wire_settings(config, settings, &d->core.log, err));
     DK_TRY(dk_wire_core(d, config, settings, parts, err));
     DK_TRY(dk_wire_choose(settings, parts, &provider, err)); /* before anything is made */
-    bool local = provider == &dk_provider_local;
+    DK_TRY(dk_wire_choose_second(settings, provider, &second, err));
+    bool local = provider == &dk_provider_local || second == &dk_provider_local;
     DK_TRY(refuse_early(d, local, err));
     if (!local || dk_file_exists(d->places.master_key)) {
         DK_TRY(dk_wire_provider(d, settings, parts, err));

@@ -84,6 +84,10 @@ DK_MUST_USE dk_rc dk_wire_core(struct dk_instance *d, const struct dekhand_confi
 /* The back end that the settings, or the tests, ask for. */
 DK_MUST_USE dk_rc dk_wire_choose(const struct dk_settings *settings, const struct dk_parts *parts,
                                  const struct dk_provider_ops **out, struct dk_err *err);
+/* That of KMS_SECONDARY_PROVIDER, NULL without one. */
+DK_MUST_USE dk_rc dk_wire_choose_second(const struct dk_settings *settings,
+                                        const struct dk_provider_ops *first,
+                                        const struct dk_provider_ops **out, struct dk_err *err);
 DK_MUST_USE dk_rc dk_wire_provider(struct dk_instance *d, const struct dk_settings *settings,
                                    const struct dk_parts *parts, struct dk_err *err);
 /* Closes what the two above opened, in any state of half done. */

@@ -158,6 +158,7 @@ static dk_rc read_limits(const struct dk_settings *settings, struct dk_limits *l
                        "would be over before it is renewed",
                        (long long)limits->lease_ms / 1000, (long long)limits->poll_ms / 1000);
     }
+    limits->canary_us = dk_settings_int(settings, DK_OPT_CANARY_HOURS) * 3600 * 1000000;
     limits->max_keys = (size_t)dk_settings_int(settings, DK_OPT_CACHE_MAX_KEYS);
     return read_ttls(settings, limits, err);
 }
@@ -354,11 +355,10 @@ dk_rc dk_wire_choose(const struct dk_settings *settings, const struct dk_parts *
     return dk_provider_find(name, out, err);
 }
 
-dk_rc dk_wire_provider(struct dk_instance *d, const struct dk_settings *settings,
-                       const struct dk_parts *parts, struct dk_err *err)
+static dk_rc open_provider(struct dk_instance *d, const struct dk_settings *settings,
+                           const struct dk_parts *parts, const struct dk_provider_ops *ops,
+                           struct dk_provider **out, struct dk_err *err)
 {
-    const struct dk_provider_ops *ops;
-    DK_TRY(dk_wire_choose(settings, parts, &ops, err));
     struct dk_provider_setup setup = {.world = d->core.world,
                                       .suite = &d->core.suite,
                                       .arena = d->core.arena,
@@ -366,7 +366,34 @@ dk_rc dk_wire_provider(struct dk_instance *d, const struct dk_settings *settings
                                       .settings = settings,
                                       .master_key_path = d->places.master_key,
                                       .test_arg = parts->provider_arg};
-    return dk_provider_open(ops, &setup, &d->core.provider, err);
+    return dk_provider_open(ops, &setup, out, err);
+}
+
+dk_rc dk_wire_choose_second(const struct dk_settings *settings, const struct dk_provider_ops *first,
+                            const struct dk_provider_ops **out, struct dk_err *err)
+{
+    const char *name = dk_settings_str(settings, DK_OPT_SECONDARY_PROVIDER);
+    *out = NULL;
+    if (name == NULL) {
+        return DK_OK;
+    }
+    if (strcmp(name, first->name) == 0) {
+        return DK_FAIL(err, CONFIG,
+                       "KMS_SECONDARY_PROVIDER: it is the first one, %s: a second one is another",
+                       name);
+    }
+    dk_rc rc = dk_provider_find(name, out, err);
+    return rc == DK_OK ? rc : dk_err_while(err, "KMS_SECONDARY_PROVIDER");
+}
+
+dk_rc dk_wire_provider(struct dk_instance *d, const struct dk_settings *settings,
+                       const struct dk_parts *parts, struct dk_err *err)
+{
+    const struct dk_provider_ops *first, *second;
+    DK_TRY(dk_wire_choose(settings, parts, &first, err));
+    DK_TRY(dk_wire_choose_second(settings, first, &second, err));
+    DK_TRY(open_provider(d, settings, parts, first, &d->core.provider, err));
+    return second != NULL ? open_provider(d, settings, parts, second, &d->core.second, err) : DK_OK;
 }
 
 void dk_wire_close(struct dk_instance *d)
@@ -375,6 +402,7 @@ void dk_wire_close(struct dk_instance *d)
     dk_registry_free(core);
     dk_audit_close(core);
     dk_provider_close(core->provider);
+    dk_provider_close(core->second);
     dk_store_close(&core->store);
     dk_arena_close(core->arena);
     dk_suite_close(&core->suite);

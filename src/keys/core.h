@@ -21,7 +21,8 @@ struct dk_limits {
     int64_t ttl_ms;
     int64_t hard_ttl_ms;
     int64_t poll_ms;
-    int64_t lease_ms; /* nothing is encrypted this long after the last good poll */
+    int64_t lease_ms;  /* nothing is encrypted this long after the last good poll */
+    int64_t canary_us; /* further wraps are opened again after so long */
     size_t max_keys;
     int64_t flush_messages;   /* counts go to the store from here on: 2^20 */
     int64_t unflushed_max;    /* a process that cannot flush stops here: 2^28 */
@@ -52,6 +53,8 @@ struct dk_core {
     struct dk_log log;
     struct dk_limits limits;
     struct dk_provider *provider;
+    int64_t second_served;      /* keys that a further wrap opened; atomic */
+    struct dk_provider *second; /* KMS_SECONDARY_PROVIDER; NULL = none */
     struct dk_store store;
     struct dk_registry *registry;
     struct dk_counts *counts;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "keys/audit_state.h"
+#include "keys/further.h"
 #include "keys/keyring.h"
 #include "keys/registry.h"
 #include "keys/unwrap.h"
@@ -35,17 +36,24 @@ static struct dk_wrap_context context_of(const struct dk_key_row *row)
 }
 
 dk_rc dk_create_row(struct dk_core *core, const struct dk_tenant *tenant, uint32_t version,
-                    int64_t rotation_days, struct dk_key_row *out, struct dk_err *err)
+                    int64_t rotation_days, struct dk_key_row *out, struct dk_wrap_row *further,
+                    struct dk_err *err)
 {
     struct dk_secret key = {0};
     struct dk_wrapped wrapped;
     DK_TRY(begin_row(core, tenant, version, rotation_days, out, err));
     struct dk_wrap_context context = context_of(out);
     DK_TRY(dk_provider_generate(core->provider, &context, &key, &wrapped, out->check_value, err));
-    dk_secret_free(core->arena, &key); /* it is used only after it was read back and unwrapped */
     char timestamp[DK_TIME_TEXT];
     memcpy(timestamp, out->wrap.context_timestamp, sizeof timestamp);
-    dk_registry_wrap_columns(core, &wrapped, timestamp, &out->wrap);
+    dk_registry_wrap_columns(core->provider, &wrapped, timestamp, &out->wrap);
+    further->version = 0;
+    if (core->second != NULL) {
+        struct dk_further second = {.row = out, .key = key};
+        dk_further_wrap(core, core->second, &second, 1);
+        *further = second.out;
+    }
+    dk_secret_free(core->arena, &key); /* it is used only after it was read back and unwrapped */
     return DK_OK;
 }
 
@@ -63,7 +71,8 @@ dk_rc dk_create_check_clock(const struct dk_core *core, const struct dk_key_row 
 bool dk_create_at_hand(const struct dk_core *core)
 {
     return core->store.ops->streams &&
-           (dk_provider_caps(core->provider) & DK_PROVIDER_AT_HAND) != 0;
+           (dk_provider_caps(core->provider) & DK_PROVIDER_AT_HAND) != 0 &&
+           (core->second == NULL || (dk_provider_caps(core->second) & DK_PROVIDER_AT_HAND) != 0);
 }
 
 /* ---- first versions -------------------------------------------------------------------------- */
@@ -73,6 +82,7 @@ struct first_rows {
     struct dk_key_row key;
     struct dk_tenant_row tenant;
     struct dk_log_row log;
+    struct dk_wrap_row further; /* version 0: none */
 };
 
 struct wanted {
@@ -111,7 +121,8 @@ static dk_rc make_first(void *arg, size_t i, struct dk_err *err)
     struct batch *batch = arg;
     struct first_rows *rows = &batch->rows[i];
     if (batch->at_hand) {
-        DK_TRY(dk_create_row(batch->core, batch->wanted[i].name, 1, 0, &rows->key, err));
+        DK_TRY(dk_create_row(batch->core, batch->wanted[i].name, 1, 0, &rows->key, &rows->further,
+                             err));
         dk_trace(batch->core->world, "first_use.generated");
     }
     DK_TRY(prepare_first(batch->core, rows, err));
@@ -137,6 +148,9 @@ static dk_rc insert_in(struct dk_change *change, struct batch *batch, struct dk_
     DK_TRY(txn->ops->insert_first(txn->self, batch->firsts, batch->good, make_first, batch, err));
     for (size_t i = 0; i < batch->good; i++) {
         DK_TRY(note_inserted(change, &batch->firsts[i], err));
+        if (batch->firsts[i].inserted) {
+            DK_TRY(dk_further_put(batch->core, txn, &batch->rows[i].further, err));
+        }
     }
     if (change->n > 0) {
         DK_TRY(dk_change_seal(batch->core, change, err));
@@ -173,6 +187,9 @@ struct making {
     size_t n;
     struct dk_provider_item *items;
     struct dk_wrapped *wrapped;
+    struct dk_further *further; /* of those that got a key; NULL: there is no second provider */
+    size_t first;               /* number of the first of them among the batch's rows */
+    size_t made;
 };
 
 static void begin_rows(struct batch *batch, struct making *making, struct dk_err *err)
@@ -191,10 +208,38 @@ static void begin_rows(struct batch *batch, struct making *making, struct dk_err
     dk_provider_generate_many(batch->core->provider, making->items, n);
 }
 
+static void take_row(struct batch *batch, struct making *making, const struct dk_key_row *row,
+                     struct dk_secret *key)
+{
+    struct first_rows *rows = &batch->rows[batch->good++];
+    rows->key = *row;
+    rows->further.version = 0;
+    if (making->further != NULL) {
+        making->further[making->made++] = (struct dk_further){.row = &rows->key, .key = *key};
+    } else {
+        dk_secret_free(batch->core->arena, key);
+    }
+}
+
+/* The second provider's wraps of the same keys, which go then. */
+static void wrap_further(struct batch *batch, struct making *making)
+{
+    struct dk_core *core = batch->core;
+    if (making->made > 0) {
+        dk_further_wrap(core, core->second, making->further, making->made);
+    }
+    for (size_t i = 0; i < making->made; i++) {
+        batch->rows[making->first + i].further = making->further[i].out;
+        dk_secret_free(core->arena, &making->further[i].key);
+    }
+}
+
 /* Those that got a key move up to where the others are not. */
 static void finish_rows(struct batch *batch, struct making *making, struct dk_err *err)
 {
     size_t n = 0, base = batch->good;
+    making->first = base;
+    making->made = 0;
     for (size_t i = 0; i < making->n; i++) {
         const struct wanted *wanted = &batch->wanted[making->from + i];
         if (*wanted->rc != DK_OK) {
@@ -207,9 +252,8 @@ static void finish_rows(struct batch *batch, struct making *making, struct dk_er
             char timestamp[DK_TIME_TEXT];
             memcpy(timestamp, row->wrap.context_timestamp, sizeof timestamp);
             memcpy(row->check_value, item->check_value, sizeof row->check_value);
-            dk_registry_wrap_columns(batch->core, item->wrapped, timestamp, &row->wrap);
-            dk_secret_free(batch->core->arena, &item->key);
-            batch->rows[batch->good++].key = *row;
+            dk_registry_wrap_columns(batch->core->provider, item->wrapped, timestamp, &row->wrap);
+            take_row(batch, making, row, &item->key);
         } else {
             *err = item->err;
         }
@@ -224,13 +268,18 @@ static dk_rc generate_all(struct batch *batch, struct dk_err *err)
     size_t most = batch->count < DK_UNWRAP_MOST ? batch->count : DK_UNWRAP_MOST;
     struct making making = {.items = dk_mem_alloc(mem, most * sizeof *making.items),
                             .wrapped = dk_mem_alloc(mem, most * sizeof *making.wrapped)};
-    bool room = making.items != NULL && making.wrapped != NULL;
+    bool second = batch->core->second != NULL;
+    making.further = second ? dk_mem_alloc(mem, most * sizeof *making.further) : NULL;
+    bool room =
+        making.items != NULL && making.wrapped != NULL && (!second || making.further != NULL);
     for (; room && making.from < batch->count; making.from += making.n) {
         size_t left = batch->count - making.from;
         making.n = left < most ? left : most;
         begin_rows(batch, &making, err);
         finish_rows(batch, &making, err);
+        wrap_further(batch, &making);
     }
+    dk_mem_free(mem, making.further);
     dk_mem_free(mem, making.items);
     dk_mem_free(mem, making.wrapped);
     return room ? DK_OK : DK_FAIL(err, NOMEM, "no memory to make %zu keys", batch->count);

@@ -12,7 +12,7 @@
 /* A fresh, proven and MAC-sealed row. Nothing is stored yet. */
 DK_MUST_USE dk_rc dk_create_row(struct dk_core *core, const struct dk_tenant *tenant,
                                 uint32_t version, int64_t rotation_days, struct dk_key_row *out,
-                                struct dk_err *err);
+                                struct dk_wrap_row *further, struct dk_err *err);
 /*
  * Whether keys are made, and opened, while the store works on others: inside a transaction, so the
  * provider is one that waits for nobody.

@@ -3,6 +3,7 @@
 
 #include "keys/audit.h"
 #include "keys/counts.h"
+#include "keys/further.h"
 #include "keys/loader.h"
 #include "keys/manager_state.h"
 #include "keys/registry.h"
@@ -162,6 +163,7 @@ dk_rc dk_manager_tick(struct dk_manager *manager, struct dk_err *err)
     if (new_node || now >= atomic_load(&manager->next_poll_ms)) { /* it may be the one that leads */
         atomic_store(&manager->next_poll_ms, now + manager->core->limits.poll_ms);
         DK_TRY(dk_poll(manager, err));
+        dk_further_tick(manager->core);
     }
     dk_poll_hello(manager);
     dk_cache_tick(manager->cache);

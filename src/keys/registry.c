@@ -6,6 +6,7 @@
 #include "crypto/hkdf.h"
 #include "keys/keyring.h"
 #include "keys/registry_state.h"
+#include "keys/unwrap.h"
 
 /* ---- open ------------------------------------------------------------------------------------ */
 
@@ -99,16 +100,6 @@ dk_rc dk_registry_read(struct dk_core *core, struct dk_registry_row *row, struct
     return rc;
 }
 
-static dk_rc check_provider(const struct dk_core *core, const struct dk_wrap_columns *wrap,
-                            struct dk_err *err)
-{
-    if (strcmp(wrap->provider, dk_provider_name(core->provider)) != 0) {
-        return DK_FAIL(err, CONFIG, "the registry key is wrapped by %s, KMS_PROVIDER is %s",
-                       wrap->provider, dk_provider_name(core->provider));
-    }
-    return DK_OK;
-}
-
 /* Columns and fields are as wide as each other. */
 static void copy_text(char *out, size_t cap, const char *text)
 {
@@ -123,23 +114,93 @@ void dk_registry_wrapped(const struct dk_wrap_columns *wrap, struct dk_wrapped *
     copy_text(out->blob, sizeof out->blob, wrap->encrypted_data_key);
 }
 
-dk_rc dk_registry_unwrap(struct dk_core *core, struct dk_view subject, const char *purpose,
-                         const struct dk_wrap_columns *wrap, struct dk_secret *out,
-                         struct dk_err *err)
-{
-    struct dk_wrap_context context = {subject, purpose, wrap->context_timestamp};
-    struct dk_wrapped wrapped;
-    dk_registry_wrapped(wrap, &wrapped);
-    return dk_provider_unwrap(core->provider, &context, &wrapped, out, err);
-}
-
-void dk_registry_wrap_columns(const struct dk_core *core, const struct dk_wrapped *wrapped,
+void dk_registry_wrap_columns(const struct dk_provider *provider, const struct dk_wrapped *wrapped,
                               const char *timestamp, struct dk_wrap_columns *out)
 {
-    copy_text(out->provider, sizeof out->provider, dk_provider_name(core->provider));
+    copy_text(out->provider, sizeof out->provider, dk_provider_name(provider));
     copy_text(out->kms_key_id, sizeof out->kms_key_id, wrapped->kms_key_id);
     copy_text(out->encrypted_data_key, sizeof out->encrypted_data_key, wrapped->blob);
     copy_text(out->context_timestamp, sizeof out->context_timestamp, timestamp);
+}
+
+static dk_rc unwrap_one(struct dk_core *core, const char *uuid, const struct dk_wrap_columns *wrap,
+                        struct dk_secret *out, struct dk_err *err)
+{
+    struct dk_wrap_context context = {dk_view_str(uuid), DK_PURPOSE_REGISTRY,
+                                      wrap->context_timestamp};
+    struct dk_provider *provider = dk_unwrap_provider(core, wrap->provider);
+    struct dk_wrapped wrapped;
+    if (provider == NULL) {
+        return DK_FAIL(err, CONFIG,
+                       "the registry key is wrapped by %s, which is neither KMS_PROVIDER (%s) nor "
+                       "KMS_SECONDARY_PROVIDER",
+                       wrap->provider, dk_provider_name(core->provider));
+    }
+    dk_registry_wrapped(wrap, &wrapped);
+    dk_rc rc = dk_provider_unwrap(provider, &context, &wrapped, out, err);
+    if (rc == DK_E_AUTH || rc == DK_E_FORMAT) {
+        err->rc = rc = DK_E_TAMPERED; /* the row itself carries no MAC: its wrap is its proof */
+    }
+    return rc;
+}
+
+/* The further wraps of a registry key, until one opens. */
+struct further {
+    struct dk_core *core;
+    const char *uuid;
+    const struct dk_wrap_columns *first;
+    struct dk_secret *out;
+    struct dk_wrap_columns list[4];
+    size_t n;
+};
+
+static bool note_further(void *arg, const struct dk_wrap_columns *wrap)
+{
+    struct further *further = arg;
+    bool other = strcmp(wrap->provider, further->first->provider) != 0 &&
+                 dk_unwrap_provider(further->core, wrap->provider) != NULL;
+    if (other && further->n < sizeof further->list / sizeof further->list[0]) {
+        further->list[further->n++] = *wrap;
+    }
+    return true;
+}
+
+static bool open_further(struct further *further, uint32_t generation, dk_rc first)
+{
+    struct dk_txn txn;
+    struct dk_err ignored;
+    bool opened = false;
+    dk_err_clear(&ignored);
+    if (dk_store_begin(&further->core->store, DK_TXN_READ, &txn, &ignored) != DK_OK) {
+        return false;
+    }
+    dk_rc rc = txn.ops->registry_wraps(txn.self, generation, note_further, further, &ignored);
+    dk_store_rollback(&txn);
+    for (size_t i = 0; i < further->n && rc == DK_OK && !opened; i++) {
+        dk_err_clear(&ignored);
+        opened = unwrap_one(further->core, further->uuid, &further->list[i], further->out,
+                            &ignored) == DK_OK;
+        if (opened) {
+            DK_LOG(&further->core->log, WARN, "second_provider_served",
+                   DK_LOG_S(PROVIDER, further->list[i].provider), DK_LOG_I(COUNT, 1),
+                   DK_LOG_S(CODE, dk_error_info(first)->name));
+        }
+    }
+    return opened;
+}
+
+dk_rc dk_registry_unwrap(struct dk_core *core, const char *uuid, const struct dk_wrap_columns *wrap,
+                         uint32_t generation, struct dk_secret *out, struct dk_err *err)
+{
+    struct dk_err cause;
+    struct further further = {.core = core, .uuid = uuid, .first = wrap, .out = out};
+    dk_err_clear(&cause);
+    dk_rc rc = unwrap_one(core, uuid, wrap, out, &cause);
+    if (rc == DK_OK || (rc != DK_E_NOMEM && open_further(&further, generation, rc))) {
+        return DK_OK;
+    }
+    *err = cause;
+    return rc;
 }
 
 dk_rc dk_registry_open_wrap(struct dk_core *core, const char *uuid,
@@ -147,14 +208,8 @@ dk_rc dk_registry_open_wrap(struct dk_core *core, const char *uuid,
                             struct dk_registry_keys *out, struct dk_err *err)
 {
     struct dk_secret key = {0};
-    DK_TRY(check_provider(core, wrap, err));
-    dk_rc rc = dk_registry_unwrap(core, dk_view_str(uuid), DK_PURPOSE_REGISTRY, wrap, &key, err);
-    if (rc == DK_E_AUTH || rc == DK_E_FORMAT) {
-        err->rc = rc = DK_E_TAMPERED; /* the row itself carries no MAC: its wrap is its proof */
-    }
-    if (rc == DK_OK) {
-        rc = dk_registry_derive(core, &key, generation, out, err);
-    }
+    DK_TRY(dk_registry_unwrap(core, uuid, wrap, generation, &key, err));
+    dk_rc rc = dk_registry_derive(core, &key, generation, out, err);
     dk_secret_free(core->arena, &key);
     return rc;
 }
@@ -249,6 +304,34 @@ int64_t dk_registry_boundary(const struct dk_core *core)
     return boundary;
 }
 
+/* The second one is asked for a wrap too; that it cannot is told, and made good later. */
+static void wrap_second(struct dk_core *core, const struct dk_wrap_context *context,
+                        const struct dk_secret *key, struct dk_wrap_columns *out)
+{
+    struct dk_wrapped wrapped;
+    struct dk_err err;
+    dk_err_clear(&err);
+    if (core->second != NULL &&
+        dk_provider_wrap(core->second, context, key, &wrapped, &err) == DK_OK) {
+        dk_registry_wrap_columns(core->second, &wrapped, context->timestamp, out);
+    }
+}
+
+dk_rc dk_registry_generate(struct dk_core *core, const char *uuid, struct dk_secret *key,
+                           struct dk_registry_fresh *out, struct dk_err *err)
+{
+    char now[DK_TIME_TEXT];
+    struct dk_wrapped wrapped;
+    uint8_t check_value[DK_CHECK_VALUE];
+    memset(out, 0, sizeof *out);
+    dk_time_format(dk_wall_us(core->world), now);
+    struct dk_wrap_context context = {dk_view_str(uuid), DK_PURPOSE_REGISTRY, now};
+    DK_TRY(dk_provider_generate(core->provider, &context, key, &wrapped, check_value, err));
+    dk_registry_wrap_columns(core->provider, &wrapped, now, &out->wrap);
+    wrap_second(core, &context, key, &out->second);
+    return DK_OK;
+}
+
 /* A registry that had keys and lost its own must not get another one (DESIGN 4, init). */
 static dk_rc refuse_second(struct dk_core *core, struct dk_txn *txn, struct dk_err *err)
 {
@@ -269,13 +352,14 @@ static dk_rc refuse_second(struct dk_core *core, struct dk_txn *txn, struct dk_e
     return rc;
 }
 
-static dk_rc fill(struct dk_core *core, struct dk_txn *txn, struct dk_wrapped *wrapped,
-                  const char *timestamp, bool *created, struct dk_err *err)
+static dk_rc fill(struct dk_core *core, struct dk_txn *txn, const struct dk_registry_fresh *fresh,
+                  bool *created, struct dk_err *err)
 {
-    struct dk_wrap_columns columns;
-    dk_registry_wrap_columns(core, wrapped, timestamp, &columns);
     DK_TRY(refuse_second(core, txn, err));
-    DK_TRY(txn->ops->registry_fill(txn->self, &columns, created, err));
+    DK_TRY(txn->ops->registry_fill(txn->self, &fresh->wrap, created, err));
+    if (*created && fresh->second.provider[0] != '\0') {
+        DK_TRY(txn->ops->registry_wrap_put(txn->self, 1, &fresh->second, err));
+    }
     dk_trace(core->world, "init.registry_key_stored");
     return dk_store_commit(txn, err);
 }
@@ -313,18 +397,14 @@ dk_rc dk_registry_create_key(struct dk_core *core, bool *created, struct dk_err 
     if (anchored) {
         return refuse_anchored(core, err);
     }
-    char now[DK_TIME_TEXT];
-    dk_time_format(dk_wall_us(core->world), now);
-    struct dk_wrap_context context = {dk_view_str(row.uuid), DK_PURPOSE_REGISTRY, now};
+    struct dk_registry_fresh fresh;
     struct dk_secret key = {0};
-    struct dk_wrapped wrapped;
-    uint8_t check_value[DK_CHECK_VALUE];
     struct dk_txn txn;
-    DK_TRY(dk_provider_generate(core->provider, &context, &key, &wrapped, check_value, err));
+    DK_TRY(dk_registry_generate(core, row.uuid, &key, &fresh, err));
     dk_secret_free(core->arena, &key); /* dk_registry_open unwraps what was stored */
     dk_trace(core->world, "init.registry_key_generated");
     DK_TRY(dk_store_begin(&core->store, DK_TXN_WRITE, &txn, err));
-    dk_rc rc = fill(core, &txn, &wrapped, now, created, err);
+    dk_rc rc = fill(core, &txn, &fresh, created, err);
     dk_store_rollback(&txn);
     return rc;
 }

@@ -16,15 +16,25 @@ void dk_registry_free(struct dk_core *core); /* allowed when there is none */
 /* The registry's row as it stands, in a transaction of its own. */
 DK_MUST_USE dk_rc dk_registry_read(struct dk_core *core, struct dk_registry_row *out,
                                    struct dk_err *err);
-/* Opens the wrap in a row's columns; `subject` is the tenant or the registry's UUID. The key is
-   the caller's: dk_secret_free(). */
-DK_MUST_USE dk_rc dk_registry_unwrap(struct dk_core *core, struct dk_view subject,
-                                     const char *purpose, const struct dk_wrap_columns *wrap,
+/*
+ * Opens a registry key of this generation by its wrap, or by a further one where that is not
+ * opened. The key is the caller's: dk_secret_free().
+ */
+DK_MUST_USE dk_rc dk_registry_unwrap(struct dk_core *core, const char *uuid,
+                                     const struct dk_wrap_columns *wrap, uint32_t generation,
                                      struct dk_secret *out, struct dk_err *err);
+/* A registry key that nobody has yet, and its wraps; `second.provider` "": none. */
+struct dk_registry_fresh {
+    struct dk_wrap_columns wrap;
+    struct dk_wrap_columns second;
+};
+DK_MUST_USE dk_rc dk_registry_generate(struct dk_core *core, const char *uuid,
+                                       struct dk_secret *key, struct dk_registry_fresh *out,
+                                       struct dk_err *err);
 /* A row's columns as the provider takes them. */
 void dk_registry_wrapped(const struct dk_wrap_columns *wrap, struct dk_wrapped *out);
 /* A fresh wrap as a row's columns. */
-void dk_registry_wrap_columns(const struct dk_core *core, const struct dk_wrapped *wrapped,
+void dk_registry_wrap_columns(const struct dk_provider *provider, const struct dk_wrapped *wrapped,
                               const char *timestamp, struct dk_wrap_columns *out);
 /*
  * Unwraps the registry key and derives what is made of it. E_CONFIG: no registry key yet (run
@@ -76,6 +86,13 @@ DK_MUST_USE dk_rc dk_registry_seal_seal(const struct dk_core *core,
 DK_MUST_USE dk_rc dk_registry_verify_key(const struct dk_core *core,
                                          const struct dk_registry_keys *keys,
                                          const struct dk_key_row *row, struct dk_err *err);
+/* Of a further wrap. */
+DK_MUST_USE dk_rc dk_registry_seal_wrap(const struct dk_core *core,
+                                        const struct dk_registry_keys *keys,
+                                        struct dk_wrap_row *row, struct dk_err *err);
+DK_MUST_USE dk_rc dk_registry_verify_wrap(const struct dk_core *core,
+                                          const struct dk_registry_keys *keys,
+                                          const struct dk_wrap_row *row, struct dk_err *err);
 DK_MUST_USE dk_rc dk_registry_verify_tenant(const struct dk_core *core,
                                             const struct dk_registry_keys *keys,
                                             const struct dk_tenant_row *row, struct dk_err *err);

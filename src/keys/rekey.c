@@ -18,6 +18,8 @@ struct rekey {
     struct dk_ring ring; /* the key before and the new one */
     struct dk_tenant_row tenants[PAGE];
     struct dk_key_row keys[PAGE];
+    struct dk_wrap_row wraps[PAGE];
+    size_t wrap_count;
     char left[DK_TENANT_MAX + 1]; /* the first tenant with a damaged row */
 };
 
@@ -25,24 +27,17 @@ struct rekey {
 
 struct fresh {
     struct dk_registry_keys keys;
-    struct dk_wrap_columns wrap;
+    struct dk_registry_fresh wraps;
 };
 
 /* The provider compares what it wrapped with what it unwraps again. */
 static dk_rc generate(struct dk_core *core, uint32_t generation, struct fresh *out,
                       struct dk_err *err)
 {
-    char now[DK_TIME_TEXT];
     struct dk_secret key = {0};
-    struct dk_wrapped wrapped;
-    uint8_t check_value[DK_CHECK_VALUE];
-    dk_time_format(dk_wall_us(core->world), now);
-    struct dk_wrap_context context = {dk_view_str(dk_registry_uuid(core)), DK_PURPOSE_REGISTRY,
-                                      now};
-    DK_TRY(dk_provider_generate(core->provider, &context, &key, &wrapped, check_value, err));
+    DK_TRY(dk_registry_generate(core, dk_registry_uuid(core), &key, &out->wraps, err));
     dk_rc rc = dk_registry_derive(core, &key, generation, &out->keys, err);
     dk_secret_free(core->arena, &key);
-    dk_registry_wrap_columns(core, &wrapped, now, &out->wrap);
     dk_trace(core->world, "rekey.generated");
     return rc;
 }
@@ -88,7 +83,11 @@ static dk_rc store_next(struct rekey *rekey, struct dk_txn *txn, const struct fr
     earlier.last_seal = newest.n + 1;
     DK_TRY(seal_last(rekey, txn, fresh, err));
     dk_trace(core->world, "rekey.handed_over");
-    DK_TRY(txn->ops->registry_rekey(txn->self, &earlier, &fresh->wrap, err));
+    DK_TRY(txn->ops->registry_rekey(txn->self, &earlier, &fresh->wraps.wrap, err));
+    if (fresh->wraps.second.provider[0] != '\0') {
+        DK_TRY(txn->ops->registry_wrap_put(txn->self, fresh->keys.generation, &fresh->wraps.second,
+                                           err));
+    }
     dk_trace(core->world, "rekey.key_stored");
     DK_TRY(dk_audit_row(core, rekey->args->by, "*", "rekey", &log, err));
     log.from_version = row->generation;
@@ -217,6 +216,34 @@ static dk_rc move_keys(struct rekey *rekey, struct dk_txn *txn, const struct dk_
     return DK_OK;
 }
 
+static bool note_wrap(void *arg, const struct dk_wrap_row *row)
+{
+    struct rekey *rekey = arg;
+    struct dk_err ignored;
+    dk_err_clear(&ignored);
+    if (dk_registry_verify_wrap(rekey->core, &rekey->ring.key[0].keys, row, &ignored) == DK_OK) {
+        rekey->wraps[rekey->wrap_count++] = *row;
+    }
+    return rekey->wrap_count < PAGE;
+}
+
+/* Further wraps of a tenant's versions, in pages: what has moved is under the key before no more.
+   What is damaged opens nothing, and is made again by who fills wraps. */
+static dk_rc move_wraps(struct rekey *rekey, struct dk_txn *txn, const struct dk_tenant *tenant,
+                        struct dk_err *err)
+{
+    do {
+        rekey->wrap_count = 0;
+        DK_TRY(txn->ops->wraps_of(txn->self, tenant, 0, note_wrap, rekey, err));
+        for (size_t i = 0; i < rekey->wrap_count; i++) {
+            DK_TRY(dk_registry_seal_wrap(rekey->core, &rekey->ring.key[1].keys, &rekey->wraps[i],
+                                         err));
+            DK_TRY(txn->ops->wrap_put(txn->self, &rekey->wraps[i], err));
+        }
+    } while (rekey->wrap_count == PAGE);
+    return DK_OK;
+}
+
 /* A digest that did not fit the rows before does not fit them after: nothing is made good here. */
 static dk_rc move_tenant(struct rekey *rekey, struct dk_txn *txn, struct dk_tenant_row *row,
                          struct dk_err *err)
@@ -233,6 +260,7 @@ static dk_rc move_tenant(struct rekey *rekey, struct dk_txn *txn, struct dk_tena
     DK_TRY(dk_audit_digest(core, txn, &row->tenant, digest, err));
     bool fits = strcmp(digest, row->keys_digest) == 0;
     DK_TRY(move_keys(rekey, txn, &row->tenant, &moved, err));
+    DK_TRY(move_wraps(rekey, txn, &row->tenant, err));
     if (under == UNDER_NEW && moved == 0) {
         return DK_OK;
     }

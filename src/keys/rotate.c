@@ -4,6 +4,7 @@
 
 #include "keys/audit.h"
 #include "keys/create.h"
+#include "keys/further.h"
 #include "keys/inspect.h"
 #include "keys/loader.h"
 #include "keys/keyring.h"
@@ -20,6 +21,7 @@ struct work {
     struct dk_tenant_row tenant;
     struct dk_key_row old;
     struct dk_key_row fresh;
+    struct dk_wrap_row further; /* of it, by the second provider; version 0: none */
 };
 
 static dk_rc look_at_tenant(struct dk_core *core, const struct dk_tenant *tenant,
@@ -129,6 +131,7 @@ static dk_rc flip_in(struct dk_tenant_change *change, struct work *work, bool co
         return DK_FAIL(err, TAMPERED, "version %u of tenant %s exists already", work->fresh.version,
                        work->fresh.tenant.s);
     }
+    DK_TRY(dk_further_put(core, txn, &work->further, err));
     dk_trace(core->world, "rotate.key_inserted");
     change->row.next_version = (int64_t)work->fresh.version + 1;
     DK_TRY(dk_tenant_change_close(change, compromised ? "compromise" : "rotate", work->old.version,
@@ -228,7 +231,7 @@ static dk_rc make_next(struct dk_core *core, struct work *work, bool compromised
         return DK_FAIL(err, LIMIT, "tenant %s has used up its versions", work->tenant.tenant.s);
     }
     DK_TRY(dk_create_row(core, &work->tenant.tenant, (uint32_t)work->tenant.next_version,
-                         work->tenant.rotation_days, &work->fresh, err));
+                         work->tenant.rotation_days, &work->fresh, &work->further, err));
     dk_trace(core->world, "rotate.generated");
     return flip(core, work, compromised, err);
 }

@@ -133,6 +133,23 @@ static dk_rc mac_key(const struct mac_call *call, const struct dk_key_row *row, 
     return mac_row(call, &all, mac, err);
 }
 
+static dk_rc mac_wrap(const struct mac_call *call, const struct dk_wrap_row *row, char *mac,
+                      struct dk_err *err)
+{
+    struct mac_texts texts = {.used = 0};
+    const struct dk_mac_column columns[] = {
+        {"context_timestamp", dk_view_str(row->wrap.context_timestamp)},
+        {"encrypted_data_key", dk_view_str(row->wrap.encrypted_data_key)},
+        {"kms_key_id", dk_view_str(row->wrap.kms_key_id)},
+        {"last_verified_at", text_of_time(&texts, row->last_verified_at)},
+        {"provider", dk_view_str(row->wrap.provider)},
+        {"tenant_id", dk_tenant_view(&row->tenant)},
+        {"version", text_of_int(&texts, row->version)},
+    };
+    struct dk_mac_row all = MAC_ROW(call, "dekhand/row/1", "wraps", columns);
+    return mac_row(call, &all, mac, err);
+}
+
 static dk_rc mac_tenant(const struct mac_call *call, const struct dk_tenant_row *row, char *mac,
                         struct dk_err *err)
 {
@@ -190,6 +207,25 @@ dk_rc dk_registry_seal_key(const struct dk_core *core, const struct dk_registry_
 {
     struct mac_call call = {core, keys, OF_ROW, MAC_SEAL};
     return mac_key(&call, row, row->row_mac, err);
+}
+
+dk_rc dk_registry_seal_wrap(const struct dk_core *core, const struct dk_registry_keys *keys,
+                            struct dk_wrap_row *row, struct dk_err *err)
+{
+    struct mac_call call = {core, keys, OF_ROW, MAC_SEAL};
+    return mac_wrap(&call, row, row->row_mac, err);
+}
+
+dk_rc dk_registry_verify_wrap(const struct dk_core *core, const struct dk_registry_keys *keys,
+                              const struct dk_wrap_row *row, struct dk_err *err)
+{
+    struct mac_call call = {core, keys, OF_ROW, MAC_VERIFY};
+    char mac[DK_MAC_TEXT];
+    memcpy(mac, row->row_mac, sizeof mac);
+    dk_rc rc = mac_wrap(&call, row, mac, err);
+    return rc == DK_OK ? rc
+                       : dk_err_while(err, "a further wrap of version %u of tenant %s",
+                                      row->version, row->tenant.s);
 }
 
 dk_rc dk_registry_seal_tenant(const struct dk_core *core, const struct dk_registry_keys *keys,

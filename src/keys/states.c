@@ -7,6 +7,7 @@ const struct dk_limits dk_limits_default = {
     .hard_ttl_ms = INT64_C(14400) * 1000,
     .poll_ms = 5000,
     .lease_ms = INT64_C(300) * 1000,
+    .canary_us = DK_DAY_US,
     .max_keys = 100000,
     .flush_messages = INT64_C(1) << 20,
     .unflushed_max = INT64_C(1) << 28,

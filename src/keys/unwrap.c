@@ -2,20 +2,19 @@
 
 #include <openssl/crypto.h>
 
+#include "keys/keyring.h"
 #include "keys/registry.h"
 
-static bool is_ours(const struct dk_core *core, const struct dk_key_row *row)
+struct dk_provider *dk_unwrap_provider(const struct dk_core *core, const char *name)
 {
-    return strcmp(row->wrap.provider, dk_provider_name(core->provider)) == 0;
+    if (strcmp(name, dk_provider_name(core->provider)) == 0) {
+        return core->provider;
+    }
+    bool second = core->second != NULL && strcmp(name, dk_provider_name(core->second)) == 0;
+    return second ? core->second : NULL;
 }
 
-static dk_rc refuse_provider(const struct dk_core *core, struct dk_unwrapping *one)
-{
-    const struct dk_key_row *row = one->row;
-    return DK_FAIL(&one->err, CONFIG,
-                   "version %u of tenant %s is wrapped by %s, KMS_PROVIDER is %s", row->version,
-                   row->tenant.s, row->wrap.provider, dk_provider_name(core->provider));
-}
+/* ---- by one provider ------------------------------------------------------------------------- */
 
 static dk_rc compare(struct dk_core *core, struct dk_unwrapping *one)
 {
@@ -33,7 +32,8 @@ static void take(struct dk_core *core, struct dk_unwrapping *one, struct dk_prov
 {
     one->err = item->err;
     one->key = item->key;
-    dk_revoked_note(&core->revoked, &core->log, one->row->wrap.kms_key_id, one->err.rc,
+    one->by = NULL;
+    dk_revoked_note(&core->revoked, &core->log, one->wrap->kms_key_id, one->err.rc,
                     dk_mono_ms(core->world));
     if (one->err.rc == DK_E_AUTH || one->err.rc == DK_E_FORMAT) {
         one->err.rc = DK_E_PROVIDER; /* not the value's fault: the wrapped key does not open */
@@ -47,41 +47,201 @@ static void take(struct dk_core *core, struct dk_unwrapping *one, struct dk_prov
     }
 }
 
-/* `items` and `wrapped` have room for all. */
-static void run(struct dk_core *core, struct dk_unwrapping *list, size_t count,
-                struct dk_provider_item *items, struct dk_wrapped *wrapped)
+/* What the provider is asked in one call; both have room for all of the list. */
+struct asking {
+    struct dk_provider_item *items;
+    struct dk_wrapped *wrapped;
+};
+
+/* Those of the list that this provider is to open. */
+static void ask(struct dk_core *core, struct dk_provider *provider, struct dk_unwrapping *list,
+                size_t count, const struct asking *asking)
 {
     size_t n = 0;
-    for (size_t i = 0; i < count; i++) {
-        dk_err_clear(&list[i].err);
-        list[i].key = (struct dk_secret){0};
-        if (!is_ours(core, list[i].row)) {
-            (void)refuse_provider(core, &list[i]);
-            continue;
+    for (size_t i = 0; i < count && provider != NULL; i++) {
+        if (list[i].by == provider) {
+            dk_registry_wrapped(list[i].wrap, &asking->wrapped[n]);
+            asking->items[n].context =
+                (struct dk_wrap_context){dk_tenant_view(&list[i].row->tenant), DK_PURPOSE_DATA,
+                                         list[i].wrap->context_timestamp};
+            asking->items[n].wrapped = &asking->wrapped[n];
+            n++;
         }
-        dk_registry_wrapped(&list[i].row->wrap, &wrapped[n]);
-        items[n].context =
-            (struct dk_wrap_context){dk_tenant_view(&list[i].row->tenant), DK_PURPOSE_DATA,
-                                     list[i].row->wrap.context_timestamp};
-        items[n].wrapped = &wrapped[n];
-        n++;
     }
-    dk_provider_unwrap_many(core->provider, items, n);
+    if (n == 0) {
+        return;
+    }
+    dk_provider_unwrap_many(provider, asking->items, n);
     n = 0;
     for (size_t i = 0; i < count; i++) {
-        if (list[i].err.rc == DK_OK) {
-            take(core, &list[i], &items[n++]);
+        if (list[i].by == provider) {
+            take(core, &list[i], &asking->items[n++]);
         }
     }
+}
+
+static void ask_both(struct dk_core *core, struct dk_unwrapping *list, size_t count,
+                     const struct asking *asking)
+{
+    ask(core, core->provider, list, count, asking);
+    ask(core, core->second, list, count, asking);
+}
+
+static void ask_first(struct dk_core *core, struct dk_unwrapping *list, size_t count,
+                      const struct asking *asking)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct dk_unwrapping *one = &list[i];
+        dk_err_clear(&one->err);
+        one->key = (struct dk_secret){0};
+        one->wrap = &one->row->wrap;
+        one->by = dk_unwrap_provider(core, one->wrap->provider);
+        if (one->by == NULL) {
+            (void)DK_FAIL(&one->err, CONFIG,
+                          "version %u of tenant %s is wrapped by %s, which is neither KMS_PROVIDER "
+                          "(%s) nor KMS_SECONDARY_PROVIDER",
+                          one->row->version, one->row->tenant.s, one->wrap->provider,
+                          dk_provider_name(core->provider));
+        }
+    }
+    ask_both(core, list, count, asking);
+}
+
+/* ---- by a further wrap ----------------------------------------------------------------------- */
+
+/* The first one is away, gone, or says no; not: the row is none, or the machine is out of memory.
+ */
+static bool may_be_opened_further(dk_rc rc)
+{
+    return rc != DK_OK && rc != DK_E_TAMPERED && rc != DK_E_NOMEM && rc != DK_E_INTERNAL;
+}
+
+struct looking {
+    const struct dk_core *core;
+    const struct dk_unwrapping *one;
+    struct dk_wrap_row *out;
+    bool found;
+};
+
+static bool look(void *arg, const struct dk_wrap_row *row)
+{
+    struct looking *looking = arg;
+    struct dk_err ignored;
+    dk_err_clear(&ignored);
+    bool usable = strcmp(row->wrap.provider, looking->one->wrap->provider) != 0 &&
+                  dk_unwrap_provider(looking->core, row->wrap.provider) != NULL &&
+                  dk_registry_verify_wrap(looking->core, NULL, row, &ignored) == DK_OK;
+    if (usable) {
+        *looking->out = *row;
+        looking->found = true;
+    }
+    return !usable;
+}
+
+/* Which of the list have a further wrap that somebody here can open; how many. */
+static size_t find_further(struct dk_core *core, struct dk_unwrapping *list, size_t count,
+                           struct dk_wrap_row *rows)
+{
+    struct dk_txn txn;
+    struct dk_err ignored;
+    size_t n = 0;
+    dk_err_clear(&ignored);
+    if (dk_registry_begin(core, DK_TXN_READ, &txn, &ignored) != DK_OK) {
+        return 0;
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct looking looking = {core, &list[i], &rows[i], false};
+        if (may_be_opened_further(list[i].err.rc) &&
+            txn.ops->wraps_of(txn.self, &list[i].row->tenant, list[i].row->version, look, &looking,
+                              &ignored) == DK_OK &&
+            looking.found) {
+            list[i].wrap = &rows[i].wrap;
+            list[i].by = dk_unwrap_provider(core, rows[i].wrap.provider);
+            n++;
+        }
+    }
+    dk_store_rollback(&txn);
+    return n;
+}
+
+/* Never in silence: that the first one did not open them is an alarm. */
+static void tell(struct dk_core *core, const struct dk_unwrapping *list, size_t count, dk_rc rc)
+{
+    int64_t served = 0;
+    const char *provider = "";
+    for (size_t i = 0; i < count; i++) {
+        if (list[i].wrap != &list[i].row->wrap && list[i].err.rc == DK_OK) {
+            provider = list[i].wrap->provider;
+            served++;
+        }
+    }
+    if (served > 0) {
+        __atomic_fetch_add(&core->second_served, served, __ATOMIC_RELAXED);
+        DK_LOG(&core->log, WARN, "second_provider_served", DK_LOG_S(PROVIDER, provider),
+               DK_LOG_I(COUNT, served), DK_LOG_S(CODE, dk_error_info(rc)->name));
+    }
+}
+
+static void try_further(struct dk_core *core, struct dk_unwrapping *list, size_t count,
+                        const struct asking *asking, struct dk_wrap_row *rows, struct dk_err *first)
+{
+    dk_rc rc = DK_OK;
+    for (size_t i = 0; i < count; i++) {
+        first[i] = list[i].err;
+        rc = list[i].err.rc != DK_OK ? list[i].err.rc : rc;
+    }
+    if (find_further(core, list, count, rows) == 0) {
+        return;
+    }
+    ask_both(core, list, count, asking);
+    for (size_t i = 0; i < count; i++) {
+        bool again = list[i].wrap != &list[i].row->wrap;
+        if (again && list[i].err.rc != DK_OK) {
+            list[i].err = first[i]; /* the first cause is the one to be mended */
+        }
+    }
+    tell(core, list, count, rc);
+}
+
+static void open_further(struct dk_core *core, struct dk_unwrapping *list, size_t count,
+                         const struct asking *asking)
+{
+    const struct dk_mem *mem = &core->world->mem;
+    bool any = false;
+    for (size_t i = 0; i < count; i++) {
+        any = any || may_be_opened_further(list[i].err.rc);
+    }
+    if (!any) {
+        return;
+    }
+    struct dk_wrap_row *rows = dk_mem_alloc(mem, count * sizeof *rows);
+    struct dk_err *first = dk_mem_alloc(mem, count * sizeof *first);
+    if (rows != NULL && first != NULL) {
+        try_further(core, list, count, asking, rows, first);
+    }
+    for (size_t i = 0; i < count; i++) {
+        list[i].wrap = NULL; /* it lay in `rows` */
+    }
+    dk_mem_free(mem, rows);
+    dk_mem_free(mem, first);
+}
+
+/* ---- all ------------------------------------------------------------------------------------- */
+
+static void run(struct dk_core *core, struct dk_unwrapping *list, size_t count,
+                const struct asking *asking)
+{
+    ask_first(core, list, count, asking);
+    open_further(core, list, count, asking);
 }
 
 void dk_unwrap_many(struct dk_core *core, struct dk_unwrapping *list, size_t count)
 {
     const struct dk_mem *mem = &core->world->mem;
-    struct dk_provider_item *items = dk_mem_alloc(mem, count * sizeof *items);
-    struct dk_wrapped *wrapped = dk_mem_alloc(mem, count * sizeof *wrapped);
-    if (items != NULL && wrapped != NULL) {
-        run(core, list, count, items, wrapped);
+    struct asking asking = {dk_mem_alloc(mem, count * sizeof *asking.items),
+                            dk_mem_alloc(mem, count * sizeof *asking.wrapped)};
+    if (asking.items != NULL && asking.wrapped != NULL) {
+        run(core, list, count, &asking);
     } else {
         for (size_t i = 0; i < count; i++) {
             dk_err_clear(&list[i].err);
@@ -89,8 +249,8 @@ void dk_unwrap_many(struct dk_core *core, struct dk_unwrapping *list, size_t cou
             (void)DK_FAIL(&list[i].err, NOMEM, "no memory to unwrap %zu keys", count);
         }
     }
-    dk_mem_free(mem, items);
-    dk_mem_free(mem, wrapped);
+    dk_mem_free(mem, asking.items);
+    dk_mem_free(mem, asking.wrapped);
 }
 
 dk_rc dk_unwrap(struct dk_core *core, const struct dk_key_row *row, struct dk_secret *out,
@@ -99,7 +259,8 @@ dk_rc dk_unwrap(struct dk_core *core, const struct dk_key_row *row, struct dk_se
     struct dk_unwrapping one = {.row = row};
     struct dk_provider_item item;
     struct dk_wrapped wrapped;
-    run(core, &one, 1, &item, &wrapped);
+    struct asking asking = {&item, &wrapped};
+    run(core, &one, 1, &asking);
     if (one.err.rc != DK_OK) {
         *err = one.err;
         return one.err.rc;

@@ -352,6 +352,18 @@ void dk_provider_generate_many(struct dk_provider *provider, struct dk_provider_
     drop_failed(provider, items, count);
 }
 
+void dk_provider_wrap_many(struct dk_provider *provider, struct dk_provider_item *items,
+                           size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        dk_err_clear(&items[i].err);
+        *items[i].wrapped = (struct dk_wrapped){0};
+        (void)check_key(provider, &items[i].key, &items[i].err);
+    }
+    run(provider, DK_PROVIDER_WRAP, items, count);
+    compare_unwrapped(provider, items, count);
+}
+
 /* ---- one ------------------------------------------------------------------------------------- */
 
 dk_rc dk_provider_unwrap(struct dk_provider *provider, const struct dk_wrap_context *context,
@@ -395,11 +407,7 @@ dk_rc dk_provider_wrap(struct dk_provider *provider, const struct dk_wrap_contex
     item.context = *context;
     item.key = *key;
     item.wrapped = out;
-    dk_err_clear(&item.err);
-    *out = (struct dk_wrapped){0};
-    DK_TRY(check_key(provider, key, err));
-    run(provider, DK_PROVIDER_WRAP, &item, 1);
-    compare_unwrapped(provider, &item, 1);
+    dk_provider_wrap_many(provider, &item, 1);
     if (item.err.rc != DK_OK) {
         *err = item.err;
     }

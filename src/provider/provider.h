@@ -153,6 +153,11 @@ void dk_provider_generate_many(struct dk_provider *provider, struct dk_provider_
 void dk_provider_unwrap_many(struct dk_provider *provider, struct dk_provider_item *items,
                              size_t count);
 
+/* Wraps keys that exist: items with context, key (lent) and a place for the wrap; each blob was
+   unwrapped again and compared (I15), or err. */
+void dk_provider_wrap_many(struct dk_provider *provider, struct dk_provider_item *items,
+                           size_t count);
+
 /* One: its check value has DK_CHECK_VALUE bytes. */
 DK_MUST_USE dk_rc dk_provider_generate(struct dk_provider *provider,
                                        const struct dk_wrap_context *context, struct dk_secret *key,

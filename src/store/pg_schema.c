@@ -7,7 +7,8 @@
 
 static const char *const tables[] = {
     "registry", "registry_keys", "tenants", "encryption_keys", "key_rotation_log",
-    "seals",    "leases",        "nodes",   "key_counts",      "key_count_deltas"};
+    "seals",    "leases",        "nodes",   "key_counts",      "key_count_deltas",
+    "wraps",    "registry_wraps"};
 
 /* Every row is read: a page whose checksum is wrong, or a broken row, ends that. */
 dk_rc dk_pg_integrity(void *self, bool (*each)(void *arg, const char *table, const char *text),

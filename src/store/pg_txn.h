@@ -156,6 +156,28 @@ dk_rc dk_pg_key_macs(void *txn, const struct dk_tenant *tenant,
                      bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
                      struct dk_err *err);
 
+/* Further wraps (pg_wraps.c). */
+dk_rc dk_pg_wraps_of(void *txn, const struct dk_tenant *tenant, uint32_t version,
+                     bool (*each)(void *arg, const struct dk_wrap_row *row), void *arg,
+                     struct dk_err *err);
+dk_rc dk_pg_wraps_stale(void *txn, int64_t before_us, size_t limit,
+                        bool (*each)(void *arg, const struct dk_wrap_row *row), void *arg,
+                        struct dk_err *err);
+dk_rc dk_pg_wrap_put(void *txn, const struct dk_wrap_row *row, struct dk_err *err);
+dk_rc dk_pg_wrap_drop(void *txn, const struct dk_tenant *tenant, uint32_t version,
+                      const char *provider, struct dk_err *err);
+dk_rc dk_pg_wraps_missing(void *txn, const char *provider, const struct dk_key_cursor *after,
+                          size_t limit, struct dk_key_row *out, size_t *count, struct dk_err *err);
+dk_rc dk_pg_registry_wraps(void *txn, uint32_t generation,
+                           bool (*each)(void *arg, const struct dk_wrap_columns *wrap), void *arg,
+                           struct dk_err *err);
+dk_rc dk_pg_registry_wrap_put(void *txn, uint32_t generation, const struct dk_wrap_columns *wrap,
+                              struct dk_err *err);
+dk_rc dk_pg_registry_wrap_drop(void *txn, uint32_t generation, const char *provider,
+                               struct dk_err *err);
+dk_rc dk_pg_registry_rewrap(void *txn, uint32_t generation, const struct dk_wrap_columns *wrap,
+                            struct dk_err *err);
+
 /* Many at once (pg_many.c, pg_first.c). */
 dk_rc dk_pg_find_many(void *txn, struct dk_find *finds, size_t count,
                       const struct dk_find_calls *calls, struct dk_err *err);

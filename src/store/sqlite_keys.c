@@ -12,7 +12,7 @@ static bool read_check_value(sqlite3_stmt *stmt, int i, uint8_t *out)
     return true;
 }
 
-static bool read_key(sqlite3_stmt *stmt, void *to)
+bool dk_sqlite_read_key(sqlite3_stmt *stmt, void *to)
 {
     struct dk_key_row *out = to;
     char state[16];
@@ -39,7 +39,7 @@ dk_rc dk_sqlite_key_read(void *self, const struct dk_tenant *tenant, uint32_t ve
     struct dk_key_row row = {0};
     DK_TRY(dk_sql_prepare(self, DK_SQL_KEY_READ, &stmt, err));
     int bound = dk_sql_bind_str(stmt, 1, tenant->s) | sqlite3_bind_int64(stmt, 2, version);
-    DK_TRY(dk_sql_read_one(self, stmt, bound, read_key, &row, "encryption_keys", err));
+    DK_TRY(dk_sql_read_one(self, stmt, bound, dk_sqlite_read_key, &row, "encryption_keys", err));
     *out = row;
     return DK_OK;
 }
@@ -51,7 +51,7 @@ dk_rc dk_sqlite_key_read_active(void *self, const struct dk_tenant *tenant, stru
     struct dk_key_row row = {0};
     DK_TRY(dk_sql_prepare(self, DK_SQL_KEY_ACTIVE, &stmt, err));
     int bound = dk_sql_bind_str(stmt, 1, tenant->s);
-    DK_TRY(dk_sql_read_one(self, stmt, bound, read_key, &row, "encryption_keys", err));
+    DK_TRY(dk_sql_read_one(self, stmt, bound, dk_sqlite_read_key, &row, "encryption_keys", err));
     *out = row;
     return DK_OK;
 }
@@ -170,7 +170,7 @@ dk_rc dk_sqlite_key_list(void *self, const struct dk_tenant *tenant, enum dk_key
     size_t n = 0;
     int code = bound == SQLITE_OK ? SQLITE_ROW : SQLITE_NOMEM;
     while (n < limit && code == SQLITE_ROW && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
-        if (!read_key(stmt, &out[n++])) {
+        if (!dk_sqlite_read_key(stmt, &out[n++])) {
             return dk_sql_finish_one(txn, stmt, false, "encryption_keys", err);
         }
     }
@@ -190,7 +190,7 @@ dk_rc dk_sqlite_key_expiring(void *self, int64_t from_us, int64_t until_us,
     int bound = dk_sql_bind_time(stmt, 1, from_us) | dk_sql_bind_time(stmt, 2, until_us);
     int code = bound == SQLITE_OK ? SQLITE_ROW : SQLITE_NOMEM;
     while (code == SQLITE_ROW && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
-        if (!read_key(stmt, &row)) {
+        if (!dk_sqlite_read_key(stmt, &row)) {
             return dk_sql_finish_one(txn, stmt, false, "encryption_keys", err);
         }
         if (!each(arg, &row)) {
@@ -279,7 +279,7 @@ static dk_rc find_keys(struct dk_sqlite_txn *txn, struct dk_find *find, size_t a
         }
         *more = each(arg, at, version, row_mac);
         if (find->key_rc == DK_E_NOT_FOUND && is_wanted(stmt, find->version)) {
-            find->key_rc = read_key(stmt, find->key) ? DK_OK : DK_E_TAMPERED;
+            find->key_rc = dk_sqlite_read_key(stmt, find->key) ? DK_OK : DK_E_TAMPERED;
         }
         if ((sqlite3_errcode(txn->db) & 0xFF) == SQLITE_NOMEM) {
             return dk_sql_finish_one(txn, stmt, false, "encryption_keys", err);

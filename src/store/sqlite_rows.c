@@ -13,6 +13,9 @@
 #define LOG_WALK(where, order)                                                                     \
     "SELECT rowid, " LOG_COLUMNS " FROM key_rotation_log WHERE " where                             \
     " AND (?2 IS NULL OR performed_at >= ?2) AND (?3 IS NULL OR performed_at < ?3) " order
+#define WRAP_COLUMNS                                                                               \
+    "tenant_id, version, provider, kms_key_id, encrypted_data_key, context_timestamp, "            \
+    "last_verified_at, row_mac"
 #define TENANT_COLUMNS                                                                             \
     "tenant_id, next_version, epoch, rotation_days, row_mac, log_head, keys_digest"
 
@@ -40,6 +43,34 @@ const char *const dk_sqlite_sql[DK_SQL_COUNT] = {
     [DK_SQL_TENANT_READ] = "SELECT " TENANT_COLUMNS " FROM tenants WHERE tenant_id = ?1",
     [DK_SQL_TENANT_LIST] = "SELECT " TENANT_COLUMNS " FROM tenants WHERE tenant_id > ?1 ORDER BY "
                            "tenant_id LIMIT ?2",
+    [DK_SQL_WRAPS_OF] = "SELECT " WRAP_COLUMNS " FROM wraps WHERE tenant_id = ?1 AND (?2 = 0 OR "
+                        "version = ?2) ORDER BY version, provider",
+    [DK_SQL_WRAPS_STALE] =
+        "SELECT " WRAP_COLUMNS " FROM wraps WHERE last_verified_at < ?1 ORDER BY "
+        "last_verified_at, tenant_id, version, provider LIMIT ?2",
+    [DK_SQL_WRAP_PUT] =
+        "INSERT INTO wraps (" WRAP_COLUMNS
+        ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (tenant_id, version, "
+        "provider) DO UPDATE SET kms_key_id = ?4, encrypted_data_key = ?5, "
+        "context_timestamp = ?6, last_verified_at = ?7, row_mac = ?8",
+    [DK_SQL_WRAP_DROP] =
+        "DELETE FROM wraps WHERE tenant_id = ?1 AND version = ?2 AND provider = ?3",
+    [DK_SQL_WRAPS_MISSING] =
+        "SELECT " KEY_COLUMNS " FROM encryption_keys k WHERE (tenant_id, version) > (?1, ?2) AND "
+        "state <> 'purged' AND provider <> ?4 AND NOT EXISTS (SELECT 1 FROM wraps w WHERE "
+        "w.tenant_id = k.tenant_id AND w.version = k.version AND w.provider = ?4) ORDER BY "
+        "tenant_id, version LIMIT ?3",
+    [DK_SQL_REGISTRY_WRAPS] = "SELECT provider, kms_key_id, encrypted_data_key, context_timestamp "
+                              "FROM registry_wraps WHERE generation = ?1 ORDER BY provider",
+    [DK_SQL_REGISTRY_WRAP_PUT] =
+        "INSERT INTO registry_wraps (generation, provider, kms_key_id, encrypted_data_key, "
+        "context_timestamp) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (generation, provider) DO "
+        "UPDATE SET kms_key_id = ?3, encrypted_data_key = ?4, context_timestamp = ?5",
+    [DK_SQL_REGISTRY_WRAP_DROP] =
+        "DELETE FROM registry_wraps WHERE generation = ?1 AND provider = ?2",
+    [DK_SQL_REGISTRY_REWRAP] =
+        "UPDATE registry SET provider = ?2, kms_key_id = ?3, encrypted_data_key = ?4, "
+        "context_timestamp = ?5 WHERE id = 1 AND generation = ?1",
     [DK_SQL_TENANT_INSERT] = "INSERT OR FAIL INTO tenants (" TENANT_COLUMNS
                              ", changed_xid) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, "
                              "?8) ON CONFLICT DO NOTHING",

@@ -46,4 +46,7 @@ bool dk_sql_read_time(sqlite3_stmt *stmt, int i, bool nullable, int64_t *out);
 bool dk_sql_read_wrap(sqlite3_stmt *stmt, int i, struct dk_wrap_columns *out);
 bool dk_sql_read_tenant(sqlite3_stmt *stmt, int i, struct dk_tenant *out);
 
+/* A whole row of encryption_keys (a struct dk_key_row). */
+bool dk_sqlite_read_key(sqlite3_stmt *stmt, void *to);
+
 #endif

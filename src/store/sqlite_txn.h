@@ -38,6 +38,15 @@ enum dk_sqlite_statement {
     DK_SQL_KEY_MACS,
     DK_SQL_KEY_FIND,
     DK_SQL_TENANT_LIST,
+    DK_SQL_WRAPS_OF,
+    DK_SQL_WRAPS_STALE,
+    DK_SQL_WRAP_PUT,
+    DK_SQL_WRAP_DROP,
+    DK_SQL_WRAPS_MISSING,
+    DK_SQL_REGISTRY_WRAPS,
+    DK_SQL_REGISTRY_WRAP_PUT,
+    DK_SQL_REGISTRY_WRAP_DROP,
+    DK_SQL_REGISTRY_REWRAP,
     DK_SQL_LOG_APPEND,
     DK_SQL_LOG_CHAIN,
     DK_SQL_LOG_OLDEST,
@@ -123,6 +132,27 @@ dk_rc dk_sqlite_key_counts(void *txn, int64_t now_us, int64_t warn_until_us,
 dk_rc dk_sqlite_key_macs(void *txn, const struct dk_tenant *tenant,
                          bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
                          struct dk_err *err);
+dk_rc dk_sqlite_wraps_of(void *txn, const struct dk_tenant *tenant, uint32_t version,
+                         bool (*each)(void *arg, const struct dk_wrap_row *row), void *arg,
+                         struct dk_err *err);
+dk_rc dk_sqlite_wraps_stale(void *txn, int64_t before_us, size_t limit,
+                            bool (*each)(void *arg, const struct dk_wrap_row *row), void *arg,
+                            struct dk_err *err);
+dk_rc dk_sqlite_wrap_put(void *txn, const struct dk_wrap_row *row, struct dk_err *err);
+dk_rc dk_sqlite_wrap_drop(void *txn, const struct dk_tenant *tenant, uint32_t version,
+                          const char *provider, struct dk_err *err);
+dk_rc dk_sqlite_wraps_missing(void *txn, const char *provider, const struct dk_key_cursor *after,
+                              size_t limit, struct dk_key_row *out, size_t *count,
+                              struct dk_err *err);
+dk_rc dk_sqlite_registry_wraps(void *txn, uint32_t generation,
+                               bool (*each)(void *arg, const struct dk_wrap_columns *wrap),
+                               void *arg, struct dk_err *err);
+dk_rc dk_sqlite_registry_wrap_put(void *txn, uint32_t generation,
+                                  const struct dk_wrap_columns *wrap, struct dk_err *err);
+dk_rc dk_sqlite_registry_wrap_drop(void *txn, uint32_t generation, const char *provider,
+                                   struct dk_err *err);
+dk_rc dk_sqlite_registry_rewrap(void *txn, uint32_t generation, const struct dk_wrap_columns *wrap,
+                                struct dk_err *err);
 dk_rc dk_sqlite_find_many(void *txn, struct dk_find *finds, size_t count,
                           const struct dk_find_calls *calls, struct dk_err *err);
 dk_rc dk_sqlite_insert_first(void *txn, struct dk_first *firsts, size_t count,

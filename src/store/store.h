@@ -158,6 +158,15 @@ struct dk_find_calls {
     void *arg;
 };
 
+/* The same data key under a further master key. */
+struct dk_wrap_row {
+    struct dk_tenant tenant;
+    uint32_t version;
+    struct dk_wrap_columns wrap;
+    int64_t last_verified_at;
+    char row_mac[DK_MAC_TEXT];
+};
+
 /* A tenant's first rows. */
 struct dk_first {
     const struct dk_tenant_row *tenant;
@@ -381,6 +390,36 @@ struct dk_store_ops {
     /* At most `limit` rows after the tenant `after` ("" = from the first), by tenant id. */
     dk_rc (*tenant_list)(void *txn, const char *after, size_t limit, struct dk_tenant_row *out,
                          size_t *count, struct dk_err *err);
+
+    /* Further wraps of a version, or of all of a tenant (version 0), until `each` says false. A row
+       that dekhand cannot have written is left out. */
+    dk_rc (*wraps_of)(void *txn, const struct dk_tenant *tenant, uint32_t version,
+                      bool (*each)(void *arg, const struct dk_wrap_row *row), void *arg,
+                      struct dk_err *err);
+    /* Those that were verified before `before_us`, the longest ago first, at most `limit`. */
+    dk_rc (*wraps_stale)(void *txn, int64_t before_us, size_t limit,
+                         bool (*each)(void *arg, const struct dk_wrap_row *row), void *arg,
+                         struct dk_err *err);
+    /* Adds it, or replaces the one of its provider. */
+    dk_rc (*wrap_put)(void *txn, const struct dk_wrap_row *row, struct dk_err *err);
+    dk_rc (*wrap_drop)(void *txn, const struct dk_tenant *tenant, uint32_t version,
+                       const char *provider, struct dk_err *err);
+    /* Versions after the cursor that are not purged and have no wrap of that provider, neither in
+       their row nor further. */
+    dk_rc (*wraps_missing)(void *txn, const char *provider, const struct dk_key_cursor *after,
+                           size_t limit, struct dk_key_row *out, size_t *count, struct dk_err *err);
+    /* The same of a registry key. */
+    dk_rc (*registry_wraps)(void *txn, uint32_t generation,
+                            bool (*each)(void *arg, const struct dk_wrap_columns *wrap), void *arg,
+                            struct dk_err *err);
+    dk_rc (*registry_wrap_put)(void *txn, uint32_t generation, const struct dk_wrap_columns *wrap,
+                               struct dk_err *err);
+    dk_rc (*registry_wrap_drop)(void *txn, uint32_t generation, const char *provider,
+                                struct dk_err *err);
+    /* Makes one of the further wraps of this generation the registry's own. E_CONFLICT: it is none,
+       or the registry has another key by now. */
+    dk_rc (*registry_rewrap)(void *txn, uint32_t generation, const struct dk_wrap_columns *wrap,
+                             struct dk_err *err);
 
     dk_rc (*log_append)(void *txn, const struct dk_log_row *row, struct dk_err *err);
     /* Gives prev and mac to a row that has none yet. */

@@ -1,0 +1,349 @@
+#include "keys/further.h"
+
+#include <stdio.h>
+
+#include "keys/audit.h"
+#include "keys/keyring.h"
+#include "keys/registry.h"
+#include "keys/unwrap.h"
+
+#define PAGE 64
+#define LEASE "wraps"
+
+/* ---- making ---------------------------------------------------------------------------------- */
+
+static void fill_out(struct dk_core *core, struct dk_provider *provider, const char *now,
+                     const struct dk_provider_item *item, struct dk_further *one)
+{
+    if (item->err.rc != DK_OK) {
+        DK_LOG(&core->log, WARN, "second_wrap_failed",
+               DK_LOG_S(PROVIDER, dk_provider_name(provider)), DK_LOG_S(TENANT, one->row->tenant.s),
+               DK_LOG_I(VERSION, one->row->version),
+               DK_LOG_S(CODE, dk_error_info(item->err.rc)->name));
+        return;
+    }
+    one->out.tenant = one->row->tenant;
+    one->out.version = one->row->version;
+    one->out.last_verified_at = dk_wall_us(core->world);
+    dk_registry_wrap_columns(provider, item->wrapped, now, &one->out.wrap);
+}
+
+void dk_further_wrap(struct dk_core *core, struct dk_provider *provider, struct dk_further *list,
+                     size_t count)
+{
+    const struct dk_mem *mem = &core->world->mem;
+    struct dk_provider_item *items = dk_mem_alloc(mem, count * sizeof *items);
+    struct dk_wrapped *wrapped = dk_mem_alloc(mem, count * sizeof *wrapped);
+    char now[DK_TIME_TEXT];
+    dk_time_format(dk_wall_us(core->world), now);
+    for (size_t i = 0; i < count; i++) {
+        list[i].out.version = 0;
+    }
+    if (items != NULL && wrapped != NULL) {
+        for (size_t i = 0; i < count; i++) {
+            items[i].context = (struct dk_wrap_context){dk_tenant_view(&list[i].row->tenant),
+                                                        DK_PURPOSE_DATA, now};
+            items[i].key = list[i].key;
+            items[i].wrapped = &wrapped[i];
+        }
+        dk_provider_wrap_many(provider, items, count);
+        for (size_t i = 0; i < count; i++) {
+            fill_out(core, provider, now, &items[i], &list[i]);
+        }
+    }
+    dk_mem_free(mem, items);
+    dk_mem_free(mem, wrapped);
+}
+
+dk_rc dk_further_put(struct dk_core *core, struct dk_txn *txn, struct dk_wrap_row *row,
+                     struct dk_err *err)
+{
+    if (row->version == 0) {
+        return DK_OK;
+    }
+    DK_TRY(dk_registry_seal_wrap(core, NULL, row, err));
+    return txn->ops->wrap_put(txn->self, row, err);
+}
+
+/* ---- what is missing ------------------------------------------------------------------------- */
+
+struct page {
+    struct dk_core *core;
+    struct dk_key_row rows[PAGE];
+    struct dk_unwrapping open[PAGE];
+    struct dk_further made[PAGE];
+    struct dk_wrap_row stale[PAGE];
+    size_t count;
+};
+
+static dk_rc read_missing(struct page *page, const char *provider, struct dk_err *err)
+{
+    struct dk_txn txn;
+    struct dk_key_cursor start = {0};
+    page->count = 0;
+    DK_TRY(dk_registry_begin(page->core, DK_TXN_READ, &txn, err));
+    dk_rc rc =
+        txn.ops->wraps_missing(txn.self, provider, &start, PAGE, page->rows, &page->count, err);
+    dk_store_rollback(&txn);
+    return rc;
+}
+
+/* Only believed rows; what they hold lies in memory until the wraps are made. */
+static size_t open_page(struct page *page)
+{
+    struct dk_err ignored;
+    size_t n = 0;
+    for (size_t i = 0; i < page->count; i++) {
+        dk_err_clear(&ignored);
+        if (dk_registry_verify_key(page->core, NULL, &page->rows[i], &ignored) == DK_OK) {
+            page->open[n++].row = &page->rows[i];
+        }
+    }
+    dk_unwrap_many(page->core, page->open, n);
+    size_t opened = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (page->open[i].err.rc == DK_OK) {
+            page->made[opened].row = page->open[i].row;
+            page->made[opened++].key = page->open[i].key;
+        }
+    }
+    return opened;
+}
+
+/* A version that was purged meanwhile gets none. */
+static dk_rc put_one(struct page *page, struct dk_txn *txn, struct dk_wrap_row *row,
+                     struct dk_err *err)
+{
+    struct dk_key_row now;
+    if (row->version == 0) {
+        return DK_OK;
+    }
+    DK_TRY(txn->ops->key_read(txn->self, &row->tenant, row->version, &now, err));
+    return now.state == DK_PURGED ? DK_OK : dk_further_put(page->core, txn, row, err);
+}
+
+static dk_rc store_made(struct page *page, size_t n, struct dk_err *err)
+{
+    struct dk_txn txn;
+    dk_rc rc = DK_OK;
+    DK_TRY(dk_registry_begin(page->core, DK_TXN_WRITE, &txn, err));
+    for (size_t i = 0; i < n && rc == DK_OK; i++) {
+        rc = put_one(page, &txn, &page->made[i].out, err);
+    }
+    rc = rc == DK_OK ? dk_store_commit(&txn, err) : rc;
+    dk_store_rollback(&txn);
+    return rc;
+}
+
+/* What was opened for it is written down, as every unwrap is (I26). */
+static dk_rc audit(struct page *page, size_t n, struct dk_err *err)
+{
+    struct dk_key_row *rows = page->rows;
+    dk_rc rc[PAGE];
+    for (size_t i = 0; i < page->count; i++) {
+        rc[i] = DK_E_NOT_FOUND;
+        for (size_t k = 0; k < n; k++) {
+            rc[i] = page->made[k].row == &rows[i] ? DK_OK : rc[i];
+        }
+    }
+    return dk_audit_unwraps(page->core, rows, rc, page->count, err);
+}
+
+static dk_rc make_missing(struct page *page, struct dk_provider *provider, struct dk_err *err)
+{
+    DK_TRY(read_missing(page, dk_provider_name(provider), err));
+    if (page->count == 0) {
+        return DK_OK;
+    }
+    size_t n = open_page(page);
+    dk_rc rc = n > 0 ? audit(page, n, err) : DK_OK;
+    if (rc == DK_OK && n > 0) {
+        dk_further_wrap(page->core, provider, page->made, n);
+    }
+    for (size_t i = 0; i < n; i++) {
+        dk_secret_free(page->core->arena, &page->made[i].key);
+    }
+    return rc == DK_OK && n > 0 ? store_made(page, n, err) : rc;
+}
+
+/* ---- whether they still open ----------------------------------------------------------------- */
+
+static bool note_stale(void *arg, const struct dk_wrap_row *row)
+{
+    struct page *page = arg;
+    struct dk_err ignored;
+    dk_err_clear(&ignored);
+    if (dk_registry_verify_wrap(page->core, NULL, row, &ignored) == DK_OK &&
+        dk_unwrap_provider(page->core, row->wrap.provider) != NULL) {
+        page->stale[page->count++] = *row;
+    }
+    return true;
+}
+
+static dk_rc read_stale(struct page *page, struct dk_err *err)
+{
+    struct dk_txn txn;
+    int64_t before = dk_wall_us(page->core->world) - page->core->limits.canary_us;
+    page->count = 0;
+    DK_TRY(dk_registry_begin(page->core, DK_TXN_READ, &txn, err));
+    dk_rc rc = txn.ops->wraps_stale(txn.self, before, PAGE, note_stale, page, err);
+    for (size_t i = 0; i < page->count && rc == DK_OK; i++) {
+        rc = txn.ops->key_read(txn.self, &page->stale[i].tenant, page->stale[i].version,
+                               &page->rows[i], err);
+    }
+    dk_store_rollback(&txn);
+    return rc;
+}
+
+static bool opens(struct page *page, size_t i)
+{
+    struct dk_core *core = page->core;
+    struct dk_wrap_row *stale = &page->stale[i];
+    struct dk_provider *provider = dk_unwrap_provider(core, stale->wrap.provider);
+    struct dk_wrap_context context = {dk_tenant_view(&stale->tenant), DK_PURPOSE_DATA,
+                                      stale->wrap.context_timestamp};
+    struct dk_wrapped wrapped;
+    struct dk_secret key = {0};
+    struct dk_err err;
+    uint8_t check_value[DK_CHECK_VALUE];
+    dk_err_clear(&err);
+    dk_registry_wrapped(&stale->wrap, &wrapped);
+    dk_rc rc = dk_provider_unwrap(provider, &context, &wrapped, &key, &err);
+    rc = rc == DK_OK ? dk_check_value(&core->suite, &key, check_value, &err) : rc;
+    dk_secret_free(core->arena, &key);
+    bool same =
+        rc == DK_OK && memcmp(check_value, page->rows[i].check_value, sizeof check_value) == 0;
+    if (!same) {
+        DK_LOG(&core->log, ERROR, "second_wrap_does_not_open", DK_LOG_S(TENANT, stale->tenant.s),
+               DK_LOG_I(VERSION, stale->version), DK_LOG_S(PROVIDER, stale->wrap.provider),
+               DK_LOG_S(CODE, dk_error_info(rc != DK_OK ? rc : DK_E_TAMPERED)->name));
+    }
+    return same;
+}
+
+static dk_rc verify_stale(struct page *page, struct dk_err *err)
+{
+    struct dk_txn txn;
+    DK_TRY(read_stale(page, err));
+    size_t n = 0;
+    for (size_t i = 0; i < page->count; i++) {
+        page->stale[i].last_verified_at = dk_wall_us(page->core->world);
+        if (opens(page, i)) {
+            page->made[n++].out = page->stale[i];
+        }
+    }
+    if (n == 0) {
+        return DK_OK;
+    }
+    DK_TRY(dk_registry_begin(page->core, DK_TXN_WRITE, &txn, err));
+    dk_rc rc = DK_OK;
+    for (size_t i = 0; i < n && rc == DK_OK; i++) {
+        rc = put_one(page, &txn, &page->made[i].out, err);
+    }
+    rc = rc == DK_OK ? dk_store_commit(&txn, err) : rc;
+    dk_store_rollback(&txn);
+    return rc;
+}
+
+/* ---- the registry's key ---------------------------------------------------------------------- */
+
+struct known {
+    const char *provider;
+    bool there;
+};
+
+static bool is_there(void *arg, const struct dk_wrap_columns *wrap)
+{
+    struct known *known = arg;
+    known->there = known->there || strcmp(wrap->provider, known->provider) == 0;
+    return !known->there;
+}
+
+static dk_rc wrap_registry(struct dk_core *core, const struct dk_registry_row *row,
+                           struct dk_provider *provider, struct dk_err *err)
+{
+    char now[DK_TIME_TEXT];
+    struct dk_secret key = {0};
+    struct dk_wrapped wrapped;
+    struct dk_wrap_columns columns;
+    struct dk_txn txn;
+    DK_TRY(dk_registry_unwrap(core, row->uuid, &row->wrap, row->generation, &key, err));
+    dk_time_format(dk_wall_us(core->world), now);
+    struct dk_wrap_context context = {dk_view_str(row->uuid), DK_PURPOSE_REGISTRY, now};
+    dk_rc rc = dk_provider_wrap(provider, &context, &key, &wrapped, err);
+    dk_secret_free(core->arena, &key);
+    DK_TRY(rc);
+    dk_registry_wrap_columns(provider, &wrapped, now, &columns);
+    DK_TRY(dk_registry_begin(core, DK_TXN_WRITE, &txn, err));
+    rc = txn.ops->registry_wrap_put(txn.self, row->generation, &columns, err);
+    rc = rc == DK_OK ? dk_store_commit(&txn, err) : rc;
+    dk_store_rollback(&txn);
+    return rc;
+}
+
+dk_rc dk_further_registry(struct dk_core *core, struct dk_provider *provider, struct dk_err *err)
+{
+    struct dk_registry_row row;
+    struct dk_txn txn;
+    struct known known = {dk_provider_name(provider), false};
+    DK_TRY(dk_registry_begin(core, DK_TXN_READ, &txn, err));
+    dk_rc rc = txn.ops->registry_read(txn.self, &row, err);
+    if (rc == DK_OK) {
+        known.there = strcmp(row.wrap.provider, known.provider) == 0;
+        rc = txn.ops->registry_wraps(txn.self, row.generation, is_there, &known, err);
+    }
+    dk_store_rollback(&txn);
+    return rc != DK_OK || known.there ? rc : wrap_registry(core, &row, provider, err);
+}
+
+/* ---- the tick -------------------------------------------------------------------------------- */
+
+static dk_rc take_turn(struct dk_core *core, bool *held, struct dk_err *err)
+{
+    struct dk_txn txn;
+    char node[DK_ACTOR_MAX + 1];
+    *held = true;
+    if (core->store.ops->lease == NULL) {
+        return DK_OK;
+    }
+    dk_audit_node(core, node);
+    DK_TRY(dk_registry_begin(core, DK_TXN_SEAL, &txn, err));
+    dk_rc rc = txn.ops->lease(txn.self, LEASE, node, 3 * core->limits.poll_ms, held, err);
+    rc = rc == DK_OK && *held ? dk_store_commit(&txn, err) : rc;
+    dk_store_rollback(&txn);
+    return rc;
+}
+
+static dk_rc work(struct page *page, struct dk_err *err)
+{
+    struct dk_core *core = page->core;
+    bool held = false;
+    DK_TRY(take_turn(core, &held, err));
+    if (!held) {
+        return DK_OK;
+    }
+    DK_TRY(dk_further_registry(core, core->provider, err));
+    DK_TRY(dk_further_registry(core, core->second, err));
+    DK_TRY(make_missing(page, core->provider, err));
+    DK_TRY(make_missing(page, core->second, err));
+    return verify_stale(page, err);
+}
+
+void dk_further_tick(struct dk_core *core)
+{
+    struct dk_err err;
+    if (core->second == NULL) {
+        return;
+    }
+    struct page *page = dk_mem_alloc(&core->world->mem, sizeof *page);
+    dk_err_clear(&err);
+    if (page != NULL) {
+        page->core = core;
+        dk_rc rc = work(page, &err);
+        if (rc != DK_OK && rc != DK_E_BUSY && rc != DK_E_READ_ONLY) {
+            DK_LOG(&core->log, WARN, "second_wraps_wait", DK_LOG_S(CODE, dk_error_info(rc)->name),
+                   DK_LOG_S(REASON, err.text));
+        }
+    }
+    dk_mem_free(&core->world->mem, page);
+}

@@ -1,0 +1,38 @@
+/*
+ * further: data keys under a second master key (KMS_SECONDARY_PROVIDER).
+ *
+ * Called where keys are made (create), by the tick, which makes what is missing and looks whether
+ * what is there still opens, and by rewrap. Shared by threads.
+ */
+#ifndef DK_KEYS_FURTHER_H
+#define DK_KEYS_FURTHER_H
+
+#include "keys/core.h"
+
+/* One data key, and the wrap that it gets. */
+struct dk_further {
+    const struct dk_key_row *row;
+    struct dk_secret key;   /* lent */
+    struct dk_wrap_row out; /* `version` 0: none was made, and the log says why */
+};
+
+/* Wraps each under this provider, by the context time `now`. At most DK_UNWRAP_MOST. */
+void dk_further_wrap(struct dk_core *core, struct dk_provider *provider, struct dk_further *list,
+                     size_t count);
+/* Stores it, under the registry's key as it is in this transaction. One that is none is passed
+   over. */
+DK_MUST_USE dk_rc dk_further_put(struct dk_core *core, struct dk_txn *txn, struct dk_wrap_row *row,
+                                 struct dk_err *err);
+
+/* The registry's key under this provider too, where it is not yet. */
+DK_MUST_USE dk_rc dk_further_registry(struct dk_core *core, struct dk_provider *provider,
+                                      struct dk_err *err);
+
+/*
+ * A page of work, once a poll: makes wraps that are missing, of data keys and of the registry's,
+ * and opens those again that nobody opened for KMS_CANARY_HOURS. Of many nodes the one that has the
+ * lease. What goes wrong is logged.
+ */
+void dk_further_tick(struct dk_core *core);
+
+#endif
