@@ -152,6 +152,31 @@ DEKHAND_API int dekhand_registry_rekey(struct dekhand *d, bool leave_damaged,
                                        void *arg, struct dekhand_rekey *out,
                                        struct dekhand_error *error);
 
+/* ---- rewrap ---------------------------------------------------------------------------------- */
+
+struct dekhand_rewrap {
+    size_t size;          /* sizeof(struct dekhand_rewrap), set by the caller */
+    int64_t rewrapped;    /* key versions that are under it since this call */
+    int64_t kept;         /* that were already */
+    int64_t failed;       /* that could not be opened, or wrapped: the log names each */
+    int failed_code;      /* of the first of them */
+    bool registry;        /* the registry's key was rewrapped */
+    char kms_key_id[512]; /* what wraps now */
+};
+
+/*
+ * The same data keys under the newest master key of the provider `to`, which is KMS_PROVIDER or
+ * KMS_SECONDARY_PROVIDER; values stay as they are, and readers do not notice. Each new wrap is
+ * opened and compared before it takes the place of the old one; wraps of a provider that is not
+ * configured any more go. `tenant` NULL = all, and the registry's key. Repeatable: a call that was
+ * cut short leaves a registry that works, and the next one does what is left. `each` (may be NULL)
+ * is told after every page, false = stop. *out is filled after an error too. Who rewraps from a
+ * provider that is gone needs the other one's wraps: KMS_SECONDARY_PROVIDER.
+ */
+DEKHAND_API int dekhand_rewrap(struct dekhand *d, const char *to, const char *tenant,
+                               bool (*each)(void *arg, const struct dekhand_rewrap *so_far),
+                               void *arg, struct dekhand_rewrap *out, struct dekhand_error *error);
+
 /* ---- audit ----------------------------------------------------------------------------------- */
 
 /* Which rows of the log; zero everything and set `size`. */
@@ -159,7 +184,7 @@ struct dekhand_audit_query {
     size_t size;
     const char *tenant;    /* NULL = all */
     const char *operation; /* NULL = all: create, rotate, compromise, export, decrypt,
-                              accept-restore, warning, cache-clear, rekey, prune */
+                              accept-restore, warning, cache-clear, rekey, rewrap, prune */
     int64_t since;         /* microseconds since 1970; 0 = from the beginning */
     int64_t until;         /* before this moment; 0 = to the end */
     size_t limit;          /* 0 = all */

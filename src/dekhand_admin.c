@@ -10,6 +10,7 @@
 #include "keys/keyring.h"
 #include "keys/registry.h"
 #include "keys/rekey.h"
+#include "keys/rewrap.h"
 #include "provider/local.h"
 
 /* ---- init ------------------------------------------------------------------------------------ */
@@ -287,6 +288,67 @@ int dekhand_registry_rekey(struct dekhand *d, bool leave_damaged,
         rc = dk_rekey(&d->in->core, &args, &result, &err);
         *out = rekey_of(&result);
     }
+    return dk_door_leave(rc, &err, error);
+}
+
+/* ---- rewrap ---------------------------------------------------------------------------------- */
+
+struct rewrap_call {
+    bool (*each)(void *arg, const struct dekhand_rewrap *so_far);
+    void *arg;
+};
+
+static struct dekhand_rewrap rewrap_of(const struct dk_rewrap_result *result)
+{
+    struct dekhand_rewrap out = {.size = sizeof out,
+                                 .rewrapped = result->rewrapped,
+                                 .kept = result->kept,
+                                 .failed = result->failed,
+                                 .failed_code = (int)result->first,
+                                 .registry = result->registry};
+    _Static_assert(sizeof out.kms_key_id == sizeof result->kms_key_id, "key ids");
+    memcpy(out.kms_key_id, result->kms_key_id, sizeof out.kms_key_id);
+    return out;
+}
+
+static bool tell_rewrap(void *arg, const struct dk_rewrap_result *so_far)
+{
+    const struct rewrap_call *call = arg;
+    struct dekhand_rewrap out = rewrap_of(so_far);
+    return call->each == NULL || call->each(call->arg, &out);
+}
+
+static dk_rc rewrap(struct dekhand *d, const char *to, const char *tenant,
+                    const struct rewrap_call *call, struct dekhand_rewrap *out, struct dk_err *err)
+{
+    struct dk_tenant name;
+    struct dk_rewrap_result result = {.rewrapped = 0};
+    struct dk_rewrap_args args = {.to = to,
+                                  .tenant = tenant != NULL ? &name : NULL,
+                                  .by = d->actor.name,
+                                  .each = tell_rewrap,
+                                  .arg = (void *)(uintptr_t)call};
+    if (out == NULL || out->size != sizeof *out || to == NULL) {
+        return DK_FAIL(err, USAGE, "no provider to rewrap to, or dekhand_rewrap.size is not %zu",
+                       sizeof *out);
+    }
+    if (tenant != NULL) {
+        DK_TRY(dk_tenant_parse(dk_view_str(tenant), &name, err));
+    }
+    dk_rc rc = dk_rewrap(&d->in->core, &args, &result, err);
+    *out = rewrap_of(&result);
+    return rc;
+}
+
+int dekhand_rewrap(struct dekhand *d, const char *to, const char *tenant,
+                   bool (*each)(void *arg, const struct dekhand_rewrap *so_far), void *arg,
+                   struct dekhand_rewrap *out, struct dekhand_error *error)
+{
+    struct dk_err err;
+    struct rewrap_call call = {each, arg};
+    dk_err_clear(&err);
+    dk_rc rc = dk_door_enter(d, DK_MAY_ADMINISTER, NULL, &err);
+    rc = rc == DK_OK ? rewrap(d, to, tenant, &call, out, &err) : rc;
     return dk_door_leave(rc, &err, error);
 }
 

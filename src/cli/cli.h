@@ -192,6 +192,7 @@ int cli_keys_enable(struct cli *cli);
 int cli_tenants_list(struct cli *cli);
 int cli_tenants_set(struct cli *cli);
 int cli_rotate(struct cli *cli);
+int cli_rewrap(struct cli *cli);
 int cli_audit_list(struct cli *cli);
 int cli_audit_verify(struct cli *cli);
 int cli_audit_export(struct cli *cli);

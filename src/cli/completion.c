@@ -16,9 +16,11 @@ struct value {
 
 static const struct value values[] = {
     {"operation", WORDS,
-     "create rotate compromise export decrypt warning accept-restore cache-clear rekey prune "
-     "disable enable tenant-set"},
-    {"provider", WORDS, "local"},
+     "create rotate compromise export decrypt warning accept-restore cache-clear rekey "
+     "rewrap prune disable enable tenant-set"},
+    {"provider", WORDS, "local aws-kms azure-key-vault"},
+    {"secondary-provider", WORDS, "local aws-kms azure-key-vault"},
+    {"to", WORDS, "local aws-kms azure-key-vault"},
     {"log", WORDS, "text json"},
     {"state-dir", FOLDERS, ""},
     {"anchor-file", FILES, ""},

@@ -91,7 +91,7 @@ static const struct cli_option rotate_options[] = {
     {"tenant", 0, "ID", false, "only this tenant's chain"},                                        \
         {"operation", 0, "NAME", false,                                                            \
          "only create, rotate, compromise, export, decrypt, warning, accept-restore, "             \
-         "cache-clear, rekey, prune, disable, enable or tenant-set"},                              \
+         "cache-clear, rekey, rewrap, prune, disable, enable or tenant-set"},                      \
         {"since", 0, "TIME", false, "from this day or moment on (UTC)"},                           \
         {"until", 0, "TIME", false, "before this day or moment (UTC)"},                            \
     {                                                                                              \
@@ -112,6 +112,13 @@ static const struct cli_option audit_export_options[] = {
 static const struct cli_option prune_options[] = {
     {"before", 0, "TIME", false, "rows in seals of before this day or moment (UTC)"},
     {"dry-run", 0, NULL, false, "say how many rows would go, change nothing"},
+    END,
+};
+
+static const struct cli_option rewrap_options[] = {
+    {"to", 0, "PROVIDER", false,
+     "local, aws-kms or azure-key-vault: one of the two in the settings"},
+    {"tenant", 0, "ID", false, "only this tenant's keys, and not the registry's"},
     END,
 };
 
@@ -198,6 +205,8 @@ const struct cli_command cli_commands[] = {
      cli_audit_prune, false},
     {"registry", "show", "the registry's id, pin, seals and anchor", no_options, cli_registry_show,
      false},
+    {"rewrap", NULL, "put the same data keys under another master key; values stay as they are",
+     rewrap_options, cli_rewrap, false},
     {"registry", "rekey", "make a new registry key, or go on with a rekey that was cut short",
      rekey_options, cli_registry_rekey, false},
     {"registry", "accept-restore", "take a restored, older registry as it stands", accept_options,
