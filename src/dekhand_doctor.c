@@ -194,6 +194,7 @@ static void check_registry(struct dk_instance *d, struct dk_report *report)
     int64_t ignored = 0;
     check_trust(d, report);
     dk_checkup_provider(core, report, &ignored);
+    dk_checkup_second(core, report);
     dk_checkup_store(core, report, &ignored);
     dk_checkup_circumstances(core, report);
     dk_checkup_integrity(core, report);

@@ -64,6 +64,7 @@ static void check_provider(struct dk_instance *d, struct dk_report *report,
                            struct dekhand_health *out)
 {
     out->provider_works = dk_checkup_provider(&d->core, report, &out->provider_latency_ms);
+    dk_checkup_second(&d->core, report);
     check_key_folder(d, report);
     check_cache(d, report, &out->cache_hit_rate);
 }

@@ -46,6 +46,9 @@ void dk_report_error(struct dk_report *report, const char *name, const struct dk
 /* Wraps and unwraps a canary, and lets the provider say of its master key what a canary does not
    show (state, rotation, deletion); false: the canary failed. *latency_ms counts while it holds. */
 bool dk_checkup_provider(struct dk_core *core, struct dk_report *report, int64_t *latency_ms);
+/* The same of KMS_SECONDARY_PROVIDER, and whether every key version has a wrap of both; nothing is
+   told without one. */
+void dk_checkup_second(struct dk_core *core, struct dk_report *report);
 /* Reads, and begins a write that changes nothing. */
 bool dk_checkup_store(struct dk_core *core, struct dk_report *report, int64_t *latency_ms);
 /* Expired and soon to expire; *counts is zero where the store cannot be read. */

@@ -74,17 +74,21 @@ struct page {
     struct dk_further made[PAGE];
     struct dk_wrap_row stale[PAGE];
     size_t count;
+    struct dk_key_cursor at;
 };
 
 static dk_rc read_missing(struct page *page, const char *provider, struct dk_err *err)
 {
     struct dk_txn txn;
-    struct dk_key_cursor start = {0};
     page->count = 0;
     DK_TRY(dk_registry_begin(page->core, DK_TXN_READ, &txn, err));
     dk_rc rc =
-        txn.ops->wraps_missing(txn.self, provider, &start, PAGE, page->rows, &page->count, err);
+        txn.ops->wraps_missing(txn.self, provider, &page->at, PAGE, page->rows, &page->count, err);
     dk_store_rollback(&txn);
+    if (rc == DK_OK && page->count > 0) {
+        const struct dk_key_row *last = &page->rows[page->count - 1];
+        page->at = (struct dk_key_cursor){last->tenant, last->version};
+    }
     return rc;
 }
 
@@ -164,6 +168,31 @@ static dk_rc make_missing(struct page *page, struct dk_provider *provider, struc
         dk_secret_free(page->core->arena, &page->made[i].key);
     }
     return rc == DK_OK && n > 0 ? store_made(page, n, err) : rc;
+}
+
+static dk_rc fill_all(struct page *page, struct dk_provider *provider, struct dk_err *err)
+{
+    page->at = (struct dk_key_cursor){.version = 0};
+    do {
+        DK_TRY(make_missing(page, provider, err));
+    } while (page->count == PAGE);
+    return DK_OK;
+}
+
+dk_rc dk_further_fill(struct dk_core *core, struct dk_err *err)
+{
+    if (core->second == NULL) {
+        return DK_OK;
+    }
+    struct page *page = dk_mem_zalloc(&core->world->mem, sizeof *page);
+    if (page == NULL) {
+        return DK_FAIL(err, NOMEM, "no memory to fill further wraps");
+    }
+    page->core = core;
+    dk_rc rc = fill_all(page, core->provider, err);
+    rc = rc == DK_OK ? fill_all(page, core->second, err) : rc;
+    dk_mem_free(&core->world->mem, page);
+    return rc;
 }
 
 /* ---- whether they still open ----------------------------------------------------------------- */
@@ -325,6 +354,7 @@ static dk_rc work(struct page *page, struct dk_err *err)
     DK_TRY(dk_further_registry(core, core->provider, err));
     DK_TRY(dk_further_registry(core, core->second, err));
     DK_TRY(make_missing(page, core->provider, err));
+    page->at = (struct dk_key_cursor){.version = 0};
     DK_TRY(make_missing(page, core->second, err));
     return verify_stale(page, err);
 }
@@ -339,6 +369,7 @@ void dk_further_tick(struct dk_core *core)
     dk_err_clear(&err);
     if (page != NULL) {
         page->core = core;
+        page->at = (struct dk_key_cursor){.version = 0};
         dk_rc rc = work(page, &err);
         if (rc != DK_OK && rc != DK_E_BUSY && rc != DK_E_READ_ONLY) {
             DK_LOG(&core->log, WARN, "second_wraps_wait", DK_LOG_S(CODE, dk_error_info(rc)->name),

@@ -28,6 +28,10 @@ DK_MUST_USE dk_rc dk_further_put(struct dk_core *core, struct dk_txn *txn, struc
 DK_MUST_USE dk_rc dk_further_registry(struct dk_core *core, struct dk_provider *provider,
                                       struct dk_err *err);
 
+/* Both wraps for every version that lacks one: of all, page by page. What cannot be opened or
+   wrapped is logged. */
+DK_MUST_USE dk_rc dk_further_fill(struct dk_core *core, struct dk_err *err);
+
 /*
  * A page of work, once a poll: makes wraps that are missing, of data keys and of the registry's,
  * and opens those again that nobody opened for KMS_CANARY_HOURS. Of many nodes the one that has the

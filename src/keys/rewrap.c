@@ -274,6 +274,106 @@ static dk_rc wrap_registry(struct rewrap *rewrap, const struct dk_registry_row *
     return rc;
 }
 
+/* ---- earlier registry keys ------------------------------------------------------------------- */
+
+/* What the log and the seals of before are verified by: it opens by the new provider too. */
+struct earlier {
+    struct dk_registry_key_row list[PAGE];
+    size_t n;
+};
+
+static bool note_earlier(void *arg, const struct dk_registry_key_row *row)
+{
+    struct earlier *earlier = arg;
+    earlier->list[earlier->n++] = *row;
+    return earlier->n < PAGE;
+}
+
+struct has {
+    const struct rewrap *rewrap;
+    bool under;
+    char leaving[4][32];
+    size_t n;
+};
+
+static bool note_wrap(void *arg, const struct dk_wrap_columns *wrap)
+{
+    struct has *has = arg;
+    has->under = has->under || is_under(has->rewrap, wrap);
+    if (!is_configured(has->rewrap, wrap->provider) && has->n < 4) {
+        snprintf(has->leaving[has->n++], sizeof has->leaving[0], "%.31s", wrap->provider);
+    }
+    return true;
+}
+
+/* `wrap` NULL: only what nobody opens any more goes. */
+static dk_rc put_registry_wrap(struct rewrap *rewrap, uint32_t generation, const struct has *has,
+                               const struct dk_wrap_columns *wrap, struct dk_err *err)
+{
+    struct dk_txn txn;
+    DK_TRY(dk_registry_begin(rewrap->core, DK_TXN_WRITE, &txn, err));
+    dk_rc rc = wrap != NULL ? txn.ops->registry_wrap_put(txn.self, generation, wrap, err) : DK_OK;
+    for (size_t i = 0; i < has->n && rc == DK_OK; i++) {
+        rc = txn.ops->registry_wrap_drop(txn.self, generation, has->leaving[i], err);
+    }
+    rc = rc == DK_OK ? dk_store_commit(&txn, err) : rc;
+    dk_store_rollback(&txn);
+    return rc;
+}
+
+static dk_rc look_at_wraps(struct rewrap *rewrap, uint32_t generation, struct has *has,
+                           struct dk_err *err)
+{
+    struct dk_txn txn;
+    has->rewrap = rewrap;
+    DK_TRY(dk_registry_begin(rewrap->core, DK_TXN_READ, &txn, err));
+    dk_rc rc = txn.ops->registry_wraps(txn.self, generation, note_wrap, has, err);
+    dk_store_rollback(&txn);
+    return rc;
+}
+
+static dk_rc work_earlier_one(struct rewrap *rewrap, const struct dk_registry_row *now,
+                              const struct dk_registry_key_row *key, struct dk_err *err)
+{
+    struct dk_registry_row row = *now;
+    struct dk_wrap_columns wrap;
+    struct has has = {.n = 0};
+    DK_TRY(look_at_wraps(rewrap, key->generation, &has, err));
+    if (is_under(rewrap, &key->wrap) || has.under) {
+        return has.n > 0 ? put_registry_wrap(rewrap, key->generation, &has, NULL, err) : DK_OK;
+    }
+    row.wrap = key->wrap;
+    row.generation = key->generation;
+    DK_TRY(wrap_registry(rewrap, &row, &wrap, err));
+    return put_registry_wrap(rewrap, key->generation, &has, &wrap, err);
+}
+
+static dk_rc work_earlier(struct rewrap *rewrap, const struct dk_registry_row *now,
+                          struct dk_err *err)
+{
+    struct dk_txn txn;
+    uint32_t from = 1;
+    dk_rc rc = DK_OK;
+    struct earlier *earlier = dk_mem_alloc(&rewrap->core->world->mem, sizeof *earlier);
+    if (earlier == NULL) {
+        return DK_FAIL(err, NOMEM, "no memory for earlier registry keys");
+    }
+    do {
+        earlier->n = 0;
+        rc = dk_registry_begin(rewrap->core, DK_TXN_READ, &txn, err);
+        if (rc == DK_OK) {
+            rc = txn.ops->registry_keys(txn.self, from, note_earlier, earlier, err);
+            dk_store_rollback(&txn);
+        }
+        for (size_t i = 0; i < earlier->n && rc == DK_OK; i++) {
+            from = earlier->list[i].generation + 1;
+            rc = work_earlier_one(rewrap, now, &earlier->list[i], err);
+        }
+    } while (rc == DK_OK && earlier->n == PAGE);
+    dk_mem_free(&rewrap->core->world->mem, earlier);
+    return rc;
+}
+
 static dk_rc log_registry(struct rewrap *rewrap, const struct dk_registry_row *row,
                           struct dk_err *err)
 {
@@ -288,13 +388,21 @@ static dk_rc work_registry(struct rewrap *rewrap, struct dk_err *err)
 {
     struct dk_registry_row row;
     struct dk_wrap_columns wrap;
+    struct has has = {.n = 0};
     DK_TRY(dk_registry_read(rewrap->core, &row, err));
-    if (is_under(rewrap, &row.wrap)) {
+    DK_TRY(work_earlier(rewrap, &row, err));
+    if (!is_under(rewrap, &row.wrap)) {
+        DK_TRY(wrap_registry(rewrap, &row, &wrap, err));
+        DK_TRY(store_registry(rewrap, &row, &wrap, err));
+        rewrap->result->registry = true;
+    }
+    DK_TRY(look_at_wraps(rewrap, row.generation, &has, err));
+    if (has.n > 0) {
+        DK_TRY(put_registry_wrap(rewrap, row.generation, &has, NULL, err));
+    }
+    if (!rewrap->result->registry) {
         return DK_OK;
     }
-    DK_TRY(wrap_registry(rewrap, &row, &wrap, err));
-    DK_TRY(store_registry(rewrap, &row, &wrap, err));
-    rewrap->result->registry = true;
     return log_registry(rewrap, &row, err);
 }
 
@@ -317,7 +425,9 @@ static dk_rc rewrap_all(struct rewrap *rewrap, struct dk_err *err)
     if (rewrap->args->tenant == NULL) {
         DK_TRY(work_registry(rewrap, err));
     }
-    return work_all(rewrap, err);
+    DK_TRY(work_all(rewrap, err));
+    return rewrap->args->tenant == NULL && !rewrap->stopped ? dk_further_fill(rewrap->core, err)
+                                                            : DK_OK;
 }
 
 dk_rc dk_rewrap(struct dk_core *core, const struct dk_rewrap_args *args,

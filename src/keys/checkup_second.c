@@ -1,0 +1,75 @@
+/* Whether the second provider could take over. */
+#include <stdio.h>
+
+#include "keys/checkup.h"
+#include "keys/keyring.h"
+
+#define CHECK "second"
+
+/* A version without a wrap of this provider; false: there is none, or nobody can say. */
+static bool is_missing(struct dk_core *core, const struct dk_provider *provider, char *tenant)
+{
+    struct dk_txn txn;
+    struct dk_err ignored;
+    struct dk_key_cursor start = {0};
+    size_t count = 0;
+    struct dk_key_row *row = dk_mem_alloc(&core->world->mem, sizeof *row);
+    dk_err_clear(&ignored);
+    if (row != NULL && dk_registry_begin(core, DK_TXN_READ, &txn, &ignored) == DK_OK) {
+        dk_rc rc = txn.ops->wraps_missing(txn.self, dk_provider_name(provider), &start, 1, row,
+                                          &count, &ignored);
+        dk_store_rollback(&txn);
+        count = rc == DK_OK ? count : 0;
+    }
+    if (count > 0) {
+        memcpy(tenant, row->tenant.s, row->tenant.n + 1);
+    }
+    dk_mem_free(&core->world->mem, row);
+    return count > 0;
+}
+
+static bool tell_missing(struct dk_core *core, const struct dk_provider *provider,
+                         struct dk_report *report)
+{
+    char tenant[DK_TENANT_MAX + 1], todo[80];
+    if (!is_missing(core, provider, tenant)) {
+        return false;
+    }
+    snprintf(todo, sizeof todo, "dekhand rewrap --to %s, or wait for the ticks",
+             dk_provider_name(core->provider));
+    dk_report_tell(report, CHECK, DK_LEVEL_WARNING, todo,
+                   "key versions have no wrap of %s yet, one of tenant %s: without the other "
+                   "provider they do not open",
+                   dk_provider_name(provider), tenant);
+    return true;
+}
+
+void dk_checkup_second(struct dk_core *core, struct dk_report *report)
+{
+    struct dk_err err;
+    int64_t served = __atomic_load_n(&core->second_served, __ATOMIC_RELAXED);
+    dk_err_clear(&err);
+    if (core->second == NULL) {
+        return;
+    }
+    const char *name = dk_provider_name(core->second);
+    if (dk_provider_test(core->second, &err) != DK_OK) {
+        const struct dk_error_info *info = dk_error_info(err.rc);
+        dk_report_tell(report, CHECK, DK_LEVEL_WARNING, info->todo,
+                       "%s: %s. While the first provider works nothing is lacking; new keys have "
+                       "its wrap alone until this one works",
+                       info->name, err.text);
+        return;
+    }
+    bool missing = tell_missing(core, core->provider, report);
+    missing = tell_missing(core, core->second, report) || missing;
+    if (served > 0) {
+        dk_report_tell(report, CHECK, DK_LEVEL_WARNING, "see why the first provider does not",
+                       "%s has opened %lld keys of this process that the first provider did not",
+                       name, (long long)served);
+    } else if (!missing) {
+        dk_report_tell(report, CHECK, DK_LEVEL_OK, "",
+                       "%s wrapped and unwrapped a canary; every key version has a wrap of both",
+                       name);
+    }
+}
