@@ -130,7 +130,7 @@ static dk_rc init_all(struct dk_instance *d, const struct dekhand_config *config
     DK_TRY(dk_wire_settings(config, settings, &d->core.log, err));
     DK_TRY(dk_wire_core(d, config, settings, parts, err));
     DK_TRY(dk_wire_choose(settings, parts, &provider, err)); /* before anything is made */
-    DK_TRY(dk_wire_choose_second(settings, provider, &second, err));
+    DK_TRY(dk_wire_choose_second(settings, parts, provider, &second, err));
     bool local = provider == &dk_provider_local || second == &dk_provider_local;
     DK_TRY(refuse_early(d, local, err));
     if (!local || dk_file_exists(d->places.master_key)) {

@@ -17,7 +17,8 @@
 struct dk_parts {
     const struct dk_world *world;
     const struct dk_provider_ops *provider;
-    void *provider_arg;
+    const struct dk_provider_ops *second;
+    void *provider_arg; /* of either */
     const struct dk_limits *limits;
 };
 
@@ -86,6 +87,7 @@ DK_MUST_USE dk_rc dk_wire_choose(const struct dk_settings *settings, const struc
                                  const struct dk_provider_ops **out, struct dk_err *err);
 /* That of KMS_SECONDARY_PROVIDER, NULL without one. */
 DK_MUST_USE dk_rc dk_wire_choose_second(const struct dk_settings *settings,
+                                        const struct dk_parts *parts,
                                         const struct dk_provider_ops *first,
                                         const struct dk_provider_ops **out, struct dk_err *err);
 DK_MUST_USE dk_rc dk_wire_provider(struct dk_instance *d, const struct dk_settings *settings,

@@ -369,12 +369,13 @@ static dk_rc open_provider(struct dk_instance *d, const struct dk_settings *sett
     return dk_provider_open(ops, &setup, out, err);
 }
 
-dk_rc dk_wire_choose_second(const struct dk_settings *settings, const struct dk_provider_ops *first,
-                            const struct dk_provider_ops **out, struct dk_err *err)
+dk_rc dk_wire_choose_second(const struct dk_settings *settings, const struct dk_parts *parts,
+                            const struct dk_provider_ops *first, const struct dk_provider_ops **out,
+                            struct dk_err *err)
 {
     const char *name = dk_settings_str(settings, DK_OPT_SECONDARY_PROVIDER);
-    *out = NULL;
-    if (name == NULL) {
+    *out = parts->second;
+    if (name == NULL || parts->second != NULL) {
         return DK_OK;
     }
     if (strcmp(name, first->name) == 0) {
@@ -391,7 +392,7 @@ dk_rc dk_wire_provider(struct dk_instance *d, const struct dk_settings *settings
 {
     const struct dk_provider_ops *first, *second;
     DK_TRY(dk_wire_choose(settings, parts, &first, err));
-    DK_TRY(dk_wire_choose_second(settings, first, &second, err));
+    DK_TRY(dk_wire_choose_second(settings, parts, first, &second, err));
     DK_TRY(open_provider(d, settings, parts, first, &d->core.provider, err));
     return second != NULL ? open_provider(d, settings, parts, second, &d->core.second, err) : DK_OK;
 }

@@ -26,7 +26,7 @@ CREATE TABLE registry_wraps (
 
 -- Another key takes the place only of one that was put by, as the next generation; another wrap of
 -- the same key only where it stands among the further ones.
-CREATE OR REPLACE FUNCTION registry_changes() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION registry_moves() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     kept boolean;
 BEGIN
@@ -68,6 +68,10 @@ BEGIN
     END IF;
     RETURN NEW;
 END $$;
+
+DROP TRIGGER registry_key_once ON registry;
+CREATE TRIGGER registry_key_once BEFORE UPDATE ON registry
+    FOR EACH ROW EXECUTE FUNCTION registry_moves();
 
 ALTER TABLE wraps ENABLE ROW LEVEL SECURITY;
 ALTER TABLE wraps FORCE ROW LEVEL SECURITY;

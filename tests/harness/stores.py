@@ -5,7 +5,7 @@ suite of the stores runs on SQLite and PostgreSQL in one program, in every build
 """
 
 POSTGRES = (
-    "unit/counts_test", "unit/manager_test", "unit/registry_test",
+    "scenario/both_test", "unit/counts_test", "unit/manager_test", "unit/registry_test",
     "scenario/audit_test", "scenario/clock_test", "scenario/first_use_test", "scenario/fork_test",
     "scenario/health_test", "scenario/host_test", "scenario/kill_test", "scenario/lease_test",
     "scenario/process_test", "scenario/prune_test", "scenario/rekey_test", "scenario/roles_test",

@@ -18,7 +18,19 @@
 
 /* ---- where a process is killed --------------------------------------------------------------- */
 
-enum step { INIT, FIRST_USE, BATCH, ROTATE, COMPROMISE, ROTATE_ALL, REKEY, WARN, PRUNE, SEAL };
+enum step {
+    INIT,
+    FIRST_USE,
+    BATCH,
+    ROTATE,
+    COMPROMISE,
+    ROTATE_ALL,
+    REKEY,
+    REWRAP,
+    WARN,
+    PRUNE,
+    SEAL
+};
 
 /* In SQLite each change seals; in PostgreSQL who polls, for all. */
 enum where { EVERYWHERE, IN_SQLITE, IN_POSTGRES };
@@ -75,6 +87,13 @@ static const struct {
     {REKEY, "rekey.page_moved", 1, EVERYWHERE},
     {REKEY, "rekey.before_end", 1, EVERYWHERE},
     {REKEY, "rekey.ended", 1, EVERYWHERE},
+    {REWRAP, "rewrap.registry_changed", 1, EVERYWHERE},
+    {REWRAP, "rewrap.opened", 1, EVERYWHERE},
+    {REWRAP, "rewrap.key_changed", 1, EVERYWHERE},
+    {REWRAP, "tenant_change.tenant_updated", 1, EVERYWHERE},
+    {REWRAP, "rewrap.before_commit", 2, EVERYWHERE},
+    {REWRAP, "rewrap.committed", 1, EVERYWHERE},
+    {REWRAP, "rewrap.committed", 2, EVERYWHERE},
     {WARN, "change.sealed", 1, IN_SQLITE},
     {WARN, "warning.sealed", 1, EVERYWHERE},
     {PRUNE, "prune.log_written", 1, EVERYWHERE},
@@ -178,6 +197,13 @@ static int rekey(struct dekhand *d, struct dekhand_rekey *out)
     return dekhand_registry_rekey(d, false, NULL, NULL, out, NULL);
 }
 
+static int rewrap(struct dekhand *d)
+{
+    struct dekhand_rewrap done = {.size = sizeof done};
+    int code = dekhand_rewrap(d, "fake", NULL, NULL, NULL, &done, NULL);
+    return code == DEKHAND_OK ? done.failed_code : code;
+}
+
 static int prune(struct dekhand *d, int64_t before, struct dekhand_prune *out)
 {
     *out = (struct dekhand_prune){.size = sizeof *out};
@@ -203,6 +229,7 @@ static int do_step(struct dekhand *d, const struct victim *victim, enum step ste
     return step == FIRST_USE ? write_value(d, victim->told, "acme", "lost")
            : step == BATCH   ? write_batch(d)
            : step == REKEY   ? rekey(d, &ignored)
+           : step == REWRAP  ? rewrap(d)
            : step == WARN    ? dekhand_warnings(d, NULL, NULL, NULL)
            : step == PRUNE   ? prune_now(d)
            : step == SEAL    ? seal_now(d, victim->place)
@@ -275,9 +302,10 @@ static void the_store_is_whole(struct dk_place *place)
         return;
     }
     /* the history and the keys tell the same story */
-    assert_int_equal(dk_place_number(place, "SELECT count(*) FROM key_rotation_log WHERE success "
-                                            "AND operation <> 'decrypt' AND tenant_id <> "
-                                            "'*'"),
+    assert_int_equal(dk_place_number(place,
+                                     "SELECT count(*) FROM key_rotation_log WHERE success "
+                                     "AND operation NOT IN ('decrypt', 'rewrap') AND tenant_id <> "
+                                     "'*'"),
                      dk_place_number(place, "SELECT count(*) FROM encryption_keys"));
 }
 
@@ -294,6 +322,15 @@ static void life_goes_on(struct dk_place *place, struct told *told)
     dk_place_close(d);
 }
 
+/* Who rewraps has somewhere to rewrap to. */
+static void add_second(struct dk_place *place, size_t point)
+{
+    if (points[point].step == REWRAP) {
+        place->fake = dk_fake_new();
+        place->fake_is_second = true;
+    }
+}
+
 static void R3_I06_a_process_killed_at_any_point_loses_nothing_told(void **state)
 {
     (void)state;
@@ -305,6 +342,7 @@ static void R3_I06_a_process_killed_at_any_point_loses_nothing_told(void **state
         }
         say("killed at", i);
         dk_place_new(&place, false);
+        add_second(&place, i);
         kill_at(&place, told, i);
         assert_int_not_equal(told->count, 0);
         the_store_is_whole(&place);
@@ -397,6 +435,42 @@ static void R3_a_killed_rekey_is_gone_on_with(void **state)
     }
 }
 
+/* Old wraps or new ones: each version has one that opens; the next run does what is left. */
+static void R5_a_killed_rewrap_is_gone_on_with(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < POINTS; i++) {
+        struct dk_place place;
+        struct dekhand_audit_result verified = {.size = sizeof verified};
+        struct told *told = dk_test_shared(sizeof *told);
+        if (!is_point(i, REWRAP)) {
+            continue;
+        }
+        say("killed at", i);
+        dk_place_new(&place, false);
+        add_second(&place, i);
+        kill_at(&place, told, i);
+        all_told_is_readable(&place, told);
+        struct dekhand *d = dk_place_open(&place);
+        ASSERT_CODE(rewrap(d), OK);
+        assert_int_equal(dk_place_number(&place, "SELECT count(*) FROM encryption_keys WHERE "
+                                                 "provider <> 'fake'"),
+                         0);
+        assert_int_equal(dk_place_number(&place, "SELECT count(*) FROM registry WHERE provider = "
+                                                 "'fake'"),
+                         1);
+        assert_int_equal(dk_place_number(&place, "SELECT count(*) FROM wraps WHERE provider = "
+                                                 "'local'"),
+                         dk_place_number(&place, "SELECT count(*) FROM encryption_keys"));
+        ASSERT_CODE(dekhand_audit_verify(d, NULL, NULL, &verified, NULL), OK);
+        assert_int_equal(verified.findings, 0);
+        dk_place_close(d);
+        all_told_is_readable(&place, told);
+        life_goes_on(&place, told);
+        dk_place_free(&place);
+    }
+}
+
 /* Whatever was deleted is proven to have been pruned; the next one deletes what is left. */
 static void R28_a_killed_prune_is_gone_on_with(void **state)
 {
@@ -479,6 +553,7 @@ int main(void)
         cmocka_unit_test(R3_init_killed_at_any_point_is_repeated),
         cmocka_unit_test(I06_a_killed_rotation_is_whole_or_not_there),
         cmocka_unit_test(R3_a_killed_rekey_is_gone_on_with),
+        cmocka_unit_test(R5_a_killed_rewrap_is_gone_on_with),
         cmocka_unit_test(R28_a_killed_prune_is_gone_on_with),
         cmocka_unit_test(every_label_of_the_library_is_a_point),
     };

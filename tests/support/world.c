@@ -114,7 +114,7 @@ static void fill_call(struct dk_place *place, struct call *call)
                                            .log_arg = place};
     call->parts = (struct dk_parts){.world = &place->w.world, .limits = &place->limits};
     if (place->fake != NULL) {
-        call->parts.provider = &dk_fake_provider;
+        *(place->fake_is_second ? &call->parts.second : &call->parts.provider) = &dk_fake_provider;
         call->parts.provider_arg = place->fake;
     }
 }

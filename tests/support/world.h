@@ -28,6 +28,7 @@ struct dk_place {
     struct dk_test_world w;
     struct dk_limits limits; /* small caches; change it before opening */
     struct dk_fake *fake;    /* NULL = the provider that `provided` names, else local */
+    bool fake_is_second;     /* the fake is KMS_SECONDARY_PROVIDER, the first is local */
     const struct dekhand_setting *provided; /* further settings, lent; NULL = none */
     size_t provided_count;
     char folder[64];

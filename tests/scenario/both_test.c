@@ -1,0 +1,371 @@
+/* Two providers at once: each data key under both, one of them down or gone, and rewrap. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "support/world.h"
+
+#define ASSERT_CODE(call, code) assert_string_equal(dekhand_error_name(call), #code)
+
+static const struct dekhand_setting local_is_second[] = {{"KMS_SECONDARY_PROVIDER", "local"}};
+
+/* The fake is the first one, and the local one the second. */
+static void both_bare(struct dk_place *place)
+{
+    dk_place_bare(place, true);
+    place->provided = local_is_second;
+    place->provided_count = 1;
+}
+
+static void both_new(struct dk_place *place)
+{
+    struct dekhand_error error;
+    both_bare(place);
+    assert_int_equal(dk_place_init(place, &error), DEKHAND_OK);
+}
+
+/* The local one is the first, and the fake the second: of a registry that had only the first. */
+static void add_second(struct dk_place *place)
+{
+    place->fake = dk_fake_new();
+    place->fake_is_second = true;
+}
+
+static int64_t count(struct dk_place *place, const char *what)
+{
+    char sql[160];
+    snprintf(sql, sizeof sql, "SELECT count(*) FROM %s", what);
+    return dk_place_number(place, sql);
+}
+
+static int rewrap(struct dekhand *d, const char *to, struct dekhand_rewrap *done)
+{
+    struct dekhand_error error;
+    *done = (struct dekhand_rewrap){.size = sizeof *done};
+    int code = dekhand_rewrap(d, to, NULL, NULL, NULL, done, &error);
+    if (code != DEKHAND_OK) {
+        print_message("%s\n", error.text);
+    }
+    return code;
+}
+
+static int rotate(struct dekhand *d, const char *tenant)
+{
+    return dk_test_rotate(d, tenant, 0, NULL);
+}
+
+/* ---- from birth ------------------------------------------------------------------------------ */
+
+static void R5_every_key_is_wrapped_under_both_from_its_birth(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    struct dk_test_value value;
+    both_new(&place);
+    assert_int_equal(count(&place, "registry_wraps"), 1);
+    struct dekhand *d = dk_place_open(&place);
+    ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &value), OK);
+    ASSERT_CODE(rotate(d, "acme"), OK);
+    uint8_t out[5][DK_TEST_VALUE];
+    struct dekhand_item items[5] = {0};
+    static const char *const tenants[] = {"a", "b", "c", "d", "e"};
+    for (size_t i = 0; i < 5; i++) {
+        items[i] =
+            (struct dekhand_item){.tenant = tenants[i], .out = out[i], .capacity = sizeof out[i]};
+    }
+    ASSERT_CODE(dekhand_encrypt_batch(d, items, 5, NULL), OK);
+    dk_place_close(d);
+    assert_int_equal(count(&place, "encryption_keys WHERE provider = 'fake'"), 7);
+    assert_int_equal(count(&place, "wraps WHERE provider = 'local'"), 7);
+    dk_place_free(&place);
+}
+
+/* The first one is gone for good; a fresh process opens all there is, and makes more. */
+static void R5_R17_the_second_opens_what_the_first_does_not(void **state)
+{
+    (void)state;
+    static const dk_rc gone[] = {DK_E_UNREACHABLE, DK_E_PROVIDER_DENIED, DK_E_MASTER_KEY_DISABLED,
+                                 DK_E_THROTTLED,   DK_E_NO_MASTER_KEY,   DK_E_PROVIDER,
+                                 DK_E_AUTH};
+    for (size_t i = 0; i < sizeof gone / sizeof gone[0]; i++) {
+        struct dk_place place;
+        struct dk_test_value old, value;
+        both_new(&place);
+        struct dekhand *d = dk_place_open(&place);
+        ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &old), OK);
+        ASSERT_CODE(rotate(d, "acme"), OK);
+        ASSERT_CODE(dk_test_encrypt(d, "acme", "y", &value), OK);
+        dk_place_close(d);
+        dk_fake_fail(place.fake, DK_FAKE_UNWRAP, gone[i], -1);
+        place.keep_log = true;
+        d = dk_place_open(&place);
+        ASSERT_CODE(dk_test_decrypt(d, "acme", &old, "x"), OK);
+        ASSERT_CODE(dk_test_decrypt(d, "acme", &value, "y"), OK);
+        assert_non_null(strstr(place.log, "second_provider_served")); /* never in silence */
+        assert_non_null(
+            strstr(place.log, dk_error_info(gone[i] == DK_E_AUTH ? DK_E_PROVIDER : gone[i])->name));
+        dk_place_close(d);
+        dk_place_free(&place);
+    }
+}
+
+static void P5_a_second_provider_that_is_down_keeps_nobody_from_working(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    struct dk_test_value value;
+    dk_place_new(&place, false);
+    add_second(&place);
+    dk_fake_down(place.fake);
+    struct dekhand *d = dk_place_open(&place);
+    ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &value), OK);
+    ASSERT_CODE(rotate(d, "acme"), OK);
+    ASSERT_CODE(dk_test_decrypt(d, "acme", &value, "x"), OK);
+    assert_int_equal(count(&place, "wraps"), 0);
+    dk_fake_up(place.fake);
+    place.w.mono_ms += place.limits.poll_ms;
+    ASSERT_CODE(dekhand_tick(d, NULL), OK);
+    assert_int_equal(count(&place, "wraps WHERE provider = 'fake'"), 2);
+    assert_int_equal(count(&place, "registry_wraps WHERE provider = 'fake'"), 1);
+    dk_place_close(d);
+    dk_place_free(&place);
+}
+
+/* ---- older keys, and whether wraps still open ------------------------------------------------ */
+
+static void ticks_fill_what_older_keys_lack(void **state)
+{
+    (void)state;
+    enum { OLD = 150 };
+    struct dk_place place;
+    struct dk_test_value value;
+    char tenant[16];
+    dk_place_new(&place, false);
+    struct dekhand *d = dk_place_open(&place);
+    for (int i = 0; i < OLD; i++) {
+        snprintf(tenant, sizeof tenant, "t%d", i);
+        ASSERT_CODE(dk_test_encrypt(d, tenant, "x", &value), OK);
+    }
+    dk_place_close(d);
+    add_second(&place);
+    d = dk_place_open(&place);
+    for (int i = 0; i < 3; i++) {
+        place.w.mono_ms += place.limits.poll_ms;
+        ASSERT_CODE(dekhand_tick(d, NULL), OK);
+    }
+    assert_int_equal(count(&place, "wraps"), OLD);
+    int uses = dk_fake_uses(place.fake);
+    place.w.mono_ms += place.limits.poll_ms;
+    ASSERT_CODE(dekhand_tick(d, NULL), OK); /* nothing is lacking, nobody is asked */
+    assert_int_equal(dk_fake_uses(place.fake), uses);
+    dk_place_close(d);
+    dk_place_free(&place);
+}
+
+static void each_wrap_is_opened_again_on_a_schedule(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    struct dk_test_value value;
+    both_new(&place);
+    add_second(&place); /* another fake: the first is local from now on */
+    struct dekhand *d = dk_place_open(&place);
+    ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &value), OK);
+    int uses = dk_fake_uses(place.fake);
+    place.w.mono_ms += place.limits.poll_ms;
+    ASSERT_CODE(dekhand_tick(d, NULL), OK);
+    assert_int_equal(dk_fake_uses(place.fake), uses);
+    place.w.wall_us += DK_DAY_US + 1;
+    place.w.mono_ms += place.limits.poll_ms;
+    ASSERT_CODE(dekhand_tick(d, NULL), OK);
+    assert_int_equal(dk_fake_uses(place.fake), uses + 1);
+    place.w.mono_ms += place.limits.poll_ms;
+    ASSERT_CODE(dekhand_tick(d, NULL), OK);
+    assert_int_equal(dk_fake_uses(place.fake), uses + 1);
+    place.keep_log = true;
+    dk_fake_fail(place.fake, DK_FAKE_UNWRAP, DK_E_AUTH, 1);
+    place.w.wall_us += DK_DAY_US + 1;
+    place.w.mono_ms += place.limits.poll_ms;
+    ASSERT_CODE(dekhand_tick(d, NULL), OK);
+    assert_non_null(strstr(place.log, "second_wrap_does_not_open"));
+    dk_place_close(d);
+    dk_place_free(&place);
+}
+
+/* ---- who writes rows ------------------------------------------------------------------------- */
+
+/* A further wrap carries a MAC over all of it: of another tenant, or changed, it opens nothing. */
+static void I02_I03_a_further_wrap_that_was_changed_is_never_used(void **state)
+{
+    (void)state;
+    static const char *const changes[] = {
+        "UPDATE wraps SET encrypted_data_key = (SELECT w.encrypted_data_key FROM wraps w WHERE "
+        "w.tenant_id = 'globex') WHERE tenant_id = 'acme'",
+        "UPDATE wraps SET kms_key_id = 'local:00000000000000000000000000000000' WHERE tenant_id = "
+        "'acme'",
+        "UPDATE wraps SET context_timestamp = '2026-01-01T00:00:00.000001Z' WHERE tenant_id = "
+        "'acme'",
+        "UPDATE wraps SET version = 7 WHERE tenant_id = 'acme'",
+        "DELETE FROM wraps WHERE tenant_id = 'acme'",
+        "UPDATE wraps SET row_mac = 'x' WHERE tenant_id = 'acme'",
+    };
+    for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
+        struct dk_place place;
+        struct dk_test_value acme, globex;
+        both_new(&place);
+        struct dekhand *d = dk_place_open(&place);
+        ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &acme), OK);
+        ASSERT_CODE(dk_test_encrypt(d, "globex", "y", &globex), OK);
+        dk_place_close(d);
+        assert_int_equal(dk_place_sql(&place, changes[i]), 0);
+        d = dk_place_open(&place);
+        ASSERT_CODE(dk_test_decrypt(d, "acme", &acme, "x"), OK); /* by the first */
+        dk_place_close(d);
+        d = dk_place_open(&place);
+        dk_fake_down(place.fake);
+        ASSERT_CODE(dk_test_decrypt(d, "acme", &acme, "x"), E_UNREACHABLE);
+        ASSERT_CODE(dk_test_decrypt(d, "globex", &globex, "y"), OK);
+        dk_place_close(d);
+        dk_place_free(&place);
+    }
+}
+
+/* ---- rekey ----------------------------------------------------------------------------------- */
+
+static void a_rekey_takes_further_wraps_along(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    struct dk_test_value value;
+    struct dekhand_rekey done = {.size = sizeof done};
+    both_new(&place);
+    struct dekhand *d = dk_place_open(&place);
+    ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &value), OK);
+    ASSERT_CODE(rotate(d, "acme"), OK);
+    ASSERT_CODE(dekhand_registry_rekey(d, false, NULL, NULL, &done, NULL), OK);
+    dk_place_close(d);
+    dk_fake_down(place.fake);
+    d = dk_place_open(&place); /* the registry's new key, and its earlier one, by the second */
+    ASSERT_CODE(dk_test_decrypt(d, "acme", &value, "x"), OK);
+    struct dekhand_audit_result verified = {.size = sizeof verified};
+    ASSERT_CODE(dekhand_audit_verify(d, NULL, NULL, &verified, NULL), OK);
+    assert_int_equal(verified.findings, 0);
+    dk_place_close(d);
+    dk_place_free(&place);
+}
+
+/* ---- rewrap ---------------------------------------------------------------------------------- */
+
+/* Values stay as they are, a reader that was there before goes on, wraps of who left go. */
+static void R5_rewrap_moves_a_registry_and_no_reader_notices(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    struct dk_test_value acme, globex;
+    struct dekhand_rewrap done;
+    dk_place_new(&place, false);
+    struct dekhand *d = dk_place_open(&place);
+    ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &acme), OK);
+    ASSERT_CODE(dk_test_encrypt(d, "globex", "y", &globex), OK);
+    ASSERT_CODE(rotate(d, "acme"), OK);
+    struct dekhand *reader = dk_place_open(&place);
+    ASSERT_CODE(dk_test_decrypt(reader, "acme", &acme, "x"), OK);
+    dk_place_close(d);
+    add_second(&place);
+    d = dk_place_open(&place);
+    ASSERT_CODE(rewrap(d, "fake", &done), OK);
+    assert_int_equal(done.rewrapped, 3);
+    assert_int_equal(done.failed, 0);
+    assert_true(done.registry);
+    assert_string_equal(done.kms_key_id, DK_FAKE_KEY_ID);
+    ASSERT_CODE(rewrap(d, "fake", &done), OK); /* again: nothing is left to do */
+    assert_int_equal(done.rewrapped, 0);
+    assert_int_equal(done.kept, 3);
+    assert_false(done.registry);
+    assert_int_equal(count(&place, "encryption_keys WHERE provider = 'fake'"), 3);
+    assert_int_equal(count(&place, "wraps WHERE provider = 'local'"), 3);
+    place.w.mono_ms += place.limits.poll_ms;
+    ASSERT_CODE(dk_test_decrypt(reader, "globex", &globex, "y"), OK); /* it knows no fake */
+    ASSERT_CODE(dk_test_decrypt(reader, "acme", &acme, "x"), OK);
+    dk_place_close(reader);
+    dk_place_close(d);
+    /* The local one is gone for good, and its wraps go. */
+    place.fake_is_second = false;
+    char path[128];
+    snprintf(path, sizeof path, "%s/master.key", place.folder);
+    assert_int_equal(unlink(path), 0);
+    d = dk_place_open(&place);
+    ASSERT_CODE(dk_test_decrypt(d, "acme", &acme, "x"), OK);
+    ASSERT_CODE(dk_test_decrypt(d, "globex", &globex, "y"), OK);
+    ASSERT_CODE(rewrap(d, "fake", &done), OK);
+    assert_int_equal(count(&place, "wraps"), 0);
+    assert_int_equal(count(&place, "registry_wraps"), 0);
+    struct dekhand_audit_result verified = {.size = sizeof verified};
+    ASSERT_CODE(dekhand_audit_verify(d, NULL, NULL, &verified, NULL), OK);
+    assert_int_equal(verified.findings, 0);
+    dk_place_close(d);
+    dk_place_free(&place);
+}
+
+static void rewrap_wants_a_provider_that_is_configured_and_the_right(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    struct dekhand_rewrap done;
+    both_new(&place);
+    struct dekhand *d = dk_place_open(&place), *cron = NULL;
+    ASSERT_CODE(rewrap(d, "aws-kms", &done), E_CONFIG);
+    struct dekhand_actor actor = {.size = sizeof actor, .role = DEKHAND_ROLE_CRON, .name = "cron"};
+    ASSERT_CODE(dekhand_act_as(d, &actor, &cron, NULL), OK);
+    ASSERT_CODE(rewrap(cron, "local", &done), E_DENIED);
+    dekhand_close(cron, NULL);
+    dk_place_close(d);
+    dk_place_free(&place);
+}
+
+/* A wrap that its own provider does not open again changes nothing (I15). */
+static void I15_a_new_wrap_is_opened_before_it_takes_a_place(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    struct dk_test_value value;
+    struct dekhand_rewrap done;
+    dk_place_new(&place, false);
+    add_second(&place);
+    struct dekhand *d = dk_place_open(&place);
+    dk_fake_down(place.fake);
+    ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &value), OK);
+    dk_fake_up(place.fake);
+    ASSERT_CODE(rewrap(d, "fake", &done), OK); /* the registry's; now tenants' wraps go bad */
+    ASSERT_CODE(rewrap(d, "local", &done), OK);
+    ASSERT_CODE(dk_test_encrypt(d, "globex", "x", &value), OK);
+    atomic_store(&place.fake->flip_wrap, true);
+    assert_int_not_equal(rewrap(d, "fake", &done), DEKHAND_OK);
+    assert_int_equal(count(&place, "encryption_keys WHERE provider = 'local'"), 2);
+    ASSERT_CODE(dk_test_decrypt(d, "globex", &value, "x"), OK);
+    dk_place_close(d);
+    dk_place_free(&place);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(R5_every_key_is_wrapped_under_both_from_its_birth),
+        cmocka_unit_test(R5_R17_the_second_opens_what_the_first_does_not),
+        cmocka_unit_test(P5_a_second_provider_that_is_down_keeps_nobody_from_working),
+        cmocka_unit_test(ticks_fill_what_older_keys_lack),
+        cmocka_unit_test(each_wrap_is_opened_again_on_a_schedule),
+        cmocka_unit_test(I02_I03_a_further_wrap_that_was_changed_is_never_used),
+        cmocka_unit_test(a_rekey_takes_further_wraps_along),
+        cmocka_unit_test(R5_rewrap_moves_a_registry_and_no_reader_notices),
+        cmocka_unit_test(rewrap_wants_a_provider_that_is_configured_and_the_right),
+        cmocka_unit_test(I15_a_new_wrap_is_opened_before_it_takes_a_place),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
