@@ -29,7 +29,8 @@ class Driver:
 
     def __init__(self, settings, log=subprocess.DEVNULL):
         said = [f"{name}={value}" for name, value in settings.items()
-                if name.startswith("KMS_") or name == "DATABASE_URL"]
+                if name.startswith(("KMS_", "AWS_", "AZURE_", "IDENTITY_"))
+                or name == "DATABASE_URL"]
         env = {name: os.environ[name] for name in KEPT if name in os.environ}
         self.process = subprocess.Popen([DRIVER, *said], stdin=subprocess.PIPE, text=True,
                                         stdout=subprocess.PIPE, stderr=log, env=env)

@@ -136,7 +136,9 @@ static bool is_allowed_host(const char *host, const struct dk_endpoint_policy *p
                 return true;
             }
         }
-        return false;
+        struct in_addr v4;
+        return policy->link_local && inet_pton(AF_INET, host, &v4) == 1 &&
+               ntohl(v4.s_addr) >> 16 == 0xA9FE;
     }
     for (const char *const *suffix = policy->suffixes; *suffix != NULL; suffix++) {
         if (dk_host_ends_with(host, *suffix)) {

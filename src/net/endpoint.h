@@ -29,6 +29,7 @@ struct dk_endpoint_policy {
     const char *setting;         /* named in errors */
     const char *const *suffixes; /* ".amazonaws.com", .., NULL at the end */
     const char *allowed;         /* further hosts, separated by commas; NULL = none */
+    bool link_local; /* METADATA: any address of 169.254.0.0/16, App Service has one of its own */
 };
 
 struct dk_endpoint {

@@ -67,8 +67,10 @@ bool dk_http_header(const struct dk_http_reply *reply, const char *name, char *o
         end = end != NULL ? end : all;
         if (is_line_of(line, end, name, n)) {
             const char *value = line + n + 1;
-            value += strspn(value, " \t");
-            size_t len = value < end ? (size_t)(end - value) : 0;
+            while (value < end && (*value == ' ' || *value == '\t')) {
+                value++;
+            }
+            size_t len = (size_t)(end - value);
             len -= len > 0 && value[len - 1] == '\r';
             snprintf(out, cap, "%.*s", (int)len, value);
             return true;

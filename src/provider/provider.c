@@ -5,13 +5,14 @@
 
 #include "crypto/hkdf.h"
 #include "provider/aws.h"
+#include "provider/azure.h"
 #include "provider/local.h"
 
 /* How many of the last keys are remembered by their check values (F32). */
 #define RECENT 16
 
 const struct dk_provider_ops *const dk_provider_backends[] = {&dk_provider_local, &dk_provider_aws,
-                                                              NULL};
+                                                              &dk_provider_azure, NULL};
 
 struct dk_provider {
     const struct dk_provider_ops *ops;
