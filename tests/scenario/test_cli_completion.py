@@ -16,7 +16,8 @@ TERMINALS = ("bash", "zsh", "zsh, installed")
 # What may follow these, and where a file may.
 WORDS = {"--operation": json.loads((SCHEMAS / "audit-entry.json").read_text())
          ["properties"]["operation"]["enum"],
-         "--provider": ["local"], "--log": ["text", "json"]}
+         **{option: ["local", "aws-kms", "azure-key-vault"]
+            for option in ("--provider", "--secondary-provider", "--to")}, "--log": ["text", "json"]}
 FILES = ("--output", "-o", "--rejects", "--env-file", "--anchor-file")
 
 

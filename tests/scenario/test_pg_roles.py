@@ -32,6 +32,9 @@ OWNER = "S none, U none, D none, T!"
 TABLE = {
     "registry": ("S, I, U",) * 3 + (OWNER, "", ""),
     "registry_keys": ("S, I",) * 3 + (OWNER, "", ""),
+    "registry_wraps": ("S, I, U, D",) * 3 + ("S none, U none, D none, T", "", ""),
+    "wraps": ("S own, I own, U own, D own", "S, I, U, D",
+              "S raises, I raises, U raises, D raises", "S none, U none, D none, T", "", ""),
     "tenants": SCOPED + (OWNER, "", ""),
     "encryption_keys": SCOPED + (OWNER, "S own", ""),
     "key_rotation_log": ("S own, I own, U!, D!", "S, I, U!, D!",
@@ -50,7 +53,7 @@ TABLE = {
     "keep_log_months(0)": ("", "", "", "E", "", ""),
     "trigger functions": ("", "", "", "E", "", ""),
 }
-TRIGGER_FUNCTIONS = ("refuse()", "registry_changes()", "tenants_change()",
+TRIGGER_FUNCTIONS = ("refuse()", "registry_changes()", "registry_moves()", "tenants_change()",
                      "encryption_keys_change()", "key_rotation_log_change()",
                      "count_new_keys()", "count_changed_key()")
 # What `authenticated` may read of encryption_keys, and no other column.
