@@ -38,6 +38,18 @@ void bench_print_rss(const struct bench_print *p, long rss_kib)
     }
 }
 
+void bench_print_kms(const struct bench_print *p, const struct cli_bench_kms *kms)
+{
+    bench_print_row(p, "kms_wrap", "one kept libcurl handle, the same request, built and signed",
+                    "us", kms->wrap, 1.1, true);
+    bench_print_row(p, "kms_sign", "the five HMACs and two digests of it", "us", kms->sign, 1.5,
+                    true);
+    bench_print_row(p, "kms_slow", "cached decrypts of two threads, and nobody waits for KMS", "ns",
+                    kms->slow, 0.95, false);
+    bench_print_row(p, "kms_calls", "20 uses of each of 1,000 keys, in an instance just opened",
+                    "calls", kms->calls, 0.1, true);
+}
+
 /* ---- PostgreSQL ------------------------------------------------------------------------------ */
 
 void bench_print_postgres(const struct bench_print *p, const struct cli_bench_postgres *pg)
