@@ -17,7 +17,8 @@ struct cli_bench_kms {
     struct bench_result wrap;  /* us: one Encrypt beside a bare libcurl round trip */
     struct bench_result sign;  /* us: one signature beside its HMACs and digests */
     struct bench_result slow;  /* ns a value: while the provider does not answer, beside else */
-    struct bench_result calls; /* of the provider, beside uses of keys */
+    struct bench_result calls; /* of the provider, beside decrypts */
+    struct bench_result mixed; /* the same beside decrypts and encrypts in turn */
 };
 
 /* AWS KMS holds the master key, over TLS and without a proxy; else says so: the exit code. */
@@ -27,7 +28,7 @@ bool cli_bench_has_kms(const struct cli *cli, int *code);
 bool cli_bench_kms(const struct cli *cli, struct dekhand *d, size_t rounds,
                    struct cli_bench_kms *out);
 
-/* bench_kms_cache.c: `slow` and `calls`. */
+/* bench_kms_cache.c: all but `wrap` and `sign`. */
 bool bench_kms_cache(const struct cli *cli, size_t rounds, struct cli_bench_kms *out);
 
 #endif

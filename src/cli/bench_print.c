@@ -46,8 +46,10 @@ void bench_print_kms(const struct bench_print *p, const struct cli_bench_kms *km
                     true);
     bench_print_row(p, "kms_slow", "cached decrypts of two threads, and nobody waits for KMS", "ns",
                     kms->slow, 0.95, false);
-    bench_print_row(p, "kms_calls", "20 uses of each of 1,000 keys, in an instance just opened",
+    bench_print_row(p, "kms_calls", "20 decrypts of each of 1,000 tenants, in a fresh instance",
                     "calls", kms->calls, 0.1, true);
+    bench_print_row(p, "kms_calls_mixed", "10 decrypts and 10 encrypts of each, in turn", "calls",
+                    kms->mixed, 0.1, true);
 }
 
 /* ---- PostgreSQL ------------------------------------------------------------------------------ */
