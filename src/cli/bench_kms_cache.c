@@ -11,7 +11,8 @@
 
 #define THREADS 2
 #define HOT 100                              /* tenants whose values the two threads open */
-#define VALUES 20000                         /* a thread and round */
+#define VALUES 8000                          /* a thread and slice: two milliseconds */
+#define SLICES 4                             /* a round */
 #define ROUNDS_MAX (BENCH_KMS_TENANTS - HOT) /* each has a cold tenant of its own */
 #define AWAIT_MS 2000                        /* until the request is on its way: less than a try */
 #define SETTINGS_MAX 40
@@ -173,7 +174,7 @@ static void *read_values(void *arg)
 }
 
 /* Nanoseconds a value of two threads together. */
-static double time_readers(struct bench_kms_cache *b)
+static double time_slice(struct bench_kms_cache *b)
 {
     pthread_barrier_t start;
     pthread_t threads[THREADS];
@@ -198,6 +199,15 @@ static double time_readers(struct bench_kms_cache *b)
     return (to - from) * 1e9 / (THREADS * VALUES);
 }
 
+/* The best: a median would measure whether the second CPU was given to us. */
+static void time_readers(struct bench_kms_cache *b, double *best)
+{
+    for (size_t i = 0; i < SLICES; i++) {
+        double time = time_slice(b);
+        *best = *best == 0 || time < *best ? time : *best;
+    }
+}
+
 struct waiter {
     struct bench_kms_cache *b;
     size_t tenant; /* its key is in no memory */
@@ -212,7 +222,7 @@ static void *wait_for_key(void *arg)
 }
 
 /* The same while another thread waits for an answer that is held back, and then comes. */
-static double time_beside_waiter(struct bench_kms_cache *b, size_t tenant)
+static void time_beside_waiter(struct bench_kms_cache *b, size_t tenant, double *best)
 {
     struct waiter waiter = {.b = b, .tenant = tenant};
     pthread_t thread;
@@ -220,21 +230,22 @@ static double time_beside_waiter(struct bench_kms_cache *b, size_t tenant)
     if (pthread_create(&thread, NULL, wait_for_key, &waiter) != 0) {
         fail(b, "a slow provider", "no thread");
         bench_forwarder_release(b->forwarder);
-        return 0;
+        return;
     }
     bool waits = bench_forwarder_await(b->forwarder, AWAIT_MS);
-    double time = waits ? time_readers(b) : 0;
+    if (waits) {
+        time_readers(b, best);
+    }
     bench_forwarder_release(b->forwarder);
     pthread_join(thread, NULL);
     if (!waits || !waiter.ok) {
         fail(b, "a slow provider", waits ? "its answer did not come" : "nobody asked it");
     }
-    return time;
 }
 
 static void measure_slow(struct bench_kms_cache *b, size_t rounds, struct bench_result *out)
 {
-    static double with[ROUNDS_MAX], without[ROUNDS_MAX], ratio[ROUNDS_MAX];
+    double with = 0, without = 0;
     uint16_t port = 0;
     b->forwarder = bench_forwarder_open(&port);
     if (b->forwarder == NULL) {
@@ -245,15 +256,11 @@ static void measure_slow(struct bench_kms_cache *b, size_t rounds, struct bench_
     reopen(b);
     rounds = rounds < ROUNDS_MAX ? rounds : ROUNDS_MAX;
     for (size_t i = 0; i < rounds && goes_on(b); i++) {
-        bool first = i % 2 == 0;
-        without[i] = first ? time_readers(b) : 0;
-        with[i] = time_beside_waiter(b, HOT + i);
-        without[i] = first ? without[i] : time_readers(b);
-        ratio[i] = without[i] / with[i];
+        time_readers(b, &without);
+        time_beside_waiter(b, HOT + i, &with);
     }
     if (goes_on(b)) {
-        *out = (struct bench_result){bench_median(ratio, rounds), bench_median(without, rounds),
-                                     bench_median(with, rounds)};
+        *out = (struct bench_result){without / with, without, with};
     }
 }
 

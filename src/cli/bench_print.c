@@ -44,7 +44,8 @@ void bench_print_kms(const struct bench_print *p, const struct cli_bench_kms *km
                     "us", kms->wrap, 1.1, true);
     bench_print_row(p, "kms_sign", "the five HMACs and two digests of it", "us", kms->sign, 1.5,
                     true);
-    bench_print_row(p, "kms_slow", "cached decrypts of two threads, and nobody waits for KMS", "ns",
+    bench_print_row(p, "kms_slow",
+                    "two threads' cached decrypts, nobody waits for KMS; best rounds", "ns",
                     kms->slow, 0.95, false);
     bench_print_row(p, "kms_calls", "20 decrypts of each of 1,000 tenants, in a fresh instance",
                     "calls", kms->calls, 0.1, true);

@@ -44,12 +44,6 @@ def test_figures_of_a_key(aws, cloud):
     assert not aws.state.exists()
 
 
-@pytest.mark.slow
-def test_no_proxy_of_the_environment_keeps_answers_from_being_held_back(aws):
-    aws.env.update(no_proxy="*")
-    assert "kms_slow" in aws.ok("bench", "--kms", "--rounds", "1").decode()
-
-
 def test_a_key_that_is_denied_is_told(aws, cloud):
     cloud.control("deny", action="kms:Encrypt", on=True)
     done = aws.run(*FEW)
