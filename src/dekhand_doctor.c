@@ -221,7 +221,8 @@ static const struct {
      "if there was a registry, put its newest copy back, or correct KMS_STATE_DIR, DATABASE_URL or "
      "the user; only for the first one: `dekhand init`"},
     {WIRING, DK_E_CONFIG,
-     "do what the text says of the setting or file; if master.key is damaged, copy it from its safe "
+     "do what the text says of the setting or file; if master.key is damaged, copy it from its "
+     "safe "
      "place, mode 0600; never make a new one"},
     {OPENING, DK_E_NO_MASTER_KEY,
      "copy the master key of this database here (one of AWS or Azure: name it in the settings), or "

@@ -1,7 +1,9 @@
 """AWS KMS from outside: the program against our fake and against moto, and boto3 as the judge."""
 
 import json
+import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -225,6 +227,48 @@ def test_F74_what_is_required_is_named(cloud, tmp_path):
     Cli(tmp_path, **kept).ok("init")  # the ARN says it
 
 
+@pytest.mark.parametrize("env, said", [
+    ({"AWS_KMS_KEY_ID": "dekhand"},
+     "AWS_KMS_KEY_ID: it is neither a key id, nor an ARN of a key or alias, nor alias/NAME"),
+    ({"AWS_REGION": "eu-west-1"},
+     "AWS_KMS_KEY_ID is a key of us-east-1, and the region is eu-west-1"),
+    ({"AWS_USE_FIPS_ENDPOINT": "true"},
+     "AWS_ENDPOINT_URL and AWS_USE_FIPS_ENDPOINT exclude each other"),
+    ({"AWS_PROFILE": "work"}, "AWS_PROFILE: there is no profile work in the AWS files"),
+    ({"KMS_CA_FILE": "/nowhere.pem"}, "KMS_CA_FILE: error setting certificate file: /nowhere.pem"),
+], ids=["name", "region", "fips", "profile", "authorities"])
+def test_F74_settings_of_aws_that_do_not_fit_are_named(aws, env, said):
+    aws.env.update(env)
+    assert said in aws.fails(2, "init")
+
+
+@pytest.mark.parametrize("code, env, said", [
+    (2, {"AWS_EC2_METADATA_DISABLED": "true"},
+     "AWS_ACCESS_KEY_ID is required, or another source of AWS credentials"),
+    (6, {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1"},
+     "no AWS credentials: none in the environment, the profile or a container, and the instance's "
+     "metadata service does not answer"),
+    (2, {"AWS_WEB_IDENTITY_TOKEN_FILE": "/nowhere", "AWS_ROLE_ARN": "arn:aws:iam::1:role/app"},
+     "AWS_WEB_IDENTITY_TOKEN_FILE: /nowhere is not there"),
+], ids=["none", "no instance", "no token"])
+def test_F74_credentials_that_are_missing_are_told(cloud, tmp_path, code, env, said):
+    assert said in Cli(tmp_path, **without_keys(cloud, **env)).fails(code, "init")
+
+
+def test_a_registry_on_kms_without_its_setting(used):
+    cli, value = used
+    told = cli.without("AWS_KMS_KEY_ID").fails(2, "decrypt", "--tenant", "acme", stdin=value)
+    assert "master.key is not there, and the registry is: copy master.key here" in told
+    assert not cli.master_key.exists()
+
+
+def test_a_local_registry_stays_local(cloud, cli):
+    cli.env.update(settings(cloud))
+    told = cli.fails(2, "encrypt", "--tenant", "acme", stdin=SECRET)
+    assert "the registry key is wrapped by local, KMS_PROVIDER is aws-kms" in told
+    assert "kms.Decrypt" not in cloud.counts()
+
+
 @pytest.fixture
 def used(aws):
     """With a value of one tenant."""
@@ -244,20 +288,58 @@ def decrypts_not(used, code, *said):
 def test_F28_denied_names_the_permission(used, cloud):
     cloud.control("deny", action="kms:Decrypt", on=True)
     before = cloud.counts()["kms.Decrypt"]
-    told = decrypts_not(used, 5, "E_PROVIDER_DENIED", "Access denied to KMS key", "kms:Decrypt",
-                        "--print-policy", "never rotate")
+    told = decrypts_not(used, 5, "E_PROVIDER_DENIED", "Access denied to KMS key: ",
+                        "(permission needed: kms:Decrypt,", "--print-policy", "never rotate")
     assert "Invalid ciphertext" not in told
     assert cloud.counts()["kms.Decrypt"] - before == 1
 
 
+def refused_with(cloud, name):
+    cloud.control("reset")
+    cloud.control("script", service="kms", operation="Decrypt", times=-1,
+                  answers=[{"status": 400, "json": {"__type": name}}])
+
+
+def test_F28_credentials_that_are_refused_are_told(used, cloud, tmp_path):
+    cli, value = used
+    refused_with(cloud, "ExpiredTokenException")
+    decrypts_not(used, 5, "E_PROVIDER_DENIED", "the AWS credentials have expired")
+    cloud.control("reset")
+    (tmp_path / "token").write_text("no token")
+    container = cloud.env["FAKE_PLAIN"] + cloud.env["AWS_CONTAINER_PATH"]
+    for env, said in (
+            ({"AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token"),
+              "AWS_ROLE_ARN": cloud.env["AWS_ROLE_ARN"]},
+             "AWS STS gave no credentials: HTTP 400 InvalidIdentityToken"),
+            ({"AWS_CONTAINER_CREDENTIALS_FULL_URI": container,
+              "AWS_CONTAINER_AUTHORIZATION_TOKEN": "wrong"},
+             "the container's credentials service gave no credentials: HTTP 401")):
+        other = cli.without("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        other.env.update(env)
+        assert said in other.fails(5, "decrypt", "--tenant", "acme", stdin=value)
+    cloud.control("deny", action="sts:AssumeRole", on=True)
+    env, config, credentials = sources(cloud)["role of a profile"]
+    (cli.home / ".aws").mkdir()
+    (cli.home / ".aws" / "config").write_text(config)
+    (cli.home / ".aws" / "credentials").write_text(credentials)
+    cli = Cli(tmp_path, **env)
+    assert "AWS STS gave no credentials: HTTP 403 AccessDenied" in cli.fails(
+        5, "decrypt", "--tenant", "acme", stdin=value)
+
+
 def test_invalid_ciphertext_is_no_reason_to_rotate(used, cloud):
-    cloud.control("script", service="kms", operation="Decrypt", times=-1, answers=[
-        {"status": 400, "json": {"__type": "InvalidCiphertextException"}}])
-    decrypts_not(used, 1, "E_TAMPERED", "Invalid ciphertext")
+    for name, said in (
+            ("InvalidCiphertextException", "Invalid ciphertext: the wrapped key was changed, or "
+             "belongs to another tenant, purpose or time"),
+            ("IncorrectKeyException",
+             "Invalid ciphertext: the wrapped key was made under another master key")):
+        refused_with(cloud, name)
+        decrypts_not(used, 1, "E_TAMPERED", said)
 
 
 def test_F28_a_disabled_key_and_one_about_to_be_deleted(used, cloud):
-    for state, said in (("Disabled", "disabled"), ("PendingDeletion", "pending deletion")):
+    for state, said in (("Disabled", "the master key is disabled"),
+                        ("PendingDeletion", "the master key is disabled or pending deletion")):
         cloud.control("key", id=cloud.env["AWS_KEY_ARN"], state=state)
         decrypts_not(used, 1, "E_MASTER_KEY_DISABLED", said, "never rotate")
         cli, _ = used
@@ -269,13 +351,30 @@ def test_F28_a_disabled_key_and_one_about_to_be_deleted(used, cloud):
 def test_an_unknown_key_is_named(cloud, tmp_path):
     nobody = ARN + "00000000-0000-0000-0000-000000000000"
     cli = Cli(tmp_path, **{**settings(cloud), "AWS_KMS_KEY_ID": nobody})
-    assert nobody in cli.fails(2, "init")
+    told = cli.fails(2, "init")
+    assert nobody in told and "AWS KMS has no such key here" in told
+    cloud.control("script", service="kms", times=-1, answers=[
+        {"status": 400, "json": {"__type": "InvalidKeyUsageException"}}])
+    assert ("the key is none for encryption: a symmetric key with the usage ENCRYPT_DECRYPT is "
+            "needed") in cli.fails(2, "init")
+
+
+def test_I32_a_key_of_another_account_or_region_is_not_asked(used, cloud):
+    before = cloud.counts()["kms.Decrypt"]
+    key = "key/00000000-0000-0000-0000-000000000000"
+    cli, _ = used
+    for region, arn in (("us-east-1", f"arn:aws:kms:us-east-1:999999999999:{key}"),
+                        ("eu-west-1", f"arn:aws:kms:eu-west-1:111122223333:{key}")):
+        cli.env.update(AWS_REGION=region, AWS_KMS_KEY_ID=arn)
+        decrypts_not(used, 2, "E_NO_MASTER_KEY", "the data key was wrapped by ",
+                     "which is no key of the account and region of AWS_KMS_KEY_ID")
+    assert cloud.counts()["kms.Decrypt"] == before
 
 
 def test_F27_throttling_has_a_code_of_its_own_and_makes_no_storm(used, cloud):
     cloud.control("script", service="kms", times=-1, answers=[{"fault": "throttle"}])
     before = cloud.counts()["kms.Decrypt"]
-    decrypts_not(used, 6, "E_THROTTLED", "KMS_MAX_CALLS_PER_SECOND")
+    decrypts_not(used, 6, "E_THROTTLED", "AWS KMS throttles", "KMS_MAX_CALLS_PER_SECOND")
     assert cloud.counts()["kms.Decrypt"] - before == 3
 
 
@@ -289,29 +388,52 @@ def test_F26_unreachable(used):
     cli, value = used
     cli.env["AWS_ENDPOINT_URL"] = "https://localhost:1"
     told = cli.fails(6, "decrypt", "--tenant", "acme", stdin=value)
-    assert "E_UNREACHABLE" in told and "localhost:1" in told
+    assert "E_UNREACHABLE" in told and "AWS KMS does not answer at localhost:1" in told
 
 
-@pytest.mark.parametrize("port", ["FAKE_EXPIRED", "FAKE_WRONG_HOST", "FAKE_SELF_SIGNED"])
-def test_F26_R29_a_certificate_that_does_not_hold(used, cloud, port):
+def test_F26_a_service_that_fails(used, cloud):
+    cloud.control("script", service="kms", times=-1, answers=[{"fault": "html500"}])
+    decrypts_not(used, 6, "E_UNREACHABLE", "AWS KMS failed at Decrypt: HTTP 500")
+
+
+def test_a_slow_kms_is_told(aws, cloud):
+    aws.ok("init")
+    cloud.control("latency", service="kms", seconds=0.3)
+    done = aws.run("health")
+    assert done.returncode == 3
+    assert re.search("aws-kms took [0-9]+ ms to make and open a canary, more than 500",
+                     done.stdout.decode())
+
+
+@pytest.mark.parametrize("port, said", [
+    ("FAKE_EXPIRED", "SSL certificate problem: certificate has expired"),
+    ("FAKE_WRONG_HOST", "no alternative certificate subject name matches"),
+    ("FAKE_SELF_SIGNED", "SSL certificate problem: self-signed certificate")])
+def test_F26_R29_a_certificate_that_does_not_hold(used, cloud, port, said):
     cli, value = used
     cli.env["AWS_ENDPOINT_URL"] = cloud.env[port]
     before = cloud.counts()["kms.Decrypt"]
-    assert "E_UNREACHABLE" in cli.fails(6, "decrypt", "--tenant", "acme", stdin=value)
+    told = cli.fails(6, "decrypt", "--tenant", "acme", stdin=value)
+    assert "E_UNREACHABLE" in told and said in told
     assert cloud.counts()["kms.Decrypt"] == before
 
 
 def test_F35_a_redirect_is_not_followed(used, cloud):
     cloud.control("script", service="kms", times=-1,
                   answers=[{"fault": "redirect", "to": "http://169.254.169.254/latest/meta-data/"}])
-    decrypts_not(used, 1, "E_PROVIDER", "redirect")
+    decrypts_not(used, 1, "E_PROVIDER", "what answers Decrypt is not AWS KMS: HTTP 307, a "
+                 "redirect, which is not followed")
 
 
 def test_I29_an_endpoint_of_a_stranger_is_refused(cloud, tmp_path):
-    for url in ("https://kms.example.com", "http://kms.us-east-1.amazonaws.com",
-                "https://169.254.169.254", "https://amazonaws.com.evil.example"):
+    strange = "is no host of this service; one of your own is named in KMS_ALLOWED_ENDPOINTS"
+    for url, said in (("https://kms.example.com", strange), ("https://169.254.169.254", strange),
+                      ("https://amazonaws.com.evil.example", strange),
+                      ("http://kms.us-east-1.amazonaws.com",
+                       "http:// is for loopback only, use https://")):
         cli = Cli(tmp_path, **{**settings(cloud), "AWS_ENDPOINT_URL": url})
-        assert "AWS_ENDPOINT_URL" in cli.fails(2, "init"), url
+        told = cli.fails(2, "init")
+        assert "AWS_ENDPOINT_URL" in told and said in told, url
 
 
 def test_R29_no_environment_leads_around_the_proxy(used, cloud):
@@ -325,11 +447,45 @@ def test_R29_no_environment_leads_around_the_proxy(used, cloud):
 def test_wrong_credentials(used, cloud):
     cli, value = used
     cli.env["AWS_SECRET_ACCESS_KEY"] = "x" * 40
-    assert "does not accept the signature" in cli.fails(5, "decrypt", "--tenant", "acme",
-                                                        stdin=value)
+    told = cli.fails(5, "decrypt", "--tenant", "acme", stdin=value)
+    assert ("AWS does not accept the signature: is AWS_SECRET_ACCESS_KEY right, and the clock?"
+            in told)
     cli.env["AWS_ACCESS_KEY_ID"] = "AKIAXXXXXXXXXXXXXXXX"
-    assert "does not know these credentials" in cli.fails(5, "decrypt", "--tenant", "acme",
-                                                          stdin=value)
+    told = cli.fails(5, "decrypt", "--tenant", "acme", stdin=value)
+    assert "AWS does not know these credentials" in told
+
+
+# ---- docs/AWS.md ---------------------------------------------------------------------------------
+
+PAGE = (ROOT / "docs" / "AWS.md").read_text()
+
+
+def test_each_message_of_the_page_is_made_by_the_test_that_it_names():
+    text = re.sub(r'"\s+"', "", Path(__file__).read_text())
+    tests = {name: part for part in text.split("\n\n\n")
+             for name in re.findall(r"^def (test_\w+)", part, re.M)}
+    rows = re.findall(r"^\| (`.*) \| (.*?) \| (the same|`test_\w+`) \|$",
+                      PAGE.partition("## Troubleshooting")[2], re.M)
+    assert len(rows) > 30
+    last = None
+    for messages, _, name in rows:
+        last = last if name == "the same" else name.strip("`")
+        for message in re.findall(r"`(.*?)`", messages):
+            for part in message.split(".."):
+                assert part.strip(" :(),") in tests[last], (last, part)
+
+
+def test_the_story_of_the_page_runs_as_written(aws, tmp_path):
+    script = "\n".join(re.findall(r"^```sh\n(.*?)^```", PAGE, re.M | re.S))
+    assert script.count("dekhand") > 5
+    done = subprocess.run(["bash", "-euc", f"set -o pipefail\n{script}"], cwd=tmp_path,
+                          env={**aws.env, "PATH": f"{ROOT / 'build'}:{aws.env['PATH']}"},
+                          capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert done.stdout.endswith(SECRET)
+    policy = json.loads((tmp_path / "policy.json").read_text())["Statement"]
+    for action in re.findall(r"kms:(\w+)", json.dumps([one["Action"] for one in policy])):
+        assert re.search(rf"`(kms:)?{action}`", PAGE), action
 
 
 # ---- doctor --------------------------------------------------------------------------------------

@@ -93,9 +93,8 @@ CONTRADICTIONS = {
                                    ("KMS_WARNING_DAYS", "KMS_ROTATION_DAYS")),
     "hard_limit_below_soft": ({"KMS_CACHE_TTL_SECONDS": "100", "KMS_CACHE_HARD_TTL_SECONDS": "50"},
                               ("KMS_CACHE_HARD_TTL_SECONDS", "KMS_CACHE_TTL_SECONDS")),
-    "aws_alone": ({"AWS_KMS_KEY_ID": "alias/x"}, ("KMS_PROVIDER is required", "AWS_KMS_KEY_ID")),
-    "azure_alone": ({"AZURE_KEY_VAULT_URL": "https://x"},
-                    ("KMS_PROVIDER is required", "AZURE_KEY_VAULT_URL")),
+    "aws_alone": ({"AWS_KMS_KEY_ID": "alias/x"}, ("E_CONFIG", "AWS_REGION is required")),
+    "azure_alone": ({"AZURE_KEY_VAULT_URL": "https://x"}, ("E_CONFIG",)),
     "both": ({"AWS_KMS_KEY_ID": "a", "AZURE_KEY_VAULT_URL": "b"}, ("KMS_PROVIDER is required",)),
 }
 

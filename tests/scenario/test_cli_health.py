@@ -382,7 +382,7 @@ def test_an_anchor_that_cannot_be_written_is_a_warning(used):
 def test_a_master_key_cut_short_is_copied_back(used):
     whole = used.master_key.read_bytes()
     used.master_key.write_bytes(whole[:20])
-    assert "copy master.key from its safe place" in fix_of(used, "registry")[1]
+    assert "copy it from its safe place" in fix_of(used, "registry")[1]
     used.master_key.write_bytes(whole)
     doctor(used)
 

@@ -118,7 +118,8 @@ def test_the_operations_page_names_every_error_and_event_and_no_others():
     assert set(re.findall(r"^\| `([a-z]+(?:_[a-z]+)+)` \|", text, re.M)) == events
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/OPERATIONS.md", "docs/SECURITY.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/AWS.md", "docs/OPERATIONS.md",
+                                  "docs/SECURITY.md"])
 def test_commands_on_a_page_exist(page):
     reference = (ROOT / "docs" / "REFERENCE.md").read_text()
     helps = {name: text for name, text in
@@ -139,8 +140,12 @@ def test_commands_on_a_page_exist(page):
             assert re.search(rf"{option}(?!\S)", helps.get(name, "") + flags), words
 
 
-def test_links_of_the_operations_page_lead_somewhere():
-    text = OPERATIONS.read_text()
-    heads = {re.sub(r"[^\w -]", "", head).strip().lower().replace(" ", "-")
-             for head in re.findall(r"^#+ (.*)$", text, re.M)}
-    assert set(re.findall(r"\]\(#([\w-]+)\)", text)) <= heads
+def heads(page):
+    return {re.sub(r"[^\w -]", "", head).strip().lower().replace(" ", "-")
+            for head in re.findall(r"^#+ (.*)$", page.read_text(), re.M)}
+
+
+@pytest.mark.parametrize("page", ["OPERATIONS.md", "AWS.md"])
+def test_links_of_a_page_lead_somewhere(page):
+    for name, head in re.findall(r"\]\(([\w.]*)#([\w-]+)\)", (ROOT / "docs" / page).read_text()):
+        assert head in heads(ROOT / "docs" / (name or page)), f"{name}#{head}"

@@ -582,9 +582,16 @@ static void another_key_at_the_refresh_ends_the_generation(void **state)
 static void R17_an_outage_is_bridged_up_to_the_hard_ttl(void **state)
 {
     (void)state;
-    static const dk_rc outages[] = {DK_E_UNREACHABLE, DK_E_BUSY, DK_E_STORE, DK_E_IO, DK_E_NOMEM,
-                                   DK_E_THROTTLED, DK_E_PROVIDER_DENIED, DK_E_PROVIDER,
-                                   DK_E_MASTER_KEY_DISABLED, DK_E_NO_MASTER_KEY};
+    static const dk_rc outages[] = {DK_E_UNREACHABLE,
+                                    DK_E_BUSY,
+                                    DK_E_STORE,
+                                    DK_E_IO,
+                                    DK_E_NOMEM,
+                                    DK_E_THROTTLED,
+                                    DK_E_PROVIDER_DENIED,
+                                    DK_E_PROVIDER,
+                                    DK_E_MASTER_KEY_DISABLED,
+                                    DK_E_NO_MASTER_KEY};
     for (size_t i = 0; i < sizeof outages / sizeof outages[0]; i++) {
         struct bench bench;
         bench_open(&bench, 64);

@@ -15,7 +15,7 @@ static void numbers_count_up_from_one_without_a_gap(void **state)
     for (const struct dk_error_info *info; (info = dk_error_at(i)) != NULL; i++) {
         assert_int_equal(info->rc, (int)i + 1); /* part of the ABI: new codes go to the end */
     }
-    assert_int_equal(i, 34);
+    assert_int_equal(i, 37);
     assert_null(dk_error_at(i));
     assert_null(dk_error_at(SIZE_MAX));
 }
@@ -50,16 +50,29 @@ static void every_row_is_complete(void **state)
 static void only_what_a_second_try_can_mend_is_retryable(void **state)
 {
     (void)state;
-    static const dk_rc never[] = {DK_E_USAGE,    DK_E_FORMAT,   DK_E_AUTH,          DK_E_WRONG_KEY,
-                                  DK_E_DISABLED, DK_E_PURGED,   DK_E_TAMPERED,      DK_E_INTERNAL,
-                                  DK_E_CONFIG,   DK_E_PROVIDER, DK_E_NO_MASTER_KEY, DK_E_SELFTEST};
+    static const dk_rc never[] = {DK_E_USAGE,
+                                  DK_E_FORMAT,
+                                  DK_E_AUTH,
+                                  DK_E_WRONG_KEY,
+                                  DK_E_DISABLED,
+                                  DK_E_PURGED,
+                                  DK_E_TAMPERED,
+                                  DK_E_INTERNAL,
+                                  DK_E_CONFIG,
+                                  DK_E_PROVIDER,
+                                  DK_E_SELFTEST,
+                                  DK_E_NO_MASTER_KEY,
+                                  DK_E_PROVIDER_DENIED,
+                                  DK_E_MASTER_KEY_DISABLED};
     for (size_t i = 0; i < sizeof never / sizeof never[0]; i++) {
         assert_false(dk_error_info(never[i])->retryable);
     }
     assert_true(dk_error_info(DK_E_BUSY)->retryable);
     assert_true(dk_error_info(DK_E_UNREACHABLE)->retryable);
+    assert_true(dk_error_info(DK_E_THROTTLED)->retryable);
     assert_int_equal(dk_error_info(DK_E_BUSY)->exit_code, 6);
     assert_int_equal(dk_error_info(DK_E_UNREACHABLE)->exit_code, 6);
+    assert_int_equal(dk_error_info(DK_E_THROTTLED)->exit_code, 6);
 }
 
 static void I19_wrong_key_and_failed_tag_look_alike_outside(void **state)
