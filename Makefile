@@ -83,8 +83,8 @@ SO := $(OUT)/libdekhand.so.$(SOVERSION)
 AR_LIB := $(OUT)/libdekhand.a
 BIN := $(OUT)/dekhand
 
-.PHONY: all help demo quick check check-shared san fuzz valgrind cover bench bench-postgres soak format layers \
-        size docs install clean tests fuzzers need-build need-test need-fuzz need-valgrind
+.PHONY: all help demo quick check check-shared san fuzz valgrind cover bench bench-postgres bench-kms soak format \
+        layers size docs install clean tests fuzzers need-build need-test need-fuzz need-valgrind
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -105,6 +105,7 @@ help:
 ## make bench           the figures, as JSON
 ## make bench-postgres  those of PostgreSQL, on a server of its own with fsync, and with 1 million
 ##                      tenants the pages of the health query; into build/bench-postgres.json
+## make bench-kms       those of AWS KMS, on a fake of it; into build/bench-kms.json
 ## make soak            a file of 1 million rows, there and back; 20,000 lives over power cuts;
 ##                      a cut at every message of PostgreSQL
 ## make format layers size docs install clean
@@ -228,6 +229,9 @@ bench: all
 BENCH_POSTGRES ?= --tenants 100000 --postgres-tenants 1000000
 bench-postgres: need-test all
 	@$(PYTHON) tests/bench_postgres.py $(BIN) $(OUT)/bench-postgres.json $(BENCH_POSTGRES)
+
+bench-kms: need-test all
+	@$(PYTHON) tests/bench_kms.py $(BIN) $(OUT)/bench-kms.json $(BENCH_KMS)
 
 format: need-test
 	clang-format -i $(shell find src include tests docs/examples -name '*.[ch]')
