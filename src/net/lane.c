@@ -118,12 +118,14 @@ static int close_socket(void *arg, curl_socket_t fd)
     return close(fd);
 }
 
-/* OpenSSL's own copy of what it decrypted goes when it was handed on. */
+/* OpenSSL's own copy of what it decrypted goes when it was handed on; and the keys of a connection
+   are written nowhere, though libcurl would where SSLKEYLOGFILE says. */
 static CURLcode set_tls(CURL *easy, void *ctx, void *arg)
 {
     (void)easy;
     (void)arg;
     SSL_CTX_set_options(ctx, SSL_OP_CLEANSE_PLAINTEXT);
+    SSL_CTX_set_keylog_callback(ctx, NULL);
     return CURLE_OK;
 }
 
@@ -215,6 +217,7 @@ static void set_transport(CURL *easy, struct dk_transfer *transfer, int64_t ms)
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)connect);
     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)ms);
     curl_easy_setopt(easy, CURLOPT_PROXY, http->proxy != NULL ? http->proxy : "");
+    curl_easy_setopt(easy, CURLOPT_NOPROXY, ""); /* nor does no_proxy lead past ours */
     curl_easy_setopt(easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
     curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
