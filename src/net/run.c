@@ -200,6 +200,9 @@ static void answered(struct run *run, struct dk_transfer *transfer, CURLcode cod
     }
     note_answer(transfer->http, reply.status);
     enum dk_http_next next = call->judge(call->self, &reply, call->err);
+    if (dk_transfer_broke_off(transfer, code)) {
+        next = DK_HTTP_LATER; /* as when none comes */
+    }
     if (next == DK_HTTP_DONE && call->err->rc == DK_OK) {
         note_success(transfer);
     }
