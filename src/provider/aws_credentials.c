@@ -10,9 +10,10 @@
 #define AGAIN_MS MINUTE_MS        /* after a failure that nobody had to wait for */
 #define REFUSED_MS 5000           /* between two askings because a service refused what it got */
 #define FAILED_MS 1000            /* what went wrong is told to all, before anybody asks again */
-/* An instance that hands out what is nearly over has trouble of its own, and where anybody hands
-   out what is over, it may be our clock. It is used until the service refuses it, and asked for
-   again in 20 minutes: share() of these. */
+/* An instance has new ones five minutes before the end. Where it has none it has trouble of its
+   own, and where anybody hands out what is over, it may be our clock. It is used until the service
+   refuses it, and asked for again in 20 minutes: share() of these. */
+#define INSTANCE_MS (5 * MINUTE_MS)
 #define TROUBLE_MS (20 * MINUTE_MS / 3 * 4)
 
 struct dk_aws_credentials {
@@ -101,7 +102,7 @@ static dk_rc fetch(struct dk_aws_credentials *c, struct dk_aws_keys **out, struc
     int64_t left = left_us == INT64_MAX ? INT64_MAX : left_us / 1000;
     bool instance =
         c->setup.aws->plan.source == DK_AWS_INSTANCE && c->setup.aws->plan.role_count == 0;
-    if (left <= 0 || (instance && left < EARLY_MS)) {
+    if (left <= 0 || (instance && left < INSTANCE_MS)) {
         left = TROUBLE_MS;
     }
     (*out)->good_ms = left == INT64_MAX ? INT64_MAX : begun + left;

@@ -302,7 +302,7 @@ static void an_instance_may_give_what_is_nearly_over(void **state)
 {
     (void)state;
     begin(DK_FROM_INSTANCE);
-    (void)dk_cloud_control("lifetime", "{\"service\":\"imds\",\"seconds\":400}");
+    (void)dk_cloud_control("lifetime", "{\"service\":\"imds\",\"seconds\":240}");
     assert_int_equal(number(), 1);
     dk_aws_desk_advance(&desk, 19 * MINUTE);
     assert_int_equal(number(), 1);
