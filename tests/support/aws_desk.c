@@ -133,6 +133,7 @@ void dk_aws_desk_open(struct dk_aws_desk *desk, enum dk_aws_from from)
     desk->w.world.random = dk_world_default.random;
     desk->w.wall_us = dk_wall_us(&dk_world_default);
     dk_cloud_reset();
+    (void)dk_cloud_control("rotate_credentials", "{\"service\":\"sts\"}"); /* of today's clock */
     dk_test_folder_new(desk->folder);
     check(dk_suite_open(&desk->w.world, &desk->suite, &err) == DK_OK, err.text);
     check(dk_arena_open(&desk->w.world, 64, &desk->arena, &report, &err) == DK_OK, err.text);
