@@ -255,7 +255,8 @@ static dk_rc from_process(struct ask *ask, struct dk_err *err)
 {
     struct dk_buf text;
     dk_buf_init(&text, &ask->setup->world->mem, DK_HTTP_REPLY_MAX);
-    dk_rc rc = dk_aws_process_run(ask->setup->aws->plan.command, &text, err);
+    dk_rc rc =
+        dk_aws_process_run(ask->setup->aws->plan.command, DK_AWS_PROCESS_SECONDS, &text, err);
     if (rc == DK_OK) {
         ask->server_us = server_now(ask);
         rc = dk_aws_read_process(dk_view_of(text.p, text.n), ask->out, err);
