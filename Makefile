@@ -132,6 +132,7 @@ $(OUT)/obj/tests/%.o: EXTRA_CPPFLAGS = -Itests -Wno-missing-prototypes -fno-lto 
 ifneq ($(BUILD),fuzz)
 $(FUZZ_OBJ): FUZZ_NAMES = -DLLVMFuzzerTestOneInput=$(basename $(@F))
 endif
+$(OUT)/obj/tests/unit/corpus_test.o: $(FUZZ_SRC)
 $(OUT)/obj/tests/unit/corpus_test.o: FUZZ_NAMES = \
     -DFUZZ_TARGETS='$(foreach s,$(FUZZ_SRC),X($(basename $(notdir $(s)))))'
 
