@@ -211,12 +211,13 @@ fuzz: need-fuzz
 	@$(PYTHON) tests/run.py fuzz --seconds $(or $(FUZZ_SECONDS),60)
 
 # Not the sweeps, nor what kills, measures or fills memory; not the cache's crowd of 500 threads, nor
-# secret_test, whose children touch guard pages on purpose.
+# http_retry_test, which measures time, http_fork_test, whose children leave what another thread had in
+# its hands, nor secret_test, whose children touch guard pages on purpose.
 VALGRIND_SCENARIOS := audit clock first_use health prune rekey roles rotate trouble
 valgrind: need-valgrind
 	@$(MAKE) --no-print-directory -s tests
 	@scripts/valgrind.sh $(OUT)/valgrind \
-	    $(filter-out %/cache_test %/secret_test, \
+	    $(filter-out %/cache_test %/http_fork_test %/http_retry_test %/secret_test, \
 	        $(filter $(OUT)/tests/unit/% $(OUT)/tests/contract/%,$(TEST_BIN))) \
 	    $(VALGRIND_SCENARIOS:%=$(OUT)/tests/scenario/%_test)
 

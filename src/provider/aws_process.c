@@ -143,6 +143,10 @@ static dk_rc run(char **words, int seconds, struct dk_buf *out, struct dk_err *e
     if (started && !await_end(pid, rc == DK_OK ? end_ms : 0, &status) && rc == DK_OK) {
         rc = DK_FAIL(err, UNREACHABLE, "credential_process did not end in time");
     }
+    int code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+    if (rc == DK_OK && (code == 126 || code == 127)) { /* a shell's or spawn's words for it */
+        rc = DK_FAIL(err, CONFIG, "credential_process: %.100s cannot be run", words[0]);
+    }
     if (rc == DK_OK && (!WIFEXITED(status) || WEXITSTATUS(status) != 0)) {
         rc = DK_FAIL(err, PROVIDER,
                      "credential_process: %.100s failed; it says more on its "

@@ -154,9 +154,9 @@ static dk_rc open_http(struct dk_aws_desk *desk, const char *service, struct dk_
 {
     const struct dk_http_setup setup = {.world = &desk->w.world,
                                         .limits = {.tries = 3,
-                                                   .connect_ms = 1000,
-                                                   .try_ms = 1500,
-                                                   .total_ms = 3000,
+                                                   .connect_ms = 10000,
+                                                   .try_ms = 10000,
+                                                   .total_ms = 20000,
                                                    .wait_ms = 2,
                                                    .wait_max_ms = 5,
                                                    .parallel = 4},

@@ -125,6 +125,7 @@ static void what_fails_is_told(void **state)
         {"'open", DK_E_CONFIG, "it is no command"},
         {"/nowhere/program x", DK_E_CONFIG, "/nowhere/program cannot be run"},
         {"/", DK_E_CONFIG, "/ cannot be run"},
+        {"sh -c /nowhere/program", DK_E_CONFIG, "sh cannot be run"},
         {"false", DK_E_PROVIDER, "false failed"},
         {"sh -c 'echo hunter2; exit 3' hunter2", DK_E_PROVIDER, "sh failed"},
         {"sh -c 'kill -9 $$'", DK_E_PROVIDER, "sh failed"},
