@@ -133,6 +133,7 @@ $(OUT)/obj/tests/%.o: EXTRA_CPPFLAGS = -Itests -Wno-missing-prototypes -fno-lto 
 ifneq ($(BUILD),fuzz)
 $(FUZZ_OBJ): FUZZ_NAMES = -DLLVMFuzzerTestOneInput=$(basename $(@F))
 endif
+$(OUT)/obj/tests/unit/corpus_test.o: $(FUZZ_SRC)
 $(OUT)/obj/tests/unit/corpus_test.o: FUZZ_NAMES = \
     -DFUZZ_TARGETS='$(foreach s,$(FUZZ_SRC),X($(basename $(notdir $(s)))))'
 
@@ -211,12 +212,13 @@ fuzz: need-fuzz
 	@$(PYTHON) tests/run.py fuzz --seconds $(or $(FUZZ_SECONDS),60)
 
 # Not the sweeps, nor what kills, measures or fills memory; not the cache's crowd of 500 threads, nor
-# secret_test, whose children touch guard pages on purpose.
+# http_retry_test, which measures time, http_fork_test, whose children leave what another thread had in
+# its hands, nor secret_test, whose children touch guard pages on purpose.
 VALGRIND_SCENARIOS := audit clock first_use health prune rekey roles rotate trouble
 valgrind: need-valgrind
 	@$(MAKE) --no-print-directory -s tests
 	@scripts/valgrind.sh $(OUT)/valgrind \
-	    $(filter-out %/cache_test %/secret_test, \
+	    $(filter-out %/cache_test %/http_fork_test %/http_retry_test %/secret_test, \
 	        $(filter $(OUT)/tests/unit/% $(OUT)/tests/contract/%,$(TEST_BIN))) \
 	    $(VALGRIND_SCENARIOS:%=$(OUT)/tests/scenario/%_test)
 
