@@ -83,8 +83,8 @@ SO := $(OUT)/libdekhand.so.$(SOVERSION)
 AR_LIB := $(OUT)/libdekhand.a
 BIN := $(OUT)/dekhand
 
-.PHONY: all help demo quick check check-shared san fuzz valgrind cover bench bench-postgres soak format layers \
-        size docs install clean tests fuzzers need-build need-test need-fuzz need-valgrind
+.PHONY: all help demo quick check check-shared san fuzz valgrind cover bench bench-postgres bench-kms soak format \
+        layers size docs install clean tests fuzzers need-build need-test need-fuzz need-valgrind
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -105,6 +105,7 @@ help:
 ## make bench           the figures, as JSON
 ## make bench-postgres  those of PostgreSQL, on a server of its own with fsync, and with 1 million
 ##                      tenants the pages of the health query; into build/bench-postgres.json
+## make bench-kms       those of AWS KMS, on a fake of it; into build/bench-kms.json
 ## make soak            a file of 1 million rows, there and back; 20,000 lives over power cuts;
 ##                      a cut at every message of PostgreSQL
 ## make format layers size docs install clean
@@ -132,6 +133,7 @@ $(OUT)/obj/tests/%.o: EXTRA_CPPFLAGS = -Itests -Wno-missing-prototypes -fno-lto 
 ifneq ($(BUILD),fuzz)
 $(FUZZ_OBJ): FUZZ_NAMES = -DLLVMFuzzerTestOneInput=$(basename $(@F))
 endif
+$(OUT)/obj/tests/unit/corpus_test.o: $(FUZZ_SRC)
 $(OUT)/obj/tests/unit/corpus_test.o: FUZZ_NAMES = \
     -DFUZZ_TARGETS='$(foreach s,$(FUZZ_SRC),X($(basename $(notdir $(s)))))'
 
@@ -210,12 +212,13 @@ fuzz: need-fuzz
 	@$(PYTHON) tests/run.py fuzz --seconds $(or $(FUZZ_SECONDS),60)
 
 # Not the sweeps, nor what kills, measures or fills memory; not the cache's crowd of 500 threads, nor
-# secret_test, whose children touch guard pages on purpose.
+# http_retry_test, which measures time, http_fork_test, whose children leave what another thread had in
+# its hands, nor secret_test, whose children touch guard pages on purpose.
 VALGRIND_SCENARIOS := audit clock first_use health prune rekey roles rotate trouble
 valgrind: need-valgrind
 	@$(MAKE) --no-print-directory -s tests
 	@scripts/valgrind.sh $(OUT)/valgrind \
-	    $(filter-out %/cache_test %/secret_test, \
+	    $(filter-out %/cache_test %/http_fork_test %/http_retry_test %/secret_test, \
 	        $(filter $(OUT)/tests/unit/% $(OUT)/tests/contract/%,$(TEST_BIN))) \
 	    $(VALGRIND_SCENARIOS:%=$(OUT)/tests/scenario/%_test)
 
@@ -228,6 +231,9 @@ bench: all
 BENCH_POSTGRES ?= --tenants 100000 --postgres-tenants 1000000
 bench-postgres: need-test all
 	@$(PYTHON) tests/bench_postgres.py $(BIN) $(OUT)/bench-postgres.json $(BENCH_POSTGRES)
+
+bench-kms: need-test all
+	@$(PYTHON) tests/bench_kms.py $(BIN) $(OUT)/bench-kms.json $(BENCH_KMS)
 
 format: need-test
 	clang-format -i $(shell find src include tests docs/examples -name '*.[ch]')

@@ -29,7 +29,8 @@ ROOMS = {
 # The benchmark measures the parts as well as the whole; the demo's application reaches its server
 # the way the registry does, with the same demands on TLS.
 EXCEPTED = {**{f"cli/{name}.c": EVERYTHING for name in
-               ("bench", "bench_cache", "bench_postgres", "bench_pg_server")},
+               ("bench", "bench_cache", "bench_kms", "bench_kms_cache", "bench_postgres",
+                "bench_pg_server")},
             "cli/demo_postgres.c": ("cli/*", "base/*", "store/pg_stmt.h", *PUBLIC)}
 
 C_LIBRARY = {

@@ -10,7 +10,9 @@
 
 #include "cli/bench_bulk.h"
 #include "cli/bench_cache.h"
+#include "cli/bench_kms.h"
 #include "cli/bench_print.h"
+#include "cli/bench_rounds.h"
 #include "cli/bench_store.h"
 #include "cli/cli.h"
 #include "crypto/field.h"
@@ -209,18 +211,6 @@ static const struct figure figures[] = {
 
 /* ---- rounds ---------------------------------------------------------------------------------- */
 
-static int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-static double median(double *v, size_t n)
-{
-    qsort(v, n, sizeof *v, compare_doubles);
-    return v[n / 2];
-}
-
 static double timed(struct bench *b, void (*run)(struct bench *b))
 {
     double from = bench_now_s();
@@ -240,8 +230,9 @@ static struct bench_result measure(struct bench *b, const struct figure *f, size
         yard[i] = yard_first ? yard[i] : timed(b, f->yardstick);
         ratio[i] = yard[i] / ours[i];
     }
-    return (struct bench_result){median(ratio, rounds), median(yard, rounds) * 1e9 / BATCH,
-                                 median(ours, rounds) * 1e9 / BATCH};
+    return (struct bench_result){bench_median(ratio, rounds),
+                                 bench_median(yard, rounds) * 1e9 / BATCH,
+                                 bench_median(ours, rounds) * 1e9 / BATCH};
 }
 
 /* ---- whole files ----------------------------------------------------------------------------- */
@@ -369,6 +360,7 @@ struct asked {
     long rows, keys, tenants, filled;
     bool here;     /* what needs no server */
     bool postgres; /* DATABASE_URL's */
+    bool kms;      /* AWS KMS, as the settings have it */
 };
 
 static void print_figures(struct bench *b, const struct bench_print *p, size_t rounds)
@@ -416,6 +408,16 @@ static bool run_postgres(struct bench *b, const struct asked *asked, struct cli_
     return good;
 }
 
+static void print_kms(struct bench *b, const struct bench_print *p, size_t rounds)
+{
+    static struct cli_bench_kms kms;
+    if (cli_bench_kms(b->cli, b->d, rounds, &kms)) {
+        bench_print_kms(p, &kms);
+    } else {
+        b->failed = true;
+    }
+}
+
 static void run(struct bench *b, const struct bench_print *p, const struct asked *asked)
 {
     static struct cli_bench_postgres pg;
@@ -435,6 +437,9 @@ static void run(struct bench *b, const struct bench_print *p, const struct asked
     bool postgres = asked->postgres && !cli_interrupted() && run_postgres(b, asked, &pg);
     if (postgres) {
         bench_print_postgres(p, &pg);
+    }
+    if (asked->kms && !cli_interrupted()) {
+        print_kms(b, p, asked->rounds);
     }
     if (p->json != NULL) {
         dk_json_end(p->json, ']');
@@ -482,8 +487,10 @@ static bool take_numbers(struct cli *cli, struct asked *out)
         .keys = number(cli, "keys", 1000000, 1000, 10000000),
         .tenants = number(cli, "tenants", 20000, 100, 1000000),
         .filled = number(cli, "postgres-tenants", 0, 0, 100000000),
-        .here = !cli_has(cli, "postgres"),
-        .postgres = cli_bench_has_postgres(cli),
+        .here = !cli_has(cli, "postgres") && !cli_has(cli, "kms"),
+        .postgres =
+            cli_bench_has_postgres(cli) && (cli_has(cli, "postgres") || !cli_has(cli, "kms")),
+        .kms = cli_has(cli, "kms"),
     };
     return rounds >= 0 && out->rows >= 0 && out->keys >= 0 && out->tenants >= 0 && out->filled >= 0;
 }
@@ -493,18 +500,22 @@ int cli_bench(struct cli *cli)
     static struct cli_out out;
     static struct bench bench;
     struct asked asked;
+    int code;
     if (!take_numbers(cli, &asked)) {
         return CLI_USAGE;
     }
-    if (!asked.here && !asked.postgres) {
+    if (cli_has(cli, "postgres") && !asked.postgres) {
         return cli_usage("--postgres wants a server: DATABASE_URL is no postgresql://");
+    }
+    if (asked.kms && !cli_bench_has_kms(cli, &code)) {
+        return code;
     }
     bench.cli = cli;
     if (cli_scratch_make("bench", bench.dir) != CLI_OK || cli_out_open(&out, NULL) != CLI_OK) {
         return CLI_FAILED;
     }
     cli_signals_cooperate(); /* from here on there are things to remove */
-    int code = start(&bench);
+    code = start(&bench);
     if (code == CLI_OK) {
         struct dk_json json = cli_out_json(&out);
         run(&bench, &(struct bench_print){&out, cli->json ? &json : NULL}, &asked);

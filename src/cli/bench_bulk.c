@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "cli/bench_rounds.h"
 
 #define ROUNDS 5
 
@@ -93,18 +94,6 @@ static double run_once(const struct run *run, const struct bench_bulk_case *one,
     return ok ? bench_now_s() - from : -1;
 }
 
-static int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-static double median(double *v)
-{
-    qsort(v, ROUNDS, sizeof *v, compare_doubles);
-    return v[ROUNDS / 2];
-}
-
 bool bench_bulk(const char *dir, long rows, double (*bare)(void *arg, long rows), void *arg,
                 struct bench_result *results, long *rss_kib)
 {
@@ -128,9 +117,10 @@ bool bench_bulk(const char *dir, long rows, double (*bare)(void *arg, long rows)
     }
     unlink(run.csv);
     unlink(run.jsonl);
-    double yard = median(yardstick);
+    double yard = bench_median(yardstick, ROUNDS);
     for (size_t k = 0; k < BENCH_BULK_CASES; k++) {
-        results[k] = (struct bench_result){median(ratio[k]), yard, median(ours[k])};
+        results[k] = (struct bench_result){bench_median(ratio[k], ROUNDS), yard,
+                                           bench_median(ours[k], ROUNDS)};
     }
     return ok;
 }

@@ -2,12 +2,12 @@
 
 #include <openssl/evp.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "cli/bench_rounds.h"
 #include "crypto/field.h"
 #include "dekhand_admin.h"
 #include "door.h"
@@ -30,18 +30,6 @@ static double now_s(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-static int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-static double median(double *v, size_t n)
-{
-    qsort(v, n, sizeof *v, compare_doubles);
-    return v[n / 2];
-}
-
 struct rounds {
     size_t count;
     double yard[ROUNDS_MAX], ours[ROUNDS_MAX], ratio[ROUNDS_MAX];
@@ -52,9 +40,9 @@ static struct cli_bench_ratio sum_up(struct rounds *rounds)
     for (size_t i = 0; i < rounds->count; i++) {
         rounds->ratio[i] = rounds->ours[i] / rounds->yard[i];
     }
-    return (struct cli_bench_ratio){median(rounds->yard, rounds->count),
-                                    median(rounds->ours, rounds->count),
-                                    median(rounds->ratio, rounds->count)};
+    return (struct cli_bench_ratio){bench_median(rounds->yard, rounds->count),
+                                    bench_median(rounds->ours, rounds->count),
+                                    bench_median(rounds->ratio, rounds->count)};
 }
 
 static void name_tenant(size_t i, char out[static 40])
@@ -187,24 +175,6 @@ struct worker {
     bool ok;
 };
 
-/* To a CPU of its own: for its first milliseconds a new thread may share one, beside an idle one.
- */
-static void keep_to_cpu(unsigned which)
-{
-    cpu_set_t all, own;
-    CPU_ZERO(&own);
-    if (sched_getaffinity(0, sizeof all, &all) != 0 || CPU_COUNT(&all) <= (int)which) {
-        return;
-    }
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        if (CPU_ISSET(cpu, &all) && which-- == 0) {
-            CPU_SET(cpu, &own);
-            break;
-        }
-    }
-    (void)pthread_setaffinity_np(pthread_self(), sizeof own, &own);
-}
-
 static void encrypt_values(struct worker *worker)
 {
     bool ok = true; /* not worker->ok: the other's record lies in the same cache line */
@@ -226,7 +196,7 @@ static void *work(void *arg)
 {
     struct worker *worker = arg;
     struct lookup *bare = NULL;
-    keep_to_cpu(worker->number);
+    bench_keep_to_cpu(worker->number);
     if (worker->d != NULL) {
         worker->ok = encrypt(worker->d, worker->tenant); /* keys this thread's context */
     } else {

@@ -3,6 +3,7 @@
 
 #include "base/bytes.h"
 #include "cli/bench_pg.h"
+#include "cli/bench_rounds.h"
 
 #define TABLES 3
 #define COLUMNS 20
@@ -334,12 +335,6 @@ static void add_turn(struct turns *turns, double bare, double ours, size_t tenan
     }
 }
 
-static int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
 /* The median of the ratios: others who need the machine meet one side of a turn and not the other.
  */
 static struct bench_result sum_up(struct turns *turns)
@@ -347,8 +342,7 @@ static struct bench_result sum_up(struct turns *turns)
     if (turns->n == 0) {
         return (struct bench_result){0, 0, 0};
     }
-    qsort(turns->ratio, turns->n, sizeof turns->ratio[0], compare_doubles);
-    return (struct bench_result){turns->ratio[turns->n / 2],
+    return (struct bench_result){bench_median(turns->ratio, turns->n),
                                  turns->bare * 1e6 / (double)turns->tenants,
                                  turns->ours * 1e6 / (double)turns->tenants};
 }

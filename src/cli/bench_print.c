@@ -38,6 +38,21 @@ void bench_print_rss(const struct bench_print *p, long rss_kib)
     }
 }
 
+void bench_print_kms(const struct bench_print *p, const struct cli_bench_kms *kms)
+{
+    bench_print_row(p, "kms_wrap", "one kept libcurl handle, the same request, built and signed",
+                    "us", kms->wrap, 1.1, true);
+    bench_print_row(p, "kms_sign", "the five HMACs and two digests of it", "us", kms->sign, 1.5,
+                    true);
+    bench_print_row(p, "kms_slow",
+                    "two threads' cached decrypts, nobody waits for KMS; best rounds", "ns",
+                    kms->slow, 0.95, false);
+    bench_print_row(p, "kms_calls", "20 decrypts of each of 1,000 tenants, in a fresh instance",
+                    "calls", kms->calls, 0.1, true);
+    bench_print_row(p, "kms_calls_mixed", "10 decrypts and 10 encrypts of each, in turn", "calls",
+                    kms->mixed, 0.1, true);
+}
+
 /* ---- PostgreSQL ------------------------------------------------------------------------------ */
 
 void bench_print_postgres(const struct bench_print *p, const struct cli_bench_postgres *pg)

@@ -36,7 +36,8 @@ static bool is_special_4(uint32_t a)
     return a >> 24 == 0 || a >> 24 == 127 || a >> 16 == 0xA9FE || a >> 28 >= 0xE;
 }
 
-static bool is_mapped(const struct in6_addr *a, uint32_t *v4)
+/* An IPv4 address in another's clothes: a NAT64 gateway leads to it, or the kernel does. */
+static bool holds_v4(const struct in6_addr *a, uint32_t *v4)
 {
     *v4 = dk_get_u32(a->s6_addr + 12);
     bool nat64 = dk_get_u32(a->s6_addr) == 0x0064FF9B && dk_get_u32(a->s6_addr + 4) == 0 &&
@@ -46,14 +47,14 @@ static bool is_mapped(const struct in6_addr *a, uint32_t *v4)
 
 static bool is_loopback(const struct sockaddr *address)
 {
-    uint32_t v4;
     if (address->sa_family == AF_INET) {
         const struct sockaddr_in *in = (const void *)address;
         return is_loopback_4(ntohl(in->sin_addr.s_addr));
     }
     const struct sockaddr_in6 *in6 = (const void *)address;
     return IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr) ||
-           (is_mapped(&in6->sin6_addr, &v4) && is_loopback_4(v4));
+           (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr) &&
+            is_loopback_4(dk_get_u32(in6->sin6_addr.s6_addr + 12)));
 }
 
 /* AWS puts its metadata at fd00:ec2::/32, which no other use of that prefix may be taken for. */
@@ -72,7 +73,7 @@ static bool is_special(const struct sockaddr *address)
         return is_special_4(ntohl(in->sin_addr.s_addr));
     }
     const struct sockaddr_in6 *in6 = (const void *)address;
-    return is_special_6(&in6->sin6_addr) || (is_mapped(&in6->sin6_addr, &v4) && is_special_4(v4));
+    return is_special_6(&in6->sin6_addr) || (holds_v4(&in6->sin6_addr, &v4) && is_special_4(v4));
 }
 
 static bool same_address(const char *text, const struct sockaddr *address)
@@ -148,7 +149,16 @@ static bool is_allowed_host(const char *host, const struct dk_endpoint_policy *p
     return is_listed(host, policy->allowed);
 }
 
-/* A number is no name here: 0x7f.1, 2130706433 and 0177.0.0.1 are read by some as 127.0.0.1. */
+/* A number is no name here: 0x7f.1, 2130706433 and 0177.0.0.1 are read by some as 127.0.0.1, and by
+   libcurl: a host that it wrote anew is refused. */
+static bool is_as_written(const char *url, const char *host)
+{
+    const char *at = strstr(url, "://");
+    size_t n = strlen(host);
+    return at != NULL && (host[0] == '[' ||
+                          (strncasecmp(at + 3, host, n) == 0 && strchr(":/", at[3 + n]) != NULL));
+}
+
 static bool is_plain_host(const char *host)
 {
     uint8_t bytes[16];
@@ -237,7 +247,7 @@ dk_rc dk_endpoint_parse(const char *url, const struct dk_endpoint_policy *policy
     if (!made.tls && strcmp(parts.scheme, "http") != 0) {
         return DK_FAIL(err, CONFIG, "%s: it has to begin with https://", policy->setting);
     }
-    if (!is_plain_host(made.host) || made.port == 0) {
+    if (!is_as_written(url, parts.host) || !is_plain_host(made.host) || made.port == 0) {
         return DK_FAIL(err, CONFIG, "%s: its host is neither a name nor an address",
                        policy->setting);
     }

@@ -118,12 +118,14 @@ static int close_socket(void *arg, curl_socket_t fd)
     return close(fd);
 }
 
-/* OpenSSL's own copy of what it decrypted goes when it was handed on. */
+/* OpenSSL's own copy of what it decrypted goes when it was handed on; and the keys of a connection
+   are written nowhere, though libcurl would where SSLKEYLOGFILE says. */
 static CURLcode set_tls(CURL *easy, void *ctx, void *arg)
 {
     (void)easy;
     (void)arg;
     SSL_CTX_set_options(ctx, SSL_OP_CLEANSE_PLAINTEXT);
+    SSL_CTX_set_keylog_callback(ctx, NULL);
     return CURLE_OK;
 }
 
@@ -147,6 +149,15 @@ static size_t take_body(char *p, size_t size, size_t n, void *arg)
     return taken;
 }
 
+/* Two lengths that may say different things: a proxy may have taken the other one. */
+static bool has_two_lengths(const struct dk_transfer *transfer)
+{
+    char value[8];
+    struct dk_http_reply reply = {.head = dk_view_of(transfer->head.p, transfer->head.n)};
+    return dk_http_header(&reply, "content-length", value, sizeof value) &&
+           dk_http_header(&reply, "transfer-encoding", value, sizeof value);
+}
+
 /* A new status line begins the headers anew: what came before was 100 Continue. */
 static size_t take_head(char *p, size_t size, size_t n, void *arg)
 {
@@ -154,7 +165,9 @@ static size_t take_head(char *p, size_t size, size_t n, void *arg)
     if (size * n > 5 && memcmp(p, "HTTP/", 5) == 0) {
         transfer->head.n = 0;
     }
-    return take(transfer, &transfer->head, p, size * n);
+    size_t taken = take(transfer, &transfer->head, p, size * n);
+    transfer->two_lengths = taken > 0 && has_two_lengths(transfer);
+    return transfer->two_lengths ? 0 : taken;
 }
 
 /* ---- one request ----------------------------------------------------------------------------- */
@@ -215,6 +228,8 @@ static void set_transport(CURL *easy, struct dk_transfer *transfer, int64_t ms)
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)connect);
     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)ms);
     curl_easy_setopt(easy, CURLOPT_PROXY, http->proxy != NULL ? http->proxy : "");
+    /* Else no_proxy of the environment goes around it, and no address is judged then. */
+    curl_easy_setopt(easy, CURLOPT_NOPROXY, "");
     curl_easy_setopt(easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
     curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
@@ -233,7 +248,7 @@ static void set_transport(CURL *easy, struct dk_transfer *transfer, int64_t ms)
 dk_rc dk_transfer_begin(struct dk_transfer *transfer, int64_t ms, struct dk_err *err)
 {
     transfer->text[0] = '\0';
-    transfer->too_long = transfer->forbidden = false;
+    transfer->too_long = transfer->forbidden = transfer->two_lengths = false;
     transfer->head.n = transfer->body.n = 0;
     DK_TRY(add_lines(transfer, err));
     CURL *easy = curl_easy_init();
@@ -278,6 +293,13 @@ bool dk_transfer_timed_out(CURLcode code)
     return code == CURLE_OPERATION_TIMEDOUT;
 }
 
+bool dk_transfer_broke_off(const struct dk_transfer *transfer, CURLcode code)
+{
+    bool framing =
+        code == CURLE_PARTIAL_FILE || code == CURLE_RECV_ERROR || code == CURLE_WEIRD_SERVER_REPLY;
+    return transfer->two_lengths || (framing && transfer->head.n > 0);
+}
+
 dk_rc dk_transfer_explain(const struct dk_transfer *transfer, CURLcode code, struct dk_err *err)
 {
     const char *service = transfer->http->setup.service;
@@ -292,6 +314,11 @@ dk_rc dk_transfer_explain(const struct dk_transfer *transfer, CURLcode code, str
     if (transfer->too_long) {
         return DK_FAIL(err, PROVIDER, "%s: the answer of %.100s is longer than an answer is",
                        service, host);
+    }
+    if (dk_transfer_broke_off(transfer, code)) {
+        return DK_FAIL_BACKEND(err, PROVIDER, (long)code,
+                               "%s: the answer of %.100s is broken: %.120s", service, host,
+                               transfer->two_lengths ? "it has two lengths" : text);
     }
     if (code == CURLE_OUT_OF_MEMORY || code == CURLE_WRITE_ERROR) {
         return DK_FAIL(err, NOMEM, "%s: no memory for an answer", service);

@@ -47,7 +47,8 @@ struct dk_transfer {
     struct dk_buf body;
     char text[CURL_ERROR_SIZE];
     bool too_long;
-    bool forbidden; /* the address is one that the endpoint must not have */
+    bool two_lengths; /* content-length and transfer-encoding */
+    bool forbidden;   /* the address is one that the endpoint must not have */
     int tried;
     int64_t end_ms; /* of the call */
     int64_t due_ms; /* waiting until then */
@@ -67,5 +68,7 @@ void dk_transfer_end(struct dk_transfer *transfer);
 /* Why nothing came: E_UNREACHABLE, E_PROVIDER for an answer that cannot be one. */
 dk_rc dk_transfer_explain(const struct dk_transfer *transfer, CURLcode code, struct dk_err *err);
 bool dk_transfer_timed_out(CURLcode code);
+/* An answer began, and was cut off, or is not framed as HTTP is. */
+bool dk_transfer_broke_off(const struct dk_transfer *transfer, CURLcode code);
 
 #endif

@@ -52,9 +52,26 @@ const char *dk_http_next_line(const struct dk_http_request *request, const char 
     return first != NULL && next < first + request->head.n ? next : NULL;
 }
 
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r';
+}
+
 static bool is_line_of(const char *line, const char *end, const char *name, size_t n)
 {
     return (size_t)(end - line) > n && strncasecmp(line, name, n) == 0 && line[n] == ':';
+}
+
+/* Without the blanks around it. */
+static void copy_value(const char *value, const char *end, char *out, size_t cap)
+{
+    while (value < end && is_blank(*value)) {
+        value++;
+    }
+    while (end > value && is_blank(end[-1])) {
+        end--;
+    }
+    snprintf(out, cap, "%.*s", (int)(end - value), value);
 }
 
 bool dk_http_header(const struct dk_http_reply *reply, const char *name, char *out, size_t cap)
@@ -66,13 +83,7 @@ bool dk_http_header(const struct dk_http_reply *reply, const char *name, char *o
         const char *end = memchr(line, '\n', (size_t)(all - line));
         end = end != NULL ? end : all;
         if (is_line_of(line, end, name, n)) {
-            const char *value = line + n + 1;
-            while (value < end && (*value == ' ' || *value == '\t')) {
-                value++;
-            }
-            size_t len = (size_t)(end - value);
-            len -= len > 0 && value[len - 1] == '\r';
-            snprintf(out, cap, "%.*s", (int)len, value);
+            copy_value(line + n + 1, end, out, cap);
             return true;
         }
         line = end + 1;

@@ -68,9 +68,21 @@ void dk_breaker_note(struct dk_breaker *breaker, bool failed, int64_t now_ms)
     }
 }
 
+void dk_breaker_let_go(struct dk_breaker *breaker)
+{
+    breaker->probing = false;
+}
+
+/* A hundredth of a second's calls may begin together; with what comes in within a second that is
+   the rate. One by one where that is less than two. */
 void dk_pace_init(struct dk_pace *pace, unsigned per_second, int64_t now_ms)
 {
-    *pace = (struct dk_pace){per_second, per_second, now_ms};
+    double together = per_second / 100;
+    bool several = together > 1;
+    *pace = (struct dk_pace){.per_second = several ? per_second - together : per_second,
+                             .most = several ? together : 1,
+                             .at_ms = now_ms};
+    pace->tokens = pace->most;
 }
 
 int64_t dk_pace_take(struct dk_pace *pace, int64_t now_ms)
@@ -79,7 +91,7 @@ int64_t dk_pace_take(struct dk_pace *pace, int64_t now_ms)
         return 0;
     }
     pace->tokens += (double)(now_ms - pace->at_ms) * pace->per_second / 1000;
-    pace->tokens = pace->tokens < pace->per_second ? pace->tokens : pace->per_second;
+    pace->tokens = pace->tokens < pace->most ? pace->tokens : pace->most;
     pace->at_ms = now_ms;
     if (pace->tokens >= 1) {
         pace->tokens -= 1;

@@ -34,10 +34,13 @@ struct dk_breaker {
 /* False: not now; `wait_ms` is how long yet. True while it is closed, and once for a probe. */
 bool dk_breaker_may(struct dk_breaker *breaker, int64_t now_ms, int64_t *wait_ms);
 void dk_breaker_note(struct dk_breaker *breaker, bool failed, int64_t now_ms);
+/* In place of a note: the call did not go out. If it was the probe, another one may be. */
+void dk_breaker_let_go(struct dk_breaker *breaker);
 
-/* A bucket of one second's calls. */
+/* Calls that begin within any one second are never more than the rate: they are spread over it. */
 struct dk_pace {
-    double per_second; /* 0 = no limit */
+    double per_second; /* tokens that come in; 0 = no limit */
+    double most;       /* that are kept */
     double tokens;
     int64_t at_ms;
 };

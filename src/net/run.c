@@ -56,16 +56,28 @@ static int64_t take_turn(struct dk_http *http)
 }
 
 /* An answer below 500 is one of a service that works, whatever it says. */
-static void note_answer(struct dk_transfer *transfer, long status)
+static void note_answer(struct dk_http *http, long status)
 {
-    struct dk_http *http = transfer->http;
     bool failed = status == 0 || status >= 500;
     pthread_mutex_lock(&http->lock);
     dk_breaker_note(&http->breaker, failed, dk_mono_ms(http->setup.world));
-    if (!failed) {
-        dk_budget_give(&http->budget, transfer->paid > 0 ? transfer->paid : 1);
-    }
-    transfer->paid = 0;
+    pthread_mutex_unlock(&http->lock);
+}
+
+/* A success gives back what its retry cost; who is throttled, or denied, has gained nothing. */
+static void note_success(struct dk_transfer *transfer)
+{
+    struct dk_http *http = transfer->http;
+    pthread_mutex_lock(&http->lock);
+    dk_budget_give(&http->budget, transfer->paid > 0 ? transfer->paid : 1);
+    pthread_mutex_unlock(&http->lock);
+}
+
+/* Nothing went out: that says nothing of the service. */
+static void note_unsent(struct dk_http *http)
+{
+    pthread_mutex_lock(&http->lock);
+    dk_breaker_let_go(&http->breaker);
     pthread_mutex_unlock(&http->lock);
 }
 
@@ -110,7 +122,7 @@ static dk_rc try_once(struct dk_transfer *transfer, struct dk_err *err)
         rc = dk_transfer_begin(transfer, left < limits->try_ms ? left : limits->try_ms, err);
     }
     if (rc != DK_OK) {
-        note_answer(transfer, 200); /* nothing that the service would be to blame for */
+        note_unsent(transfer->http);
     }
     return rc;
 }
@@ -186,8 +198,14 @@ static void answered(struct run *run, struct dk_transfer *transfer, CURLcode cod
     } else {
         (void)dk_transfer_explain(transfer, code, call->err);
     }
-    note_answer(transfer, reply.status);
+    note_answer(transfer->http, reply.status);
     enum dk_http_next next = call->judge(call->self, &reply, call->err);
+    if (dk_transfer_broke_off(transfer, code)) {
+        next = DK_HTTP_LATER; /* as when none comes */
+    }
+    if (next == DK_HTTP_DONE && call->err->rc == DK_OK) {
+        note_success(transfer);
+    }
     if (!goes_on(transfer, next, code, &reply)) {
         finish(run, transfer);
         return;

@@ -9,9 +9,12 @@
 #define LATE_MS (10 * MINUTE_MS)  /* all wait */
 #define AGAIN_MS MINUTE_MS        /* after a failure that nobody had to wait for */
 #define REFUSED_MS 5000           /* between two askings because a service refused what it got */
-/* An instance that hands out what is nearly over has trouble of its own: it is asked again later.
- */
-#define INSTANCE_MS (EARLY_MS + 20 * MINUTE_MS)
+#define FAILED_MS 1000            /* what went wrong is told to all, before anybody asks again */
+/* An instance has new ones five minutes before the end. Where it has none it has trouble of its
+   own, and where anybody hands out what is over, it may be our clock. It is used until the service
+   refuses it, and asked for again in 20 minutes: share() of these. */
+#define INSTANCE_MS (5 * MINUTE_MS)
+#define TROUBLE_MS (20 * MINUTE_MS / 3 * 4)
 
 struct dk_aws_credentials {
     struct dk_aws_credentials_setup setup;
@@ -24,6 +27,9 @@ struct dk_aws_credentials {
     int64_t again_ms; /* not before */
     int64_t asked_ms; /* the last time */
     unsigned number;
+    unsigned failures;     /* so far */
+    int64_t failed_ms;     /* the last time */
+    struct dk_err failure; /* how */
 };
 
 static int64_t now_ms(const struct dk_aws_credentials *c)
@@ -94,9 +100,10 @@ static dk_rc fetch(struct dk_aws_credentials *c, struct dk_aws_keys **out, struc
         return dk_err_while(err, "asking for AWS credentials (%s)", c->setup.aws->plan.told);
     }
     int64_t left = left_us == INT64_MAX ? INT64_MAX : left_us / 1000;
-    if (c->setup.aws->plan.source == DK_AWS_INSTANCE && c->setup.aws->plan.role_count == 0 &&
-        left < EARLY_MS) {
-        left = INSTANCE_MS;
+    bool instance =
+        c->setup.aws->plan.source == DK_AWS_INSTANCE && c->setup.aws->plan.role_count == 0;
+    if (left <= 0 || (instance && left < INSTANCE_MS)) {
+        left = TROUBLE_MS;
     }
     (*out)->good_ms = left == INT64_MAX ? INT64_MAX : begun + left;
     return DK_OK;
@@ -118,7 +125,7 @@ dk_rc dk_aws_credentials_open(const struct dk_aws_credentials_setup *setup,
         return DK_FAIL(err, NOMEM, "no memory for credentials");
     }
     c->setup = *setup;
-    c->again_ms = c->asked_ms = INT64_MIN;
+    c->again_ms = c->asked_ms = c->failed_ms = INT64_MIN;
     locks_init(c);
     *out = c;
     return DK_OK;
@@ -143,7 +150,7 @@ void dk_aws_credentials_after_fork(struct dk_aws_credentials *c)
     }
     c->keys = NULL;
     c->asking = false;
-    c->again_ms = c->asked_ms = INT64_MIN;
+    c->again_ms = c->asked_ms = c->failed_ms = INT64_MIN;
 }
 
 /* ---- get and put ----------------------------------------------------------------------------- */
@@ -185,7 +192,10 @@ static dk_rc ask_locked(struct dk_aws_credentials *c, struct dk_err *err)
     if (rc == DK_OK) {
         take_new_locked(c, fresh);
     } else {
-        c->again_ms = now_ms(c) + AGAIN_MS;
+        c->failed_ms = now_ms(c);
+        c->again_ms = c->failed_ms + AGAIN_MS;
+        c->failures++;
+        c->failure = *err;
     }
     pthread_cond_broadcast(&c->came);
     return rc;
@@ -204,8 +214,16 @@ static int64_t left_locked(const struct dk_aws_credentials *c)
     return left > 0 ? left : 0;
 }
 
+/* Who waited for an answer that did not come has it too, and who comes a moment later: a crowd, or
+   the calls of a batch, do not ask one after the other. */
+static bool has_failed_locked(const struct dk_aws_credentials *c, unsigned before)
+{
+    return c->failures != before || now_ms(c) - FAILED_MS < c->failed_ms;
+}
+
 static dk_rc get_locked(struct dk_aws_credentials *c, struct dk_err *err)
 {
+    unsigned before = c->failures;
     for (;;) {
         int64_t left = left_locked(c);
         bool may_wait = left > 0 && (c->asking || now_ms(c) < c->again_ms);
@@ -219,12 +237,13 @@ static dk_rc get_locked(struct dk_aws_credentials *c, struct dk_err *err)
         if (may_wait) {
             return DK_OK; /* a moment ago there were no new ones */
         }
+        if (left == 0 && has_failed_locked(c, before)) {
+            *err = c->failure;
+            return err->rc;
+        }
         struct dk_err cause;
         dk_err_clear(&cause);
-        if (ask_locked(c, &cause) != DK_OK && left_locked(c) == 0) {
-            *err = cause;
-            return cause.rc;
-        }
+        (void)ask_locked(c, &cause);
     }
 }
 

@@ -23,11 +23,13 @@ struct ask {
     size_t line_cap;
     struct dk_aws_grant *out;
     int64_t server_us; /* the time of who answered */
+    int64_t skew_us;   /* of the service's clock against ours */
+    bool corrected;
 };
 
-static int64_t server_now(const struct dk_aws_credentials_setup *setup)
+static int64_t server_now(const struct ask *ask)
 {
-    return dk_wall_us(setup->world) + __atomic_load_n(setup->skew_us, __ATOMIC_RELAXED);
+    return dk_wall_us(ask->setup->world) + ask->skew_us;
 }
 
 static dk_rc build_role(struct ask *ask, struct dk_http_request *out, struct dk_err *err)
@@ -39,7 +41,7 @@ static dk_rc build_role(struct ask *ask, struct dk_http_request *out, struct dk_
                             .session_token = with->token[0] != '\0' ? with->token : NULL,
                             .region = ask->setup->aws->region,
                             .service = "sts",
-                            .at_us = server_now(ask->setup)};
+                            .at_us = server_now(ask)};
     DK_TRY(dk_aws_ask_role(ask->role, out, err));
     return dk_sigv4_sign(&sign, out, err);
 }
@@ -110,17 +112,35 @@ static enum dk_http_next explain(struct ask *ask, const struct dk_http_reply *re
     return again ? DK_HTTP_LATER : DK_HTTP_DONE;
 }
 
+/* True when a request was signed at a time that is none of the service's: it is signed anew, once.
+ */
+static bool correct_clock(struct ask *ask, const struct dk_http_reply *reply)
+{
+    int64_t theirs;
+    if (ask->kind != ROLE || ask->corrected || !dk_http_date(reply, &theirs)) {
+        return false;
+    }
+    int64_t moved = theirs - server_now(ask);
+    if (moved < DK_AWS_SKEW_US && moved > -DK_AWS_SKEW_US) {
+        return false;
+    }
+    ask->corrected = true;
+    ask->skew_us += moved;
+    return true;
+}
+
 static enum dk_http_next judge(void *self, const struct dk_http_reply *reply, struct dk_err *err)
 {
     struct ask *ask = self;
     if (reply->status == 0) {
-        return DK_HTTP_LATER;
+        return err->rc == DK_E_UNREACHABLE ? DK_HTTP_LATER : DK_HTTP_DONE;
     }
     if (!dk_http_date(reply, &ask->server_us)) {
-        ask->server_us = server_now(ask->setup);
+        ask->server_us = server_now(ask);
     }
     if (reply->status != 200) {
-        return explain(ask, reply, err);
+        enum dk_http_next next = explain(ask, reply, err);
+        return next == DK_HTTP_DONE && correct_clock(ask, reply) ? DK_HTTP_AGAIN : next;
     }
     if (read_answer(ask, reply->body, err) != DK_OK) {
         (void)dk_err_while(err, "reading the answer of %s", who(ask));
@@ -153,7 +173,9 @@ static dk_rc read_token(const struct dk_aws_credentials_setup *setup, const char
         rc = DK_FAIL(&cause, CONFIG, "%s holds no token", path);
     }
     rc = rc == DK_OK ? dk_buf_add(out, "", 1, &cause) : rc;
-    return rc == DK_OK ? rc : DK_FAIL(err, CONFIG, "%s: %s", setting, cause.text);
+    return rc == DK_OK ? rc
+                       : dk_err_set(err, rc == DK_E_NOMEM ? rc : DK_E_CONFIG, __FILE__, __LINE__,
+                                    "%s: %s", setting, cause.text);
 }
 
 static dk_rc from_web_identity(struct ask *ask, struct dk_err *err)
@@ -233,9 +255,10 @@ static dk_rc from_process(struct ask *ask, struct dk_err *err)
 {
     struct dk_buf text;
     dk_buf_init(&text, &ask->setup->world->mem, DK_HTTP_REPLY_MAX);
-    dk_rc rc = dk_aws_process_run(ask->setup->aws->plan.command, &text, err);
+    dk_rc rc =
+        dk_aws_process_run(ask->setup->aws->plan.command, DK_AWS_PROCESS_SECONDS, &text, err);
     if (rc == DK_OK) {
-        ask->server_us = server_now(ask->setup);
+        ask->server_us = server_now(ask);
         rc = dk_aws_read_process(dk_view_of(text.p, text.n), ask->out, err);
     }
     dk_buf_wipe(&text);
@@ -307,7 +330,8 @@ dk_rc dk_aws_fetch(const struct dk_aws_credentials_setup *setup, struct dk_aws_g
                    int64_t *left_us, struct dk_err *err)
 {
     const struct dk_aws_plan *plan = &setup->aws->plan;
-    struct ask ask = {.setup = setup, .out = out};
+    struct ask ask = {
+        .setup = setup, .out = out, .skew_us = __atomic_load_n(setup->skew_us, __ATOMIC_RELAXED)};
     dk_aws_grant_clear(out);
     DK_TRY(from_source(&ask, err));
     for (size_t i = plan->role_count; i > 0; i--) {

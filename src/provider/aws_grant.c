@@ -66,7 +66,8 @@ dk_rc dk_aws_ask_instance(const char *session, const char *role, struct dk_http_
     out->method = "GET";
     int n = snprintf(out->path, sizeof out->path, "/latest/meta-data/iam/security-credentials/%s",
                      role);
-    if (n >= (int)sizeof out->path || strpbrk(role, "/?# \\") != NULL) {
+    bool leads_up = strcmp(role, ".") == 0 || strcmp(role, "..") == 0;
+    if (n >= (int)sizeof out->path || leads_up || strpbrk(role, "/?# \\") != NULL) {
         return DK_FAIL(err, PROVIDER, "the instance's metadata names a role that is no name");
     }
     return dk_http_add(out, "X-aws-ec2-metadata-token", session, err);

@@ -207,12 +207,13 @@ dk_rc dk_kms_read_rotation(struct dk_view body, bool *enabled, struct dk_err *er
 
 /* ---- errors ---------------------------------------------------------------------------------- */
 
-/* `ns#Name:where` -> `Name` */
+/* `ns#Name:where` -> `Name`; `where` may be a URL with a # of its own. */
 static void take_code(const char *text, char code[static 64])
 {
-    const char *name = strchr(text, '#');
-    name = name != NULL ? name + 1 : text;
-    snprintf(code, 64, "%.*s", (int)strcspn(name, ": \t\r\n<"), name);
+    size_t n = strcspn(text, ": \t\r\n<");
+    const char *sharp = memchr(text, '#', n);
+    const char *name = sharp != NULL ? sharp + 1 : text;
+    snprintf(code, 64, "%.*s", (int)(text + n - name), name);
 }
 
 /* What stands between <Name> and the next tag: enough for an error's code and message. */
@@ -359,7 +360,7 @@ enum dk_aws_fault dk_kms_explain(const struct dk_kms_ask *ask, const struct dk_h
                                  ask->key_id, request_id);
         return faults[i].fault;
     }
-    if (code[0] == '\0') {
+    if (code[0] == '\0' || reply->status == 429) {
         return explain_status(ask, reply->status, err);
     }
     bool transient = reply->status >= 500;

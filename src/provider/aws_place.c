@@ -142,6 +142,31 @@ bool dk_aws_key_is_multi_region(const struct dk_aws_key *key)
 
 /* ---- endpoints ------------------------------------------------------------------------------- */
 
+/* A signature is one over the path `/`. */
+static dk_rc parse_own(const struct dk_aws_service *service,
+                       const struct dk_endpoint_policy *policy, struct dk_endpoint *out,
+                       struct dk_err *err)
+{
+    struct dk_endpoint made;
+    DK_TRY(dk_endpoint_parse(service->url, policy, &made, err));
+    if (made.path[0] != '\0') {
+        return DK_FAIL(err, CONFIG, "%s: the services of AWS have no path behind their host",
+                       service->setting);
+    }
+    *out = made;
+    return DK_OK;
+}
+
+/* STS of the partition for the US government is the same for FIPS, as long as it is not dual-stack.
+ */
+static bool has_fips_name(const struct dk_aws_service *service,
+                          const struct dk_aws_partition *partition)
+{
+    bool same = strcmp(service->name, "sts") == 0 && strcmp(partition->name, "aws-us-gov") == 0 &&
+                !service->dual_stack;
+    return service->fips && !same;
+}
+
 dk_rc dk_aws_endpoint(const struct dk_aws_service *service, struct dk_endpoint *out,
                       struct dk_err *err)
 {
@@ -157,10 +182,11 @@ dk_rc dk_aws_endpoint(const struct dk_aws_service *service, struct dk_endpoint *
                        service->fips ? "AWS_USE_FIPS_ENDPOINT" : "AWS_USE_DUALSTACK_ENDPOINT");
     }
     if (service->url != NULL) {
-        return dk_endpoint_parse(service->url, &policy, out, err);
+        return parse_own(service, &policy, out, err);
     }
     policy.setting = "AWS_REGION";
-    snprintf(url, sizeof url, "https://%s%s.%s.%s", service->name, service->fips ? "-fips" : "",
-             service->region, service->dual_stack ? partition->dual : partition->suffix);
+    snprintf(url, sizeof url, "https://%s%s.%s.%s", service->name,
+             has_fips_name(service, partition) ? "-fips" : "", service->region,
+             service->dual_stack ? partition->dual : partition->suffix);
     return dk_endpoint_parse(url, &policy, out, err);
 }

@@ -9,8 +9,13 @@
 
 #include "base/bytes.h"
 
-/* What it printed, into `out`, whose ceiling is the most that it may. E_PROVIDER, E_CONFIG. */
-DK_MUST_USE dk_rc dk_aws_process_run(const char *command, struct dk_buf *out, struct dk_err *err);
+#define DK_AWS_PROCESS_SECONDS 60
+/*
+ * What it printed, into `out`, whose ceiling is the most that it may. E_CONFIG: it cannot be run.
+ * E_PROVIDER: it failed, or printed more. E_UNREACHABLE: it did not end in time, and was killed.
+ */
+DK_MUST_USE dk_rc dk_aws_process_run(const char *command, int seconds, struct dk_buf *out,
+                                     struct dk_err *err);
 
 #define DK_AWS_WORDS 32
 /* The words of a command, into `text` (as long as the command and its NUL); their number, 0 = none,

@@ -118,6 +118,13 @@ static bool next_line(struct dk_view *text, struct line *out)
     return true;
 }
 
+/* A name with blanks in it may stand in quotes. */
+static struct dk_view unquote(struct dk_view v)
+{
+    bool quoted = v.n >= 2 && (v.p[0] == '"' || v.p[0] == '\'') && v.p[v.n - 1] == v.p[0];
+    return quoted ? dk_view_of(v.p + 1, v.n - 2) : v;
+}
+
 /* `[default]`, `[name]`, `[profile name]`, `[services name]`: the word before, and the name. */
 static bool is_section(struct dk_view section, const char *word, const char *name)
 {
@@ -128,16 +135,21 @@ static bool is_section(struct dk_view section, const char *word, const char *nam
         }
         section = trim(dk_view_of(section.p + n, section.n - n));
     }
-    return dk_view_equal(section, dk_view_str(name));
+    return dk_view_equal(unquote(section), dk_view_str(name));
 }
 
 /* ---- profiles -------------------------------------------------------------------------------- */
 
+/* Whatever their case, as Python's parser has it. */
+static bool is_named(struct dk_view name, const char *member)
+{
+    return name.n == strlen(member) && strncasecmp((const char *)name.p, member, name.n) == 0;
+}
+
 static dk_rc keep(struct dk_aws_profile *profile, const struct line *line, struct dk_err *err)
 {
     for (size_t i = 0; i < DK_AWS_P_MEMBERS; i++) {
-        if (!dk_view_equal(line->name, dk_view_str(members[i])) || profile->member[i] != NULL ||
-            line->value.n == 0) {
+        if (!is_named(line->name, members[i]) || profile->member[i] != NULL || line->value.n == 0) {
             continue;
         }
         char *copy = dk_mem_alloc(profile->mem, line->value.n + 1);
@@ -151,22 +163,29 @@ static dk_rc keep(struct dk_aws_profile *profile, const struct line *line, struc
     return DK_OK;
 }
 
+static dk_rc check_bytes(struct dk_view text, struct dk_err *err)
+{
+    return text.n > 0 && memchr(text.p, '\0', text.n) != NULL
+               ? DK_FAIL(err, CONFIG, "it holds a zero byte")
+               : DK_OK;
+}
+
 dk_rc dk_aws_profile_read(struct dk_aws_profile *profile, struct dk_view text, bool config,
                           const char *name, struct dk_err *err)
 {
     struct line line;
-    bool here = false;
+    bool here = false, below = false; /* a name without a value: what is indented is that name's */
     bool is_default = strcmp(name, "default") == 0;
-    if (text.n > 0 && memchr(text.p, '\0', text.n) != NULL) {
-        return DK_FAIL(err, CONFIG, "it holds a zero byte");
-    }
+    DK_TRY(check_bytes(text, err));
     while (next_line(&text, &line)) {
         if (line.kind == SECTION) {
             here = is_section(line.name, config ? "profile" : "", name) ||
                    (config && is_default && is_section(line.name, "", name));
             profile->found = profile->found || here;
-        } else if (here && line.kind == SETTING) {
-            DK_TRY(keep(profile, &line, err));
+            below = false;
+        } else if (line.kind == SETTING || (line.kind == NESTED && !below)) {
+            below = line.kind == SETTING && line.value.n == 0;
+            DK_TRY(here ? keep(profile, &line, err) : DK_OK);
         }
     }
     return DK_OK;
@@ -178,6 +197,7 @@ dk_rc dk_aws_services_read(struct dk_view text, const char *name, const char *se
     struct line line;
     bool here = false, of_service = false;
     out[0] = '\0';
+    DK_TRY(check_bytes(text, err));
     while (next_line(&text, &line)) {
         if (line.kind == SECTION) {
             here = is_section(line.name, "services", name);

@@ -57,7 +57,9 @@ static dk_rc read_file(struct reading *r, enum dk_option_id id, const char *usua
     if (rc != DK_OK && set == NULL && (rc == DK_E_NOT_FOUND || rc == DK_E_IO)) {
         return DK_OK;
     }
-    return rc == DK_OK ? rc : DK_FAIL(r->err, CONFIG, "%s: %s", dk_options[id].name, cause.text);
+    return rc == DK_OK ? rc
+                       : dk_err_set(r->err, rc == DK_E_NOMEM ? rc : DK_E_CONFIG, __FILE__, __LINE__,
+                                    "%s: %s", dk_options[id].name, cause.text);
 }
 
 static dk_rc read_profile(struct reading *r, const char *name, struct dk_aws_profile *out)

@@ -11,6 +11,9 @@
 #include "crypto/suite.h"
 #include "net/http.h"
 
+/* AWS takes five minutes of difference: from four on the clock is corrected. */
+#define DK_AWS_SKEW_US (INT64_C(240) * 1000000)
+
 struct dk_sigv4 {
     const struct dk_suite *suite;
     const char *access_key_id;

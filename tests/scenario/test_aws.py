@@ -436,6 +436,14 @@ def test_I29_an_endpoint_of_a_stranger_is_refused(cloud, tmp_path):
         assert "AWS_ENDPOINT_URL" in told and said in told, url
 
 
+def test_R29_no_environment_leads_around_the_proxy(used, cloud):
+    cli, _ = used
+    cli.env.update(KMS_PROXY="http://127.0.0.1:1", no_proxy="*", NO_PROXY="*")
+    before = cloud.counts()["connections"]
+    decrypts_not(used, 6, "E_UNREACHABLE")
+    assert cloud.counts()["connections"] == before
+
+
 def test_wrong_credentials(used, cloud):
     cli, value = used
     cli.env["AWS_SECRET_ACCESS_KEY"] = "x" * 40

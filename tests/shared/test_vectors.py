@@ -2,6 +2,7 @@
 
 import json
 import os
+from hashlib import sha256
 from pathlib import Path
 
 VECTORS = Path(os.environ["DEKHAND_DATA"]) / "vectors"
@@ -46,3 +47,29 @@ def test_hmac_sha256():
     check("hmac_sha256", [
         line(case["tcId"], case["result"], case["key"], case["msg"], case["tag"])
         for _, case in cases("hmac_sha256")])
+
+
+def sigv4_case(folder):
+    """The lines of one case: what is asked, the hash of its canonical form, and the signature."""
+    head, _, body = (folder / "request.txt").read_text().partition("\n\n")
+    first, *headers = head.splitlines()
+    context = json.loads((folder / "context.json").read_text())
+    canonical = (folder / "header-canonical-request.txt").read_text()
+    token = context["credentials"].get("token")
+    shown = [f"header {header}" for header in headers if not header.startswith("Host:")]
+    if context["sign_body"]:
+        shown.append("header X-Amz-Content-Sha256:" + canonical.splitlines()[-1])
+    if token and not context.get("omit_session_token"):
+        shown.append(f"token {token}")
+    to_sign = (folder / "header-string-to-sign.txt").read_text().splitlines()
+    assert to_sign[:3] == ["AWS4-HMAC-SHA256", "20150830T123600Z",
+                           "20150830/us-east-1/service/aws4_request"]
+    assert to_sign[3] == sha256(canonical.encode()).hexdigest()
+    return [f"case {folder.name}", f"method {first.split()[0]}", *shown,
+            *([f"body {body}"] if body else []), f"canonical {to_sign[3]}",
+            "signature " + (folder / "header-signature.txt").read_text()]
+
+
+def test_sigv4():
+    folders = sorted(path for path in (VECTORS / "sigv4").iterdir() if path.is_dir())
+    check("sigv4", [text for folder in folders for text in sigv4_case(folder)])

@@ -1,0 +1,42 @@
+"""Prints tests/vectors/aws_places.txt as botocore's own data say it; for build/cache/python.
+
+Regions with their partitions, and where KMS and STS are asked in one region of each.
+"""
+
+import botocore.session
+from botocore.endpoint_provider import EndpointProvider
+
+LOADER = botocore.session.get_session().get_component("data_loader")
+PARTITIONS = LOADER.load_data("partitions")
+
+
+def regions(partition):
+    return sorted(name for name in partition["regions"] if not name.endswith("-global"))
+
+
+def endpoints(service):
+    provider = EndpointProvider(LOADER.load_service_model(service, "endpoint-rule-set-1"),
+                                PARTITIONS)
+    for partition in PARTITIONS["partitions"]:
+        region = regions(partition)[0]
+        for fips in (False, True):
+            for dual in (False, True):
+                more = {"UseGlobalEndpoint": False} if service == "sts" else {}
+                url = provider.resolve_endpoint(Region=region, UseFIPS=fips, UseDualStack=dual,
+                                                **more).url
+                yield (f"endpoint {service} {region} {'fips' if fips else '-'} "
+                       f"{'dual' if dual else '-'} {url}")
+
+
+def main():
+    print("# Source: botocore, data/partitions.json and endpoint-rule-set-1 of kms and sts, "
+          "Apache-2.0.")
+    for partition in PARTITIONS["partitions"]:
+        for region in regions(partition):
+            print("region", region, partition["id"], partition["outputs"]["dnsSuffix"])
+    for service in ("kms", "sts"):
+        print("\n".join(endpoints(service)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+#include "support/http_ask.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+int64_t dk_ask_now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+struct dk_ask dk_ask_of(const struct dk_endpoint *to)
+{
+    struct dk_ask ask = {.to = to};
+    dk_err_clear(&ask.err);
+    return ask;
+}
+
+static dk_rc build(void *self, struct dk_http_request *out, struct dk_err *err)
+{
+    struct dk_ask *ask = self;
+    if (ask->built < DK_ASKS_BUILT) {
+        ask->built_ms[ask->built] = dk_ask_now_ms();
+    }
+    ask->built++;
+    if (ask->build_fails != DK_OK) {
+        return dk_err_set(err, ask->build_fails, __FILE__, __LINE__, "nothing to ask with");
+    }
+    out->to = ask->to;
+    out->method = "PUT";
+    snprintf(out->path, sizeof out->path, "/latest/api/token");
+    return dk_http_add(out, "X-aws-ec2-metadata-token-ttl-seconds", "60", err);
+}
+
+static void keep(struct dk_view from, char *out, size_t cap)
+{
+    size_t n = from.n < cap - 1 ? from.n : cap - 1;
+    if (n > 0) {
+        memcpy(out, from.p, n);
+    }
+    out[n] = '\0';
+}
+
+/* AWS throttles with 400, others with 429. */
+static bool is_throttled(const struct dk_ask *ask)
+{
+    return ask->status == 429 || strstr(ask->body, "Throttl") != NULL;
+}
+
+static enum dk_http_next judge(void *self, const struct dk_http_reply *reply, struct dk_err *err)
+{
+    struct dk_ask *ask = self;
+    ask->judged++;
+    ask->status = reply->status;
+    ask->body_n = reply->body.n;
+    keep(reply->head, ask->head, sizeof ask->head);
+    keep(reply->body, ask->body, sizeof ask->body);
+    if (reply->status == 0) {
+        return err->rc == DK_E_UNREACHABLE ? DK_HTTP_LATER : DK_HTTP_DONE;
+    }
+    if (reply->status == 200) {
+        return DK_HTTP_DONE;
+    }
+    if (is_throttled(ask)) {
+        (void)DK_FAIL_BACKEND(err, THROTTLED, reply->status, "throttled");
+        return DK_HTTP_LATER;
+    }
+    if (reply->status >= 500) {
+        (void)DK_FAIL_BACKEND(err, UNREACHABLE, reply->status, "HTTP %ld", reply->status);
+        return DK_HTTP_LATER;
+    }
+    (void)DK_FAIL_BACKEND(err, PROVIDER, reply->status, "HTTP %ld", reply->status);
+    return DK_HTTP_DONE;
+}
+
+struct dk_http_call dk_ask_call(struct dk_ask *ask)
+{
+    return (struct dk_http_call){build, judge, ask, &ask->err};
+}
+
+dk_rc dk_ask_run(struct dk_http *http, struct dk_ask *ask)
+{
+    struct dk_http_call call = dk_ask_call(ask);
+    dk_http_run(http, &call, 1);
+    return ask->err.rc;
+}
+
+struct dk_endpoint dk_ask_endpoint(const char *url)
+{
+    static const char *const none[] = {NULL};
+    const struct dk_endpoint_policy policy = {DK_ENDPOINT_SERVICE, "TEST_URL", none, NULL};
+    struct dk_endpoint to;
+    struct dk_err err;
+    dk_err_clear(&err);
+    if (dk_endpoint_parse(url, &policy, &to, &err) != DK_OK) {
+        fprintf(stderr, "%s: %s\n", url, err.text);
+        abort();
+    }
+    return to;
+}
