@@ -21,7 +21,7 @@ static void must(bool ok)
 
 static bool is_one_of_metadata(const char *host)
 {
-    return strncmp(host, "169.254.1", 9) == 0 || strncmp(host, "fd00:ec2::", 10) == 0;
+    return strncmp(host, "169.254.", 8) == 0 || strncmp(host, "fd00:ec2::", 10) == 0;
 }
 
 static void check_again(const struct dk_endpoint *to, const struct dk_endpoint_policy *policy)
@@ -68,9 +68,14 @@ static void check_key(const char *text)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    const struct dk_endpoint_policy service = {DK_ENDPOINT_SERVICE, "A", suffixes,
-                                               "kms.example.org"},
-                                    metadata = {DK_ENDPOINT_METADATA, "B", NULL, NULL};
+    const struct dk_endpoint_policy service = {.kind = DK_ENDPOINT_SERVICE,
+                                               .setting = "A",
+                                               .suffixes = suffixes,
+                                               .allowed = "kms.example.org"},
+                                    metadata = {.kind = DK_ENDPOINT_METADATA, .setting = "B"},
+                                    local = {.kind = DK_ENDPOINT_METADATA,
+                                             .setting = "C",
+                                             .link_local = true};
     char *text = malloc(size + 1);
     must(text != NULL);
     if (size > 0) {
@@ -79,6 +84,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     text[size] = '\0';
     check_url(text, &service);
     check_url(text, &metadata);
+    check_url(text, &local);
     check_key(text);
     free(text);
     return 0;

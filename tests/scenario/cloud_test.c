@@ -251,7 +251,7 @@ static const struct {
     {"{\"fault\":\"wrong_key_id\"}", DEKHAND_E_PROVIDER},
     {"{\"fault\":\"short_key\"}", DEKHAND_E_PROVIDER},
     {"{\"fault\":\"zero_key\"}", DEKHAND_E_PROVIDER},
-    {"{\"fault\":\"truncate\"}", DEKHAND_E_UNREACHABLE},
+    {"{\"fault\":\"truncate\"}", DEKHAND_E_PROVIDER},
 };
 #define OUTAGES (sizeof outages / sizeof outages[0])
 

@@ -90,7 +90,8 @@ dk_rc dk_ask_run(struct dk_http *http, struct dk_ask *ask)
 struct dk_endpoint dk_ask_endpoint(const char *url)
 {
     static const char *const none[] = {NULL};
-    const struct dk_endpoint_policy policy = {DK_ENDPOINT_SERVICE, "TEST_URL", none, NULL};
+    const struct dk_endpoint_policy policy = {
+        .kind = DK_ENDPOINT_SERVICE, .setting = "TEST_URL", .suffixes = none};
     struct dk_endpoint to;
     struct dk_err err;
     dk_err_clear(&err);

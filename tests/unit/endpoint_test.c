@@ -16,10 +16,12 @@
 static struct dk_err err;
 static const char *const suffixes[] = {".amazonaws.com", ".vault.azure.net", NULL};
 static const struct dk_endpoint_policy service = {
-    DK_ENDPOINT_SERVICE, "THE_URL", suffixes,
-    "kms.example.org, [fd12::1],10.1.2.3 , FD12::1,Kms2.Example.ORG"};
-static const struct dk_endpoint_policy metadata = {DK_ENDPOINT_METADATA, "THE_METADATA", NULL,
-                                                   "kms.example.org"};
+    .kind = DK_ENDPOINT_SERVICE,
+    .setting = "THE_URL",
+    .suffixes = suffixes,
+    .allowed = "kms.example.org, [fd12::1],10.1.2.3 , FD12::1,Kms2.Example.ORG"};
+static const struct dk_endpoint_policy metadata = {
+    .kind = DK_ENDPOINT_METADATA, .setting = "THE_METADATA", .allowed = "kms.example.org"};
 
 static dk_rc parse(const struct dk_endpoint_policy *policy, const char *url,
                    struct dk_endpoint *out)
@@ -343,6 +345,28 @@ static void I29_metadata_is_at_its_fixed_addresses_or_here(void **state)
     }
 }
 
+/* App Service has one of its own, of 169.254.0.0/16. */
+static void I29_an_identity_service_may_have_a_link_local_address(void **state)
+{
+    (void)state;
+    struct dk_endpoint_policy local = metadata;
+    local.link_local = true;
+    static const char *const good[] = {"http://169.254.129.5:8081/msi/token", "http://169.254.0.1",
+                                       "http://169.254.169.254", "http://127.0.0.1:41741"};
+    static const char *const bad[] = {"http://169.253.1.1", "http://169.255.1.1",
+                                      "http://[fe80::1]",   "http://[::ffff:169.254.1.1]",
+                                      "http://10.0.0.1",    "http://169.254.1.1.nip.io",
+                                      "http://2851995905",  "http://kms.example.org"};
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        struct dk_endpoint to;
+        DK_TEST_OK(err, dk_endpoint_parse(good[i], &local, &to, &err));
+        assert_int_equal(to.kind, DK_ENDPOINT_METADATA);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        is_refused(&local, bad[i]);
+    }
+}
+
 /* ---- addresses ------------------------------------------------------------------------------- */
 
 enum { TO_SERVICE = 1, TO_LOOPBACK = 2, TO_METADATA = 4 };
@@ -472,6 +496,7 @@ int main(void)
         cmocka_unit_test(a_url_that_is_too_long_is_refused),
         cmocka_unit_test(what_is_allowed_further_is_named_in_the_error),
         cmocka_unit_test(I29_metadata_is_at_its_fixed_addresses_or_here),
+        cmocka_unit_test(I29_an_identity_service_may_have_a_link_local_address),
         cmocka_unit_test(I29_each_address_is_for_whom_it_is),
         cmocka_unit_test(I29_no_other_family_is_connected_to),
         cmocka_unit_test(a_suffix_begins_at_a_label),
