@@ -8,6 +8,7 @@
 #include "door.h"
 #include "keys/audit.h"
 #include "keys/registry.h"
+#include "provider/local.h"
 
 /* The public codes are those of errors.def: a number that differs does not compile. */
 #define DK_ERROR(name, number, outward, retryable, http, exit, text, todo)                         \
@@ -63,6 +64,32 @@ dk_rc dk_door_check_initialised(struct dk_instance *d, struct dk_err *err)
                             d->places.database);
 }
 
+/* Without any setting of a provider it is taken to be local: the registry may know better. */
+static dk_rc explain_provider(struct dk_instance *d, const struct dk_settings *settings,
+                              struct dk_err *err)
+{
+    struct dk_registry_row row;
+    struct dk_err ignored;
+    dk_err_clear(&ignored);
+    if (err->rc != DK_E_NO_MASTER_KEY || dk_settings_is_set(settings, DK_OPT_PROVIDER) ||
+        dk_registry_read(&d->core, &row, &ignored) != DK_OK || row.wrap.provider[0] == '\0' ||
+        strcmp(row.wrap.provider, dk_provider_local.name) == 0) {
+        return err->rc;
+    }
+    bool aws = strcmp(row.wrap.provider, "aws-kms") == 0;
+    dk_err_clear(err);
+    return DK_FAIL(err, CONFIG, "%s is required: the registry's key is wrapped by %s, %.150s",
+                   aws ? "AWS_KMS_KEY_ID" : "AZURE_KEY_VAULT_URL", row.wrap.provider,
+                   row.wrap.kms_key_id);
+}
+
+dk_rc dk_door_open_provider(struct dk_instance *d, const struct dk_settings *settings,
+                            const struct dk_parts *parts, struct dk_err *err)
+{
+    dk_rc rc = dk_wire_provider(d, settings, parts, err);
+    return rc == DK_OK ? rc : explain_provider(d, settings, err);
+}
+
 static dk_rc open_all(struct dk_instance *d, const struct dekhand_config *config,
                       const struct dk_parts *parts, struct dk_settings *settings,
                       struct dk_err *err)
@@ -70,7 +97,7 @@ static dk_rc open_all(struct dk_instance *d, const struct dekhand_config *config
     DK_TRY(dk_wire_settings(config, settings, &d->core.log, err));
     DK_TRY(dk_wire_core(d, config, settings, parts, err));
     DK_TRY(dk_door_check_initialised(d, err));
-    DK_TRY(dk_wire_provider(d, settings, parts, err));
+    DK_TRY(dk_door_open_provider(d, settings, parts, err));
     DK_TRY(dk_registry_open(&d->core, err));
     DK_TRY(dk_audit_open(&d->core, err));
     return dk_manager_open(&d->core, &d->manager, err);

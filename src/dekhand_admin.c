@@ -109,6 +109,7 @@ static dk_rc make_registry(struct dk_instance *d, struct dekhand_init_result *ou
 {
     struct dk_provider_info info;
     DK_TRY(dk_registry_create_key(&d->core, &out->made_registry, err));
+    d->core.just_made = out->made_registry;
     DK_TRY(dk_registry_open(&d->core, err));
     DK_TRY(dk_audit_open(&d->core, err));
     DK_TRY(dk_audit_before_adopt(&d->core, err));

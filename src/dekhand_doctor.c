@@ -254,7 +254,7 @@ static dk_rc open_registry(struct dk_instance *d, const struct dk_parts *parts,
     *step = FINDING;
     DK_TRY(dk_door_check_initialised(d, err));
     *step = WIRING;
-    DK_TRY(dk_wire_provider(d, settings, parts, err));
+    DK_TRY(dk_door_open_provider(d, settings, parts, err));
     *step = OPENING;
     DK_TRY(dk_registry_open(&d->core, err));
     DK_TRY(dk_audit_open(&d->core, err));

@@ -69,6 +69,9 @@ DK_MUST_USE dk_rc dk_door_migrate(struct dk_instance *d, const struct dk_setting
 /* E_CONFIG: there is no registry. Asked before the provider: a missing master key is no loss then.
  */
 DK_MUST_USE dk_rc dk_door_check_initialised(struct dk_instance *d, struct dk_err *err);
+/* Of a registry that is there: what its provider's setting lacks is said by the registry. */
+DK_MUST_USE dk_rc dk_door_open_provider(struct dk_instance *d, const struct dk_settings *settings,
+                                        const struct dk_parts *parts, struct dk_err *err);
 
 /* wire.c: settings to a core with provider and store, registry not yet opened. */
 void dk_wire_log(struct dk_instance *d, const struct dekhand_config *config);

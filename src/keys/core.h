@@ -60,7 +60,8 @@ struct dk_core {
     struct dk_counts *counts;
     struct dk_audit *audit;
     struct dk_revoked revoked;
-    char pin_wanted[65];     /* KMS_REGISTRY_PIN, "" = none */
+    bool just_made;      /* this process has made the registry's key: nothing is to be trusted */
+    char pin_wanted[65]; /* KMS_REGISTRY_PIN, "" = none */
     const char *anchor_path; /* lent by the door */
     char actor[DK_ACTOR_MAX + 1];
     char host[65];

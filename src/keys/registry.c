@@ -214,6 +214,27 @@ dk_rc dk_registry_open_wrap(struct dk_core *core, const char *uuid,
     return rc;
 }
 
+/*
+ * Anybody who knows the public key can wrap a registry key of his own (I03): where that would do,
+ * the key has to be one that this place knows, by the anchor or the pin (DESIGN 4).
+ */
+static dk_rc check_trust(struct dk_core *core, const struct dk_registry_row *row,
+                         struct dk_err *err)
+{
+    const struct dk_provider *provider = dk_unwrap_provider(core, row->wrap.provider);
+    bool proves = provider == NULL || (dk_provider_caps(provider) & DK_PROVIDER_AUTHENTICATES) != 0;
+    if (proves || core->just_made || core->pin_wanted[0] != '\0' ||
+        dk_file_exists(core->anchor_path)) {
+        return DK_OK;
+    }
+    return DK_FAIL(
+        err, CONFIG,
+        "KMS_REGISTRY_PIN is required: a wrap of %s proves nothing about who made it, and "
+        "there is no anchor here (%.120s); `dekhand registry show` prints the pin where "
+        "there is one",
+        row->wrap.provider, core->anchor_path);
+}
+
 dk_rc dk_registry_open(struct dk_core *core, struct dk_err *err)
 {
     struct dk_registry *registry = core->registry;
@@ -228,6 +249,7 @@ dk_rc dk_registry_open(struct dk_core *core, struct dk_err *err)
                              core->anchor_path)
                    : DK_FAIL(err, CONFIG, "the registry has no key yet: run `dekhand init`");
     }
+    DK_TRY(check_trust(core, &row, err));
     dk_rc rc = dk_registry_open_wrap(core, row.uuid, &row.wrap, row.generation, &keys, err);
     if (rc != DK_OK) {
         return dk_err_while(err, "opening the registry key");

@@ -258,14 +258,14 @@ def test_F74_credentials_that_are_missing_are_told(cloud, tmp_path, code, env, s
 def test_a_registry_on_kms_without_its_setting(used):
     cli, value = used
     told = cli.without("AWS_KMS_KEY_ID").fails(2, "decrypt", "--tenant", "acme", stdin=value)
-    assert "master.key is not there, and the registry is: copy master.key here" in told
+    assert "AWS_KMS_KEY_ID is required: the registry's key is wrapped by aws-kms" in told
     assert not cli.master_key.exists()
 
 
 def test_a_local_registry_stays_local(cloud, cli):
     cli.env.update(settings(cloud))
     told = cli.fails(2, "encrypt", "--tenant", "acme", stdin=SECRET)
-    assert "the registry key is wrapped by local, KMS_PROVIDER is aws-kms" in told
+    assert "the registry key is wrapped by local, which is neither KMS_PROVIDER (aws-kms)" in told
     assert "kms.Decrypt" not in cloud.counts()
 
 

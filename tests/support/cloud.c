@@ -240,3 +240,15 @@ void dk_cloud_moto(struct dk_settings *settings)
 {
     set_aws(settings, dk_cloud_moto_key(), dk_cloud("MOTO"));
 }
+
+void dk_cloud_azure(struct dk_settings *settings, const char *key)
+{
+    dk_settings_init(settings, &dk_mem_default);
+    dk_cloud_set(settings, "AZURE_KEY_VAULT_URL", dk_cloud("AZURE_VAULT"));
+    dk_cloud_set(settings, "AZURE_KEY_NAME", key);
+    dk_cloud_set(settings, "AZURE_TENANT_ID", dk_cloud("AZURE_TENANT"));
+    dk_cloud_set(settings, "AZURE_CLIENT_ID", dk_cloud("AZURE_CLIENT"));
+    dk_cloud_set(settings, "AZURE_CLIENT_SECRET", dk_cloud("AZURE_SECRET"));
+    dk_cloud_set(settings, "AZURE_AUTHORITY_HOST", dk_cloud("FAKE_TLS"));
+    dk_cloud_set(settings, "KMS_CA_FILE", dk_cloud("FAKE_CA"));
+}

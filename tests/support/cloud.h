@@ -35,6 +35,8 @@ void dk_cloud_boto3_wraps(const uint8_t *key, size_t n, const char *timestamp, c
 /* Settings for AWS at the fake, at moto; `settings` is initialised here. */
 void dk_cloud_aws(struct dk_settings *settings);
 void dk_cloud_moto(struct dk_settings *settings);
+/* For Azure at the fake, with this key: "kek", "kek-wrap", "kek-oct". */
+void dk_cloud_azure(struct dk_settings *settings, const char *key);
 void dk_cloud_set(struct dk_settings *settings, const char *name, const char *value);
 
 #endif
