@@ -130,6 +130,9 @@ def registry(server, tmp_path_factory):
               "dekhand.key_count_deltas VALUES (now(), 0, 0); INSERT INTO dekhand.nodes VALUES "
               "('n1', '1', now(), now()), ('n2', '1', now(), now()) ON CONFLICT DO NOTHING; INSERT INTO dekhand.leases VALUES ('l1', 'x', 1, "
               "now()), ('l2', 'x', 1, now()) ON CONFLICT DO NOTHING")
+    found.sql("INSERT INTO dekhand.registry_wraps VALUES (1, 'p1', 'k', 'e', 't'), (1, 'p2', 'k', "
+              "'e', 't'); INSERT INTO dekhand.wraps SELECT tenant_id, version, 'p', 'k', 'e', 't', "
+              "now(), 'm' FROM dekhand.encryption_keys")
     # Before all months: where rows stand that no month has a table for.
     found.sql("INSERT INTO dekhand.key_rotation_log (id, tenant_id, operation, performed_at) VALUES "
               "(gen_random_uuid(), 'acme', 'x', '1999-01-01Z')")
@@ -174,6 +177,7 @@ ACTORS = {
 
 CHANGES = {"registry": "created_at = now()", "registry_keys": "last_seal = 9",
            "tenants": "rotation_days = 5", "encryption_keys": "row_mac = 'x'",
+           "wraps": "row_mac = 'x'", "registry_wraps": "kms_key_id = 'x'",
            "key_rotation_log": "mac = 'x'", "key_rotation_log_rest": "mac = 'x'", "seals": "mac = 'x'", "leases": "until = now()",
            "nodes": "seen_at = now()", "key_counts": "total = 0", "key_count_deltas": "total = 0",
            "key_rotation_health": "created_at = now()",
@@ -186,6 +190,8 @@ def inserts(table):
     rows = {
         "registry": "VALUES (1, gen_random_uuid(), 1, now())",
         "registry_keys": "VALUES (77, 'p', 'k', 'e', 't', 1)",
+        "registry_wraps": "VALUES (77, 'p', 'k', 'e', 't')",
+        "wraps": "VALUES ('{t}', 77, 'p', 'k', 'e', 't', now(), 'm')",
         "tenants": "VALUES ('{t}', 1, 1, NULL, '1', 'm')",
         "encryption_keys": "(id, tenant_id, kms_key_id, encrypted_data_key, version, created_at, "
                            "expires_at, state, provider, context_timestamp, check_value, row_mac) "
