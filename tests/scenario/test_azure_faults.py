@@ -96,13 +96,12 @@ BROKEN = ("bad_json", "deep_json", "empty", "duplicate_keys", "nul_in_string", "
 CUT = ("truncate", "bad_chunk")
 
 
-@pytest.mark.parametrize("fault", BROKEN)
-@pytest.mark.parametrize("service, operation", [("vault", "get"), ("vault", "decrypt"),
-                                                ("token", "Token")])
+@pytest.mark.parametrize("service, operation, fault", [
+    (service, operation, fault) for fault in BROKEN
+    for service, operation in (("vault", "get"), ("vault", "decrypt"), ("token", "Token"))
+    if (operation, fault) != ("get", "no_plaintext")])  # an answer to get has none
 def test_answer_that_cannot_be_one(cloud, ready, fault, service, operation):
     value = seal(ready, "acme")
-    if (operation, fault) == ("get", "no_plaintext"):
-        pytest.skip("an answer to get has none")
     if operation == "get":
         cloud.control("set", service="vault", challenge=None)
         script(cloud, {"real": True}, {"fault": fault}, operation=operation)
