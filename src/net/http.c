@@ -77,14 +77,10 @@ void dk_http_close(struct dk_http *http)
 void dk_http_after_fork(struct dk_http *http)
 {
     pthread_mutex_init(&http->lock, NULL);
-    struct dk_lane *kept = NULL;
     for (struct dk_lane *lane = http->lanes, *next; lane != NULL; lane = next) {
         next = lane->next;
         dk_lane_forked(lane);
-        if (lane->lent) {
-            lane->next = kept;
-            kept = lane;
-        } else {
+        if (!lane->lent) {
             dk_lane_free(&http->setup.world->mem, lane);
         }
     }

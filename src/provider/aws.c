@@ -9,9 +9,6 @@
 #include "provider/aws_policy.h"
 #include "provider/aws_sign.h"
 
-/* KMS takes five minutes of difference: from four on the clock is corrected. */
-#define SKEW_US (INT64_C(240) * 1000000)
-
 struct aws {
     struct dk_provider_setup setup;
     struct dk_aws_setup aws;
@@ -77,7 +74,7 @@ static bool correct_clock(struct exchange *x, const struct dk_http_reply *reply)
     int64_t skew = theirs - dk_wall_us(aws->setup.world);
     int64_t moved = skew - x->skew_us;
     x->corrected = true;
-    if (moved < SKEW_US && moved > -SKEW_US) {
+    if (moved < DK_AWS_SKEW_US && moved > -DK_AWS_SKEW_US) {
         return false;
     }
     __atomic_store_n(&aws->skew_us, skew, __ATOMIC_RELAXED);
@@ -302,6 +299,25 @@ static void fail_all(struct dk_provider_item *const *items, size_t count)
     }
 }
 
+/* Who waits for credentials waits here, once: within the run it would hold up the other requests.
+ */
+static bool have_credentials(struct aws *aws, struct dk_provider_item *const *items, size_t count)
+{
+    struct dk_aws_keys *keys = NULL;
+    struct dk_err err;
+    dk_err_clear(&err);
+    if (dk_aws_credentials_get(aws->credentials, &keys, &err) == DK_OK) {
+        dk_aws_credentials_put(aws->credentials, keys);
+        return true;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (items[i]->err.rc == DK_OK) {
+            items[i]->err = err;
+        }
+    }
+    return false;
+}
+
 static void aws_run(void *self, enum dk_provider_op op, struct dk_provider_item *const *items,
                     size_t count)
 {
@@ -319,7 +335,7 @@ static void aws_run(void *self, enum dk_provider_op op, struct dk_provider_item 
             calls[n++] = (struct dk_http_call){build, judge, &x[i], &items[i]->err};
         }
     }
-    if (n > 0) {
+    if (n > 0 && have_credentials(aws, items, count)) {
         dk_http_run(aws->kms, calls, n);
     }
     for (size_t i = 0; i < count; i++) {
