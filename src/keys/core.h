@@ -53,8 +53,9 @@ struct dk_core {
     struct dk_log log;
     struct dk_limits limits;
     struct dk_provider *provider;
-    int64_t second_served;      /* keys that a further wrap opened; atomic */
-    struct dk_provider *second; /* KMS_SECONDARY_PROVIDER; NULL = none */
+    _Atomic int64_t further_due_ms; /* when the ticks look after further wraps again */
+    int64_t second_served;          /* keys that a further wrap opened; atomic */
+    struct dk_provider *second;     /* KMS_SECONDARY_PROVIDER; NULL = none */
     struct dk_store store;
     struct dk_registry *registry;
     struct dk_counts *counts;

@@ -10,12 +10,17 @@
 #define PAGE 64
 #define LEASE "wraps"
 
+/* Looking for what is missing reads an index of all keys: not at each poll where nothing was. */
+#define IDLE_MS (INT64_C(600) * 1000)
+#define TROUBLE_MS (INT64_C(60) * 1000)
+
 /* ---- making ---------------------------------------------------------------------------------- */
 
 static void fill_out(struct dk_core *core, struct dk_provider *provider, const char *now,
                      const struct dk_provider_item *item, struct dk_further *one)
 {
     if (item->err.rc != DK_OK) {
+        atomic_store(&core->further_due_ms, 0); /* somebody has to make it up */
         DK_LOG(&core->log, WARN, "second_wrap_failed",
                DK_LOG_S(PROVIDER, dk_provider_name(provider)), DK_LOG_S(TENANT, one->row->tenant.s),
                DK_LOG_I(VERSION, one->row->version),
@@ -75,6 +80,8 @@ struct page {
     struct dk_wrap_row stale[PAGE];
     size_t count;
     struct dk_key_cursor at;
+    size_t found; /* by one tick, of all that is to be done */
+    size_t done;
 };
 
 static dk_rc read_missing(struct page *page, const char *provider, struct dk_err *err)
@@ -126,6 +133,15 @@ static dk_rc put_one(struct page *page, struct dk_txn *txn, struct dk_wrap_row *
     return now.state == DK_PURGED ? DK_OK : dk_further_put(page->core, txn, row, err);
 }
 
+static size_t made_of(const struct page *page, size_t n)
+{
+    size_t made = 0;
+    for (size_t i = 0; i < n; i++) {
+        made += page->made[i].out.version != 0;
+    }
+    return made;
+}
+
 static dk_rc store_made(struct page *page, size_t n, struct dk_err *err)
 {
     struct dk_txn txn;
@@ -136,6 +152,7 @@ static dk_rc store_made(struct page *page, size_t n, struct dk_err *err)
     }
     rc = rc == DK_OK ? dk_store_commit(&txn, err) : rc;
     dk_store_rollback(&txn);
+    page->done += rc == DK_OK ? made_of(page, n) : 0;
     return rc;
 }
 
@@ -156,6 +173,7 @@ static dk_rc audit(struct page *page, size_t n, struct dk_err *err)
 static dk_rc make_missing(struct page *page, struct dk_provider *provider, struct dk_err *err)
 {
     DK_TRY(read_missing(page, dk_provider_name(provider), err));
+    page->found += page->count;
     if (page->count == 0) {
         return DK_OK;
     }
@@ -254,6 +272,8 @@ static dk_rc verify_stale(struct page *page, struct dk_err *err)
 {
     struct dk_txn txn;
     DK_TRY(read_stale(page, err));
+    page->found += page->count == PAGE ? PAGE : 0; /* there may be more */
+    page->done += page->count == PAGE ? PAGE : 0;
     size_t n = 0;
     for (size_t i = 0; i < page->count; i++) {
         page->stale[i].last_verified_at = dk_wall_us(page->core->world);
@@ -362,15 +382,18 @@ static dk_rc work(struct page *page, struct dk_err *err)
 void dk_further_tick(struct dk_core *core)
 {
     struct dk_err err;
-    if (core->second == NULL) {
+    int64_t now = dk_mono_ms(core->world);
+    if (core->second == NULL || now < atomic_load(&core->further_due_ms)) {
         return;
     }
-    struct page *page = dk_mem_alloc(&core->world->mem, sizeof *page);
+    struct page *page = dk_mem_zalloc(&core->world->mem, sizeof *page);
     dk_err_clear(&err);
     if (page != NULL) {
         page->core = core;
-        page->at = (struct dk_key_cursor){.version = 0};
         dk_rc rc = work(page, &err);
+        bool all = rc == DK_OK && page->done == page->found;
+        int64_t wait = !all ? TROUBLE_MS : page->found > 0 ? 0 : IDLE_MS;
+        atomic_store(&core->further_due_ms, now + wait);
         if (rc != DK_OK && rc != DK_E_BUSY && rc != DK_E_READ_ONLY) {
             DK_LOG(&core->log, WARN, "second_wraps_wait", DK_LOG_S(CODE, dk_error_info(rc)->name),
                    DK_LOG_S(REASON, err.text));
