@@ -71,7 +71,8 @@ static dk_rc explain_provider(struct dk_instance *d, const struct dk_settings *s
     struct dk_registry_row row;
     struct dk_err ignored;
     dk_err_clear(&ignored);
-    if (err->rc != DK_E_NO_MASTER_KEY || dk_settings_is_set(settings, DK_OPT_PROVIDER) ||
+    if (d->core.provider != NULL || err->rc != DK_E_NO_MASTER_KEY ||
+        dk_settings_is_set(settings, DK_OPT_PROVIDER) ||
         dk_registry_read(&d->core, &row, &ignored) != DK_OK || row.wrap.provider[0] == '\0' ||
         strcmp(row.wrap.provider, dk_provider_local.name) == 0) {
         return err->rc;

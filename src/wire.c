@@ -394,7 +394,10 @@ dk_rc dk_wire_provider(struct dk_instance *d, const struct dk_settings *settings
     DK_TRY(dk_wire_choose(settings, parts, &first, err));
     DK_TRY(dk_wire_choose_second(settings, parts, first, &second, err));
     DK_TRY(open_provider(d, settings, parts, first, &d->core.provider, err));
-    return second != NULL ? open_provider(d, settings, parts, second, &d->core.second, err) : DK_OK;
+    dk_rc rc =
+        second != NULL ? open_provider(d, settings, parts, second, &d->core.second, err) : DK_OK;
+    return rc == DK_OK ? rc
+                       : dk_err_while(err, "opening KMS_SECONDARY_PROVIDER (%s)", second->name);
 }
 
 void dk_wire_close(struct dk_instance *d)

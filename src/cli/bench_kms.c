@@ -239,7 +239,7 @@ static dk_rc take_parts(struct bench_kms *b, struct parts *parts)
 static bool hash_parts(struct bench_kms *b, const struct parts *parts)
 {
     const struct dk_suite *suite = &b->core->suite;
-    uint8_t digest[DK_SHA256_LEN], key[DK_HMAC_LEN];
+    uint8_t digest[DK_SHA256_LEN], key[DK_HMAC_LEN] = {0};
     struct dk_view under = dk_view_of(key, sizeof key);
     struct dk_view body = dk_view_of(b->request.body.p, b->request.body.n);
     struct dk_view canonical = dk_view_of(parts->canonical.p, parts->canonical.n);

@@ -79,8 +79,7 @@ void dk_http_after_fork(struct dk_http *http)
     pthread_mutex_init(&http->lock, NULL);
     for (struct dk_lane *lane = http->lanes, *next; lane != NULL; lane = next) {
         next = lane->next;
-        dk_lane_forked(lane);
-        if (!lane->lent) {
+        if (dk_lane_forked(lane) && !lane->lent) {
             dk_lane_free(&http->setup.world->mem, lane);
         }
     }

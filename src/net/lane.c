@@ -61,7 +61,7 @@ void dk_lane_give(struct dk_http *http, struct dk_lane *lane)
 }
 
 /* Each socket's number stands for a place without readers now: the parent's stays as it was. */
-void dk_lane_forked(struct dk_lane *lane)
+bool dk_lane_forked(struct dk_lane *lane)
 {
     int nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
     for (size_t i = 0; i < DK_LANE_SOCKETS; i++) {
@@ -73,6 +73,7 @@ void dk_lane_forked(struct dk_lane *lane)
     if (nowhere >= 0) {
         close(nowhere);
     }
+    return nowhere >= 0;
 }
 
 /* ---- sockets --------------------------------------------------------------------------------- */
@@ -230,6 +231,7 @@ static void set_transport(CURL *easy, struct dk_transfer *transfer, int64_t ms)
     curl_easy_setopt(easy, CURLOPT_PROXY, http->proxy != NULL ? http->proxy : "");
     /* Else no_proxy of the environment goes around it, and no address is judged then. */
     curl_easy_setopt(easy, CURLOPT_NOPROXY, "");
+    curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     curl_easy_setopt(easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
     curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);

@@ -50,16 +50,18 @@ struct dk_transfer {
     bool two_lengths; /* content-length and transfer-encoding */
     bool forbidden;   /* the address is one that the endpoint must not have */
     int tried;
-    int64_t end_ms; /* of the call */
-    int64_t due_ms; /* waiting until then */
-    int paid;       /* for this retry, from the budget */
+    int64_t end_ms;     /* of the call */
+    int64_t due_ms;     /* waiting until then */
+    struct dk_err last; /* why the try before did not do */
+    int paid;           /* for this retry, from the budget */
 };
 
 /* NULL: no memory. */
 struct dk_lane *dk_lane_take(struct dk_http *http);
 void dk_lane_give(struct dk_http *http, struct dk_lane *lane);
 void dk_lane_free(const struct dk_mem *mem, struct dk_lane *lane);
-void dk_lane_forked(struct dk_lane *lane);
+/* False: its sockets are the parent's still, and it is not to be closed. */
+DK_MUST_USE bool dk_lane_forked(struct dk_lane *lane);
 
 /* Puts the transfer's request on its way, within `ms`. */
 DK_MUST_USE dk_rc dk_transfer_begin(struct dk_transfer *transfer, int64_t ms, struct dk_err *err);

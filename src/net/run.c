@@ -112,9 +112,16 @@ static dk_rc try_once(struct dk_transfer *transfer, struct dk_err *err)
 {
     const struct dk_http_limits *limits = &transfer->http->setup.limits;
     int64_t left = transfer->end_ms - now_ms();
+    bool again = transfer->tried++ > 0;
     transfer->due_ms = 0;
-    transfer->tried++;
-    DK_TRY(may_begin(transfer->http, err));
+    /* No time is left, or nobody asks any more: what the try before ended with is the cause. */
+    if (again && (left <= 0 || may_begin(transfer->http, err) != DK_OK)) {
+        *err = transfer->last;
+        return err->rc;
+    }
+    if (!again) {
+        DK_TRY(may_begin(transfer->http, err));
+    }
     dk_http_request_clear(&transfer->request);
     dk_rc rc = transfer->call->build(transfer->call->self, &transfer->request, err);
     if (rc == DK_OK) {
@@ -187,6 +194,12 @@ static bool goes_on(struct dk_transfer *transfer, enum dk_http_next next, CURLco
     return true;
 }
 
+/* What went wrong on this side says nothing of the service. */
+static bool is_ours(const struct dk_transfer *transfer, const struct dk_err *err)
+{
+    return transfer->forbidden || err->rc == DK_E_CONFIG || err->rc == DK_E_NOMEM;
+}
+
 static void answered(struct run *run, struct dk_transfer *transfer, CURLcode code)
 {
     struct dk_http_reply reply = {0};
@@ -198,7 +211,11 @@ static void answered(struct run *run, struct dk_transfer *transfer, CURLcode cod
     } else {
         (void)dk_transfer_explain(transfer, code, call->err);
     }
-    note_answer(transfer->http, reply.status);
+    if (is_ours(transfer, call->err)) {
+        note_unsent(transfer->http);
+    } else {
+        note_answer(transfer->http, reply.status);
+    }
     enum dk_http_next next = call->judge(call->self, &reply, call->err);
     if (dk_transfer_broke_off(transfer, code)) {
         next = DK_HTTP_LATER; /* as when none comes */
@@ -211,6 +228,7 @@ static void answered(struct run *run, struct dk_transfer *transfer, CURLcode cod
         return;
     }
     dk_transfer_end(transfer);
+    transfer->last = *call->err;
     dk_err_clear(call->err);
 }
 

@@ -299,6 +299,25 @@ static void fail_all(struct dk_provider_item *const *items, size_t count)
     }
 }
 
+/* One that reads like a key of AWS: for others nobody is asked (I32). */
+static bool any_of_ours(struct dk_provider_item *const *items, size_t count)
+{
+    struct dk_aws_key key;
+    for (size_t i = 0; i < count; i++) {
+        if (dk_aws_key_parse(items[i]->wrapped->kms_key_id, &key) && key.form == DK_AWS_KEY_ARN) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void end_all(struct dk_provider_item *const *items, size_t count, const struct dk_err *err)
+{
+    for (size_t i = 0; i < count; i++) {
+        items[i]->err = *err;
+    }
+}
+
 /* Who waits for credentials waits here, once: within the run it would hold up the other requests.
  */
 static bool have_credentials(struct aws *aws, struct dk_provider_item *const *items, size_t count)
@@ -310,11 +329,22 @@ static bool have_credentials(struct aws *aws, struct dk_provider_item *const *it
         dk_aws_credentials_put(aws->credentials, keys);
         return true;
     }
-    for (size_t i = 0; i < count; i++) {
-        if (items[i]->err.rc == DK_OK) {
-            items[i]->err = err;
-        }
+    end_all(items, count, &err);
+    return false;
+}
+
+/* Before an unwrap, where the setting does not name the key's account: rows are judged by it. */
+static bool knows_own(struct aws *aws, enum dk_provider_op op,
+                      struct dk_provider_item *const *items, size_t count)
+{
+    char arn[DK_KMS_KEY_ID_MAX + 1];
+    struct dk_err err;
+    dk_err_clear(&err);
+    if (op != DK_PROVIDER_UNWRAP || aws->aws.key.account[0] != '\0' || !any_of_ours(items, count) ||
+        learn_own(aws, arn, &err) == DK_OK) {
+        return true;
     }
+    end_all(items, count, &err);
     return false;
 }
 
@@ -330,12 +360,16 @@ static void aws_run(void *self, enum dk_provider_op op, struct dk_provider_item 
         fail_all(items, count);
         count = 0;
     }
+    /* What all of them would ask for is asked for once. */
+    if (count > 0 && (!have_credentials(aws, items, count) || !knows_own(aws, op, items, count))) {
+        count = 0;
+    }
     for (size_t i = 0; i < count; i++) {
         if (prepare(aws, op, items[i], &x[i]) == DK_OK) {
             calls[n++] = (struct dk_http_call){build, judge, &x[i], &items[i]->err};
         }
     }
-    if (n > 0 && have_credentials(aws, items, count)) {
+    if (n > 0) {
         dk_http_run(aws->kms, calls, n);
     }
     for (size_t i = 0; i < count; i++) {

@@ -243,7 +243,9 @@ static dk_rc get_locked(struct dk_aws_credentials *c, struct dk_err *err)
         }
         struct dk_err cause;
         dk_err_clear(&cause);
-        (void)ask_locked(c, &cause);
+        if (ask_locked(c, &cause) == DK_OK) {
+            return DK_OK; /* however short their time is */
+        }
     }
 }
 
