@@ -171,6 +171,7 @@ static void let_go_locked(struct dk_cache *cache)
 void dk_cache_keep_locked(struct dk_cache *cache, struct dk_ask *ask, const struct dk_live_key *key)
 {
     struct dk_slots *slots = &cache->slots;
+    let_go_locked(cache);
     const uint8_t *okm = dk_secret_expose_for_crypto(&key->okm);
     ask->slot = dk_slots_find_locked(slots, ask->id);
     bool miss = ask->slot == DK_SLOT_NONE;

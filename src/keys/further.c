@@ -72,12 +72,15 @@ dk_rc dk_further_put(struct dk_core *core, struct dk_txn *txn, struct dk_wrap_ro
 
 /* ---- what is missing ------------------------------------------------------------------------- */
 
+enum finding { WRAP_OPENS, WRAP_DAMAGED, WRAP_NOT_TRIED };
+
 struct page {
     struct dk_core *core;
     struct dk_key_row rows[PAGE];
     struct dk_unwrapping open[PAGE];
     struct dk_further made[PAGE];
     struct dk_wrap_row stale[PAGE];
+    enum finding finding[PAGE];
     size_t count;
     struct dk_key_cursor at;
     size_t found; /* by one tick, of all that is to be done */
@@ -177,6 +180,7 @@ static dk_rc make_missing(struct page *page, struct dk_provider *provider, struc
     if (page->count == 0) {
         return DK_OK;
     }
+    DK_TRY(dk_provider_test(provider, err)); /* no page of failures while it is away */
     size_t n = open_page(page);
     dk_rc rc = n > 0 ? audit(page, n, err) : DK_OK;
     if (rc == DK_OK && n > 0) {
@@ -218,10 +222,7 @@ dk_rc dk_further_fill(struct dk_core *core, struct dk_err *err)
 static bool note_stale(void *arg, const struct dk_wrap_row *row)
 {
     struct page *page = arg;
-    struct dk_err ignored;
-    dk_err_clear(&ignored);
-    if (dk_registry_verify_wrap(page->core, NULL, row, &ignored) == DK_OK &&
-        dk_unwrap_provider(page->core, row->wrap.provider) != NULL) {
+    if (dk_unwrap_provider(page->core, row->wrap.provider) != NULL) {
         page->stale[page->count++] = *row;
     }
     return true;
@@ -235,59 +236,123 @@ static dk_rc read_stale(struct page *page, struct dk_err *err)
     DK_TRY(dk_registry_begin(page->core, DK_TXN_READ, &txn, err));
     dk_rc rc = txn.ops->wraps_stale(txn.self, before, PAGE, note_stale, page, err);
     for (size_t i = 0; i < page->count && rc == DK_OK; i++) {
-        rc = txn.ops->key_read(txn.self, &page->stale[i].tenant, page->stale[i].version,
-                               &page->rows[i], err);
+        struct dk_wrap_row *stale = &page->stale[i];
+        page->finding[i] = WRAP_OPENS;
+        rc = txn.ops->key_read(txn.self, &stale->tenant, stale->version, &page->rows[i], err);
+        if (rc == DK_E_NOT_FOUND) { /* somebody deleted the row: what is left of it stays */
+            dk_err_clear(err);
+            page->finding[i] = WRAP_NOT_TRIED;
+            rc = DK_OK;
+        }
     }
     dk_store_rollback(&txn);
     return rc;
 }
 
-static bool opens(struct page *page, size_t i)
+/* Opened by its own provider, to the key that the row's check value is of (F16). */
+static dk_rc open_wrap(struct page *page, size_t i, const struct dk_wrap_columns *wrap,
+                       struct dk_err *err)
+{
+    struct dk_core *core = page->core;
+    const struct dk_key_row *row = &page->rows[i];
+    struct dk_provider *provider = dk_unwrap_provider(core, wrap->provider);
+    struct dk_wrap_context context = {dk_tenant_view(&row->tenant), DK_PURPOSE_DATA,
+                                      wrap->context_timestamp};
+    struct dk_wrapped wrapped;
+    struct dk_secret key = {0};
+    uint8_t check_value[DK_CHECK_VALUE];
+    if (provider == NULL) {
+        return DK_FAIL(err, CONFIG, "there is no provider %s here", wrap->provider);
+    }
+    dk_registry_wrapped(wrap, &wrapped);
+    dk_rc rc = dk_provider_unwrap(provider, &context, &wrapped, &key, err);
+    rc = rc == DK_OK ? dk_check_value(&core->suite, &key, check_value, err) : rc;
+    dk_secret_free(core->arena, &key);
+    DK_TRY(rc);
+    return memcmp(check_value, row->check_value, sizeof check_value) == 0
+               ? DK_OK
+               : DK_FAIL(err, TAMPERED, "it opens to another key");
+}
+
+/* A wrap is given up only where the first one was just opened: it may be all that is left. */
+static enum finding try_wrap(struct page *page, size_t i)
 {
     struct dk_core *core = page->core;
     struct dk_wrap_row *stale = &page->stale[i];
-    struct dk_provider *provider = dk_unwrap_provider(core, stale->wrap.provider);
-    struct dk_wrap_context context = {dk_tenant_view(&stale->tenant), DK_PURPOSE_DATA,
-                                      stale->wrap.context_timestamp};
-    struct dk_wrapped wrapped;
-    struct dk_secret key = {0};
-    struct dk_err err;
-    uint8_t check_value[DK_CHECK_VALUE];
+    struct dk_err err, first;
     dk_err_clear(&err);
-    dk_registry_wrapped(&stale->wrap, &wrapped);
-    dk_rc rc = dk_provider_unwrap(provider, &context, &wrapped, &key, &err);
-    rc = rc == DK_OK ? dk_check_value(&core->suite, &key, check_value, &err) : rc;
-    dk_secret_free(core->arena, &key);
-    bool same =
-        rc == DK_OK && memcmp(check_value, page->rows[i].check_value, sizeof check_value) == 0;
-    if (!same) {
-        DK_LOG(&core->log, ERROR, "second_wrap_does_not_open", DK_LOG_S(TENANT, stale->tenant.s),
-               DK_LOG_I(VERSION, stale->version), DK_LOG_S(PROVIDER, stale->wrap.provider),
-               DK_LOG_S(CODE, dk_error_info(rc != DK_OK ? rc : DK_E_TAMPERED)->name));
+    dk_err_clear(&first);
+    if (page->finding[i] == WRAP_NOT_TRIED ||
+        dk_registry_verify_key(core, NULL, &page->rows[i], &first) != DK_OK) {
+        return WRAP_NOT_TRIED; /* the row it belongs to is told of by audit verify */
     }
-    return same;
+    dk_rc rc = dk_registry_verify_wrap(core, NULL, stale, &err);
+    rc = rc == DK_OK ? open_wrap(page, i, &stale->wrap, &err) : rc;
+    if (rc == DK_OK) {
+        return WRAP_OPENS;
+    }
+    DK_LOG(&core->log, ERROR, "second_wrap_does_not_open", DK_LOG_S(TENANT, stale->tenant.s),
+           DK_LOG_I(VERSION, stale->version), DK_LOG_S(PROVIDER, stale->wrap.provider),
+           DK_LOG_S(CODE, dk_error_info(rc)->name), DK_LOG_S(REASON, err.text));
+    bool damaged = rc == DK_E_TAMPERED || rc == DK_E_AUTH || rc == DK_E_FORMAT;
+    return damaged && open_wrap(page, i, &page->rows[i].wrap, &first) == DK_OK ? WRAP_DAMAGED
+                                                                               : WRAP_NOT_TRIED;
+}
+
+struct same {
+    const struct dk_wrap_row *row;
+    bool there;
+};
+
+static bool note_same(void *arg, const struct dk_wrap_row *row)
+{
+    struct same *same = arg;
+    same->there = same->there ||
+                  (strcmp(row->wrap.provider, same->row->wrap.provider) == 0 &&
+                   strcmp(row->wrap.encrypted_data_key, same->row->wrap.encrypted_data_key) == 0 &&
+                   strcmp(row->row_mac, same->row->row_mac) == 0);
+    return true;
+}
+
+/* Only the wrap that was tried: what somebody made meanwhile is another's. What does not open goes,
+   and is made again from the first wrap. */
+static dk_rc settle_wrap(struct page *page, struct dk_txn *txn, size_t i, struct dk_err *err)
+{
+    struct dk_wrap_row *row = &page->stale[i];
+    struct same same = {row, false};
+    struct dk_err ignored;
+    dk_err_clear(&ignored);
+    DK_TRY(txn->ops->wraps_of(txn->self, &row->tenant, row->version, note_same, &same, err));
+    if (!same.there || page->finding[i] == WRAP_NOT_TRIED) {
+        return DK_OK;
+    }
+    if (page->finding[i] == WRAP_DAMAGED) {
+        return txn->ops->wrap_drop(txn->self, &row->tenant, row->version, row->wrap.provider, err);
+    }
+    row->last_verified_at = dk_wall_us(page->core->world);
+    return dk_registry_verify_wrap(page->core, NULL, row, &ignored) == DK_OK
+               ? put_one(page, txn, row, err)
+               : DK_OK;
 }
 
 static dk_rc verify_stale(struct page *page, struct dk_err *err)
 {
     struct dk_txn txn;
+    bool any = false;
     DK_TRY(read_stale(page, err));
     page->found += page->count == PAGE ? PAGE : 0; /* there may be more */
     page->done += page->count == PAGE ? PAGE : 0;
-    size_t n = 0;
     for (size_t i = 0; i < page->count; i++) {
-        page->stale[i].last_verified_at = dk_wall_us(page->core->world);
-        if (opens(page, i)) {
-            page->made[n++].out = page->stale[i];
-        }
+        page->finding[i] = try_wrap(page, i);
+        any = any || page->finding[i] != WRAP_NOT_TRIED;
     }
-    if (n == 0) {
+    if (!any) {
         return DK_OK;
     }
     DK_TRY(dk_registry_begin(page->core, DK_TXN_WRITE, &txn, err));
     dk_rc rc = DK_OK;
-    for (size_t i = 0; i < n && rc == DK_OK; i++) {
-        rc = put_one(page, &txn, &page->made[i].out, err);
+    for (size_t i = 0; i < page->count && rc == DK_OK; i++) {
+        rc = settle_wrap(page, &txn, i, err);
     }
     rc = rc == DK_OK ? dk_store_commit(&txn, err) : rc;
     dk_store_rollback(&txn);
@@ -319,7 +384,8 @@ static dk_rc wrap_registry(struct dk_core *core, const struct dk_registry_row *r
     DK_TRY(dk_registry_unwrap(core, row->uuid, &row->wrap, row->generation, &key, err));
     dk_time_format(dk_wall_us(core->world), now);
     struct dk_wrap_context context = {dk_view_str(row->uuid), DK_PURPOSE_REGISTRY, now};
-    dk_rc rc = dk_provider_wrap(provider, &context, &key, &wrapped, err);
+    dk_rc rc = dk_keyring_check_key(core, row, &key, err);
+    rc = rc == DK_OK ? dk_provider_wrap(provider, &context, &key, &wrapped, err) : rc;
     dk_secret_free(core->arena, &key);
     DK_TRY(rc);
     dk_registry_wrap_columns(provider, &wrapped, now, &columns);
@@ -373,10 +439,11 @@ static dk_rc work(struct page *page, struct dk_err *err)
     }
     DK_TRY(dk_further_registry(core, core->provider, err));
     DK_TRY(dk_further_registry(core, core->second, err));
+    DK_TRY(verify_stale(page, err)); /* what it drops is made again at once */
+    page->at = (struct dk_key_cursor){.version = 0};
     DK_TRY(make_missing(page, core->provider, err));
     page->at = (struct dk_key_cursor){.version = 0};
-    DK_TRY(make_missing(page, core->second, err));
-    return verify_stale(page, err);
+    return make_missing(page, core->second, err);
 }
 
 void dk_further_tick(struct dk_core *core)

@@ -8,8 +8,6 @@
 #include "keys/ring.h"
 #include "keys/sealer.h"
 
-#define TRIES 3
-
 /* Without its own row nothing of the registry is believed; that is no answer about a tenant. */
 static dk_rc read_row(struct dk_txn *txn, struct dk_registry_row *out, struct dk_err *err)
 {
@@ -255,7 +253,7 @@ dk_rc dk_registry_begin(struct dk_core *core, enum dk_txn_mode mode, struct dk_t
                         struct dk_err *err)
 {
     bool again = true;
-    for (int i = 0; i < TRIES && again; i++) {
+    for (int i = 0; i < DK_REGISTRY_TRIES && again; i++) {
         DK_TRY(begin_once(core, mode, txn, &again, err));
         if (again) {
             DK_TRY(follow_now(core, err));
@@ -395,6 +393,55 @@ dk_rc dk_keyring_start(struct dk_core *core, struct dk_err *err)
     struct dk_txn txn;
     DK_TRY(dk_store_begin(&core->store, DK_TXN_READ, &txn, err));
     dk_rc rc = start_in(core, &txn, err);
+    dk_store_rollback(&txn);
+    return rc;
+}
+
+/* ---- what is wrapped anew -------------------------------------------------------------------- */
+
+static dk_rc not_ours(uint32_t generation, struct dk_err *err)
+{
+    return DK_FAIL(err, TAMPERED, "the wrap of registry key %u holds another key: it is forged",
+                   generation);
+}
+
+dk_rc dk_keyring_check_key(struct dk_core *core, const struct dk_registry_row *row,
+                           const struct dk_secret *key, struct dk_err *err)
+{
+    struct dk_registry_keys keys;
+    char pin[DK_HASH_TEXT];
+    DK_TRY(dk_registry_derive(core, key, row->generation, &keys, err));
+    dk_registry_pin(core, pin);
+    bool ours = strcmp(keys.pin, pin) == 0;
+    dk_registry_keys_free(&keys);
+    return ours ? DK_OK : not_ours(row->generation, err);
+}
+
+static dk_rc check_ring(struct dk_core *core, struct dk_txn *txn, const struct dk_ring *ring,
+                        struct dk_err *err)
+{
+    char pin[DK_HASH_TEXT];
+    struct dk_ring_end end;
+    struct dk_seal start = {.n = ring->key[0].last_seal};
+    dk_registry_pin(core, pin);
+    const struct dk_registry_keys *last = &ring->key[ring->n - 1].keys;
+    return strcmp(last->pin, pin) != 0 ? not_ours(last->generation, err)
+                                       : dk_ring_follow(core, txn, ring, &start, false, &end, err);
+}
+
+dk_rc dk_keyring_open_ring(struct dk_core *core, struct dk_ring *out, struct dk_err *err)
+{
+    struct dk_txn txn;
+    struct dk_registry_row row;
+    DK_TRY(dk_registry_begin(core, DK_TXN_READ, &txn, err));
+    dk_rc rc = txn.ops->registry_read(txn.self, &row, err);
+    rc = rc == DK_OK ? dk_ring_open(core, &txn, &row, 1, out, err) : rc;
+    if (rc == DK_OK) {
+        rc = check_ring(core, &txn, out, err);
+        if (rc != DK_OK) {
+            dk_ring_close(core, out);
+        }
+    }
     dk_store_rollback(&txn);
     return rc;
 }

@@ -36,6 +36,17 @@ DK_MUST_USE dk_rc dk_keyring_start(struct dk_core *core, struct dk_err *err);
 DK_MUST_USE dk_rc dk_keyring_check_anchor(struct dk_core *core, struct dk_txn *txn,
                                           const struct dk_anchor *anchor, struct dk_err *err);
 
+/* For what wraps a registry key anew. E_TAMPERED: the opened one is not the key of `row`. */
+DK_MUST_USE dk_rc dk_keyring_check_key(struct dk_core *core, const struct dk_registry_row *row,
+                                       const struct dk_secret *key, struct dk_err *err);
+/*
+ * The same for the keys before, all of them: *out is the whole ring, whose seals lead to our key.
+ * dk_ring_close().
+ */
+struct dk_ring;
+DK_MUST_USE dk_rc dk_keyring_open_ring(struct dk_core *core, struct dk_ring *out,
+                                       struct dk_err *err);
+
 struct dk_rekey_info {
     uint32_t generation;
     bool unfinished;

@@ -160,16 +160,20 @@ dk_rc dk_manager_tick(struct dk_manager *manager, struct dk_err *err)
     int64_t now = dk_mono_ms(manager->core->world);
     bool new_node =
         manager->core->store.ops->node != NULL && atomic_load(&manager->next_hello_ms) == 0;
-    if (new_node || now >= atomic_load(&manager->next_poll_ms)) { /* it may be the one that leads */
+    /* it may be the one that leads */
+    bool polls = new_node || now >= atomic_load(&manager->next_poll_ms);
+    if (polls) {
         atomic_store(&manager->next_poll_ms, now + manager->core->limits.poll_ms);
         DK_TRY(dk_poll(manager, err));
-        dk_further_tick(manager->core);
     }
     dk_poll_hello(manager);
     dk_cache_tick(manager->cache);
     dk_threads_fold(manager->threads);
     if (flush_is_due(manager)) {
         DK_TRY(flush(manager, err));
+    }
+    if (polls) {
+        dk_further_tick(manager->core); /* asks providers, and may wait for them: after all else */
     }
     return warn_if_due(manager, now, err);
 }

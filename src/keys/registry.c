@@ -123,6 +123,26 @@ void dk_registry_wrap_columns(const struct dk_provider *provider, const struct d
     copy_text(out->context_timestamp, sizeof out->context_timestamp, timestamp);
 }
 
+/*
+ * Anybody who knows the public key can wrap a registry key of his own (I03): where that would do,
+ * the key has to be one that this place knows, by the anchor or the pin (DESIGN 4).
+ */
+static dk_rc check_trust(const struct dk_core *core, const struct dk_provider *provider,
+                         struct dk_err *err)
+{
+    bool proves = (dk_provider_caps(provider) & DK_PROVIDER_AUTHENTICATES) != 0;
+    if (proves || core->just_made || core->pin_wanted[0] != '\0' ||
+        dk_file_exists(core->anchor_path)) {
+        return DK_OK;
+    }
+    return DK_FAIL(
+        err, CONFIG,
+        "KMS_REGISTRY_PIN is required: a wrap of %s proves nothing about who made it, and "
+        "there is no anchor here (%.120s); `dekhand registry show` prints the pin where "
+        "there is one",
+        dk_provider_name(provider), core->anchor_path);
+}
+
 static dk_rc unwrap_one(struct dk_core *core, const char *uuid, const struct dk_wrap_columns *wrap,
                         struct dk_secret *out, struct dk_err *err)
 {
@@ -136,6 +156,7 @@ static dk_rc unwrap_one(struct dk_core *core, const char *uuid, const struct dk_
                        "KMS_SECONDARY_PROVIDER",
                        wrap->provider, dk_provider_name(core->provider));
     }
+    DK_TRY(check_trust(core, provider, err));
     dk_registry_wrapped(wrap, &wrapped);
     dk_rc rc = dk_provider_unwrap(provider, &context, &wrapped, out, err);
     if (rc == DK_E_AUTH || rc == DK_E_FORMAT) {
@@ -181,6 +202,7 @@ static bool open_further(struct further *further, uint32_t generation, dk_rc fir
         opened = unwrap_one(further->core, further->uuid, &further->list[i], further->out,
                             &ignored) == DK_OK;
         if (opened) {
+            __atomic_fetch_add(&further->core->second_served, 1, __ATOMIC_RELAXED);
             DK_LOG(&further->core->log, WARN, "second_provider_served",
                    DK_LOG_S(PROVIDER, further->list[i].provider), DK_LOG_I(COUNT, 1),
                    DK_LOG_S(CODE, dk_error_info(first)->name));
@@ -214,27 +236,6 @@ dk_rc dk_registry_open_wrap(struct dk_core *core, const char *uuid,
     return rc;
 }
 
-/*
- * Anybody who knows the public key can wrap a registry key of his own (I03): where that would do,
- * the key has to be one that this place knows, by the anchor or the pin (DESIGN 4).
- */
-static dk_rc check_trust(struct dk_core *core, const struct dk_registry_row *row,
-                         struct dk_err *err)
-{
-    const struct dk_provider *provider = dk_unwrap_provider(core, row->wrap.provider);
-    bool proves = provider == NULL || (dk_provider_caps(provider) & DK_PROVIDER_AUTHENTICATES) != 0;
-    if (proves || core->just_made || core->pin_wanted[0] != '\0' ||
-        dk_file_exists(core->anchor_path)) {
-        return DK_OK;
-    }
-    return DK_FAIL(
-        err, CONFIG,
-        "KMS_REGISTRY_PIN is required: a wrap of %s proves nothing about who made it, and "
-        "there is no anchor here (%.120s); `dekhand registry show` prints the pin where "
-        "there is one",
-        row->wrap.provider, core->anchor_path);
-}
-
 dk_rc dk_registry_open(struct dk_core *core, struct dk_err *err)
 {
     struct dk_registry *registry = core->registry;
@@ -249,7 +250,6 @@ dk_rc dk_registry_open(struct dk_core *core, struct dk_err *err)
                              core->anchor_path)
                    : DK_FAIL(err, CONFIG, "the registry has no key yet: run `dekhand init`");
     }
-    DK_TRY(check_trust(core, &row, err));
     dk_rc rc = dk_registry_open_wrap(core, row.uuid, &row.wrap, row.generation, &keys, err);
     if (rc != DK_OK) {
         return dk_err_while(err, "opening the registry key");

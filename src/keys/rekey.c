@@ -228,7 +228,7 @@ static bool note_wrap(void *arg, const struct dk_wrap_row *row)
 }
 
 /* Further wraps of a tenant's versions, in pages: what has moved is under the key before no more.
-   What is damaged opens nothing, and is made again by who fills wraps. */
+   What is damaged opens nothing; who fills wraps drops it and makes it again. */
 static dk_rc move_wraps(struct rekey *rekey, struct dk_txn *txn, const struct dk_tenant *tenant,
                         struct dk_err *err)
 {

@@ -58,13 +58,14 @@ static void clear_locked(struct dk_revoked *revoked, uint64_t id)
 }
 
 void dk_revoked_note(struct dk_revoked *revoked, const struct dk_log *log, const char *kms_key_id,
-                     dk_rc rc, int64_t now_ms)
+                     const struct dk_err *err, int64_t now_ms)
 {
+    dk_rc rc = err->rc;
     bool certain = false;
     pthread_mutex_lock(&revoked->lock);
     if (rc == DK_OK) {
         clear_locked(revoked, id_of(kms_key_id));
-    } else if (dk_revoked_is(rc)) {
+    } else if (dk_revoked_is(rc) && err->backend != 0) {
         certain = note_locked(revoked, id_of(kms_key_id), now_ms);
     }
     pthread_mutex_unlock(&revoked->lock);

@@ -27,9 +27,10 @@ struct dk_revoked {
 };
 
 void dk_revoked_init(struct dk_revoked *revoked);
-/* `rc` is what an unwrap under this master key ended with. */
+/* `err` is what an unwrap under this master key ended with; what nobody outside said counts for
+   nothing (a file that lacks the key, an id that is none of ours). */
 void dk_revoked_note(struct dk_revoked *revoked, const struct dk_log *log, const char *kms_key_id,
-                     dk_rc rc, int64_t now_ms);
+                     const struct dk_err *err, int64_t now_ms);
 /* What a provider says of a master key that is taken away. */
 bool dk_revoked_is(dk_rc rc);
 

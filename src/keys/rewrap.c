@@ -6,6 +6,7 @@
 #include "keys/further.h"
 #include "keys/keyring.h"
 #include "keys/registry.h"
+#include "keys/ring.h"
 #include "keys/tenant_change.h"
 #include "keys/unwrap.h"
 
@@ -258,8 +259,28 @@ static dk_rc store_registry(struct rewrap *rewrap, const struct dk_registry_row 
     return rc;
 }
 
-static dk_rc wrap_registry(struct rewrap *rewrap, const struct dk_registry_row *row,
-                           struct dk_wrap_columns *out, struct dk_err *err)
+/* Whoever can write the table plants a key of his own: only the one that is known is wrapped. */
+static dk_rc check_key(struct rewrap *rewrap, const struct dk_ring *ring,
+                       const struct dk_registry_row *row, const struct dk_secret *key,
+                       struct dk_err *err)
+{
+    struct dk_registry_keys keys;
+    if (ring == NULL) {
+        return dk_keyring_check_key(rewrap->core, row, key, err);
+    }
+    DK_TRY(dk_registry_derive(rewrap->core, key, row->generation, &keys, err));
+    bool same = row->generation <= ring->n &&
+                strcmp(keys.pin, ring->key[row->generation - 1].keys.pin) == 0;
+    dk_registry_keys_free(&keys);
+    return same ? DK_OK
+                : DK_FAIL(err, TAMPERED, "the wrap of registry key %u holds another key",
+                          row->generation);
+}
+
+/* `ring`: all keys, for one that is an earlier one. */
+static dk_rc wrap_registry(struct rewrap *rewrap, const struct dk_ring *ring,
+                           const struct dk_registry_row *row, struct dk_wrap_columns *out,
+                           struct dk_err *err)
 {
     struct dk_core *core = rewrap->core;
     char now[DK_TIME_TEXT];
@@ -268,7 +289,8 @@ static dk_rc wrap_registry(struct rewrap *rewrap, const struct dk_registry_row *
     DK_TRY(dk_registry_unwrap(core, row->uuid, &row->wrap, row->generation, &key, err));
     dk_time_format(dk_wall_us(core->world), now);
     struct dk_wrap_context context = {dk_view_str(row->uuid), DK_PURPOSE_REGISTRY, now};
-    dk_rc rc = dk_provider_wrap(rewrap->to, &context, &key, &wrapped, err);
+    dk_rc rc = check_key(rewrap, ring, row, &key, err);
+    rc = rc == DK_OK ? dk_provider_wrap(rewrap->to, &context, &key, &wrapped, err) : rc;
     dk_secret_free(core->arena, &key);
     dk_registry_wrap_columns(rewrap->to, &wrapped, now, out);
     return rc;
@@ -332,7 +354,8 @@ static dk_rc look_at_wraps(struct rewrap *rewrap, uint32_t generation, struct ha
     return rc;
 }
 
-static dk_rc work_earlier_one(struct rewrap *rewrap, const struct dk_registry_row *now,
+static dk_rc work_earlier_one(struct rewrap *rewrap, const struct dk_ring *ring,
+                              const struct dk_registry_row *now,
                               const struct dk_registry_key_row *key, struct dk_err *err)
 {
     struct dk_registry_row row = *now;
@@ -344,12 +367,12 @@ static dk_rc work_earlier_one(struct rewrap *rewrap, const struct dk_registry_ro
     }
     row.wrap = key->wrap;
     row.generation = key->generation;
-    DK_TRY(wrap_registry(rewrap, &row, &wrap, err));
+    DK_TRY(wrap_registry(rewrap, ring, &row, &wrap, err));
     return put_registry_wrap(rewrap, key->generation, &has, &wrap, err);
 }
 
-static dk_rc work_earlier(struct rewrap *rewrap, const struct dk_registry_row *now,
-                          struct dk_err *err)
+static dk_rc work_earlier(struct rewrap *rewrap, const struct dk_ring *ring,
+                          const struct dk_registry_row *now, struct dk_err *err)
 {
     struct dk_txn txn;
     uint32_t from = 1;
@@ -367,11 +390,33 @@ static dk_rc work_earlier(struct rewrap *rewrap, const struct dk_registry_row *n
         }
         for (size_t i = 0; i < earlier->n && rc == DK_OK; i++) {
             from = earlier->list[i].generation + 1;
-            rc = work_earlier_one(rewrap, now, &earlier->list[i], err);
+            rc = work_earlier_one(rewrap, ring, now, &earlier->list[i], err);
         }
     } while (rc == DK_OK && earlier->n == PAGE);
     dk_mem_free(&rewrap->core->world->mem, earlier);
     return rc;
+}
+
+/* An earlier key that cannot be had is told, and keeps no tenant's key from its new wrap. */
+static void try_earlier(struct rewrap *rewrap, const struct dk_registry_row *now)
+{
+    struct dk_err err;
+    struct dk_ring ring;
+    if (now->generation < 2) {
+        return;
+    }
+    dk_err_clear(&err);
+    dk_rc rc = dk_keyring_open_ring(rewrap->core, &ring, &err);
+    if (rc == DK_OK) {
+        rc = work_earlier(rewrap, &ring, now, &err);
+        dk_ring_close(rewrap->core, &ring);
+    }
+    if (rc != DK_OK) {
+        struct dk_rewrap_result *result = rewrap->result;
+        result->first = result->failed++ == 0 ? rc : result->first;
+        DK_LOG(&rewrap->core->log, ERROR, "rewrap_failed", DK_LOG_S(TENANT, "*"),
+               DK_LOG_S(CODE, dk_error_info(rc)->name), DK_LOG_S(REASON, err.text));
+    }
 }
 
 static dk_rc log_registry(struct rewrap *rewrap, const struct dk_registry_row *row,
@@ -390,9 +435,9 @@ static dk_rc work_registry(struct rewrap *rewrap, struct dk_err *err)
     struct dk_wrap_columns wrap;
     struct has has = {.n = 0};
     DK_TRY(dk_registry_read(rewrap->core, &row, err));
-    DK_TRY(work_earlier(rewrap, &row, err));
+    try_earlier(rewrap, &row);
     if (!is_under(rewrap, &row.wrap)) {
-        DK_TRY(wrap_registry(rewrap, &row, &wrap, err));
+        DK_TRY(wrap_registry(rewrap, NULL, &row, &wrap, err));
         DK_TRY(store_registry(rewrap, &row, &wrap, err));
         rewrap->result->registry = true;
     }

@@ -33,7 +33,7 @@ static void take(struct dk_core *core, struct dk_unwrapping *one, struct dk_prov
     one->err = item->err;
     one->key = item->key;
     one->by = NULL;
-    dk_revoked_note(&core->revoked, &core->log, one->wrap->kms_key_id, one->err.rc,
+    dk_revoked_note(&core->revoked, &core->log, one->wrap->kms_key_id, &one->err,
                     dk_mono_ms(core->world));
     if (one->err.rc == DK_E_AUTH || one->err.rc == DK_E_FORMAT) {
         one->err.rc = DK_E_PROVIDER; /* not the value's fault: the wrapped key does not open */

@@ -236,6 +236,36 @@ static void I02_I03_a_further_wrap_that_was_changed_is_never_used(void **state)
     }
 }
 
+/* It is made again from the first one, and only where that one opens: it may be all that is left.
+ */
+static void a_damaged_further_wrap_is_made_again_by_who_can(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    struct dk_test_value value;
+    both_new(&place);
+    struct dekhand *d = dk_place_open(&place);
+    ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &value), OK);
+    dk_place_close(d);
+    assert_int_equal(dk_place_sql(&place, "UPDATE wraps SET row_mac = 'x'"), 0);
+    d = dk_place_open(&place);
+    dk_fake_down(place.fake);
+    place.w.wall_us += DK_DAY_US + 1;
+    place.w.mono_ms += place.limits.poll_ms;
+    ASSERT_CODE(dekhand_tick(d, NULL), OK);
+    assert_int_equal(count(&place, "wraps WHERE row_mac = 'x'"), 1);
+    dk_fake_up(place.fake);
+    place.w.mono_ms += 600000;
+    ASSERT_CODE(dekhand_tick(d, NULL), OK);
+    assert_int_equal(count(&place, "wraps WHERE row_mac <> 'x'"), 1);
+    dk_place_close(d);
+    dk_fake_down(place.fake);
+    d = dk_place_open(&place);
+    ASSERT_CODE(dk_test_decrypt(d, "acme", &value, "x"), OK);
+    dk_place_close(d);
+    dk_place_free(&place);
+}
+
 /* ---- rekey ----------------------------------------------------------------------------------- */
 
 static void a_rekey_takes_further_wraps_along(void **state)
@@ -313,6 +343,38 @@ static void R5_rewrap_moves_a_registry_and_no_reader_notices(void **state)
     dk_place_free(&place);
 }
 
+/* A key that the seals do not know gets no wrap of the new provider, and keeps no tenant's from it.
+ */
+static void I03_rewrap_makes_no_wrap_of_a_planted_registry_key(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    struct dk_test_value value;
+    struct dekhand_rekey rekeyed = {.size = sizeof rekeyed};
+    struct dekhand_rewrap done;
+    dk_place_new(&place, false);
+    struct dekhand *d = dk_place_open(&place);
+    ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &value), OK);
+    ASSERT_CODE(dekhand_registry_rekey(d, false, NULL, NULL, &rekeyed, NULL), OK);
+    dk_place_close(d);
+    dk_place_drop_triggers(&place, "registry_keys");
+    assert_int_equal(
+        dk_place_sql(
+            &place, "UPDATE registry_keys SET encrypted_data_key = (SELECT encrypted_data_key "
+                    "FROM registry), context_timestamp = (SELECT context_timestamp FROM registry)"),
+        0);
+    dk_place_mend(&place);
+    add_second(&place);
+    d = dk_place_open(&place);
+    ASSERT_CODE(rewrap(d, "fake", &done), OK);
+    assert_int_equal(done.failed, 1);
+    assert_int_equal(done.rewrapped, 1);
+    assert_int_equal(count(&place, "registry_wraps WHERE generation = 1"), 0);
+    ASSERT_CODE(dk_test_decrypt(d, "acme", &value, "x"), OK);
+    dk_place_close(d);
+    dk_place_free(&place);
+}
+
 static void rewrap_wants_a_provider_that_is_configured_and_the_right(void **state)
 {
     (void)state;
@@ -362,8 +424,10 @@ int main(void)
         cmocka_unit_test(ticks_fill_what_older_keys_lack),
         cmocka_unit_test(each_wrap_is_opened_again_on_a_schedule),
         cmocka_unit_test(I02_I03_a_further_wrap_that_was_changed_is_never_used),
+        cmocka_unit_test(a_damaged_further_wrap_is_made_again_by_who_can),
         cmocka_unit_test(a_rekey_takes_further_wraps_along),
         cmocka_unit_test(R5_rewrap_moves_a_registry_and_no_reader_notices),
+        cmocka_unit_test(I03_rewrap_makes_no_wrap_of_a_planted_registry_key),
         cmocka_unit_test(rewrap_wants_a_provider_that_is_configured_and_the_right),
         cmocka_unit_test(I15_a_new_wrap_is_opened_before_it_takes_a_place),
     };
