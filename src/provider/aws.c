@@ -311,41 +311,27 @@ static bool any_of_ours(struct dk_provider_item *const *items, size_t count)
     return false;
 }
 
-static void end_all(struct dk_provider_item *const *items, size_t count, const struct dk_err *err)
-{
-    for (size_t i = 0; i < count; i++) {
-        items[i]->err = *err;
-    }
-}
-
-/* Who waits for credentials waits here, once: within the run it would hold up the other requests.
+/*
+ * What all of them would wait for, once: within the run it would hold up the other requests. Before
+ * an unwrap where the setting does not name the key's account, that too: rows are judged by it.
  */
-static bool have_credentials(struct aws *aws, struct dk_provider_item *const *items, size_t count)
+static bool is_ready(struct aws *aws, enum dk_provider_op op, struct dk_provider_item *const *items,
+                     size_t count)
 {
     struct dk_aws_keys *keys = NULL;
     struct dk_err err;
-    dk_err_clear(&err);
-    if (dk_aws_credentials_get(aws->credentials, &keys, &err) == DK_OK) {
-        dk_aws_credentials_put(aws->credentials, keys);
-        return true;
-    }
-    end_all(items, count, &err);
-    return false;
-}
-
-/* Before an unwrap, where the setting does not name the key's account: rows are judged by it. */
-static bool knows_own(struct aws *aws, enum dk_provider_op op,
-                      struct dk_provider_item *const *items, size_t count)
-{
     char arn[DK_KMS_KEY_ID_MAX + 1];
-    struct dk_err err;
     dk_err_clear(&err);
-    if (op != DK_PROVIDER_UNWRAP || aws->aws.key.account[0] != '\0' || !any_of_ours(items, count) ||
-        learn_own(aws, arn, &err) == DK_OK) {
-        return true;
+    dk_rc rc = dk_aws_credentials_get(aws->credentials, &keys, &err);
+    if (rc == DK_OK) {
+        dk_aws_credentials_put(aws->credentials, keys);
+        bool learns = op == DK_PROVIDER_UNWRAP && aws->aws.key.account[0] == '\0';
+        rc = learns && any_of_ours(items, count) ? learn_own(aws, arn, &err) : DK_OK;
     }
-    end_all(items, count, &err);
-    return false;
+    for (size_t i = 0; i < count && rc != DK_OK; i++) {
+        items[i]->err = err;
+    }
+    return rc == DK_OK;
 }
 
 static void aws_run(void *self, enum dk_provider_op op, struct dk_provider_item *const *items,
@@ -360,8 +346,7 @@ static void aws_run(void *self, enum dk_provider_op op, struct dk_provider_item 
         fail_all(items, count);
         count = 0;
     }
-    /* What all of them would ask for is asked for once. */
-    if (count > 0 && (!have_credentials(aws, items, count) || !knows_own(aws, op, items, count))) {
+    if (count > 0 && !is_ready(aws, op, items, count)) {
         count = 0;
     }
     for (size_t i = 0; i < count; i++) {

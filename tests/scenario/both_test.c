@@ -212,6 +212,10 @@ static void I02_I03_a_further_wrap_that_was_changed_is_never_used(void **state)
         "UPDATE wraps SET context_timestamp = '2026-01-01T00:00:00.000001Z' WHERE tenant_id = "
         "'acme'",
         "UPDATE wraps SET version = 7 WHERE tenant_id = 'acme'",
+        "UPDATE wraps SET tenant_id = 'other' WHERE tenant_id = 'acme'",
+        "UPDATE wraps SET provider = 'fake' WHERE tenant_id = 'acme'",
+        "UPDATE wraps SET last_verified_at = '2026-01-01T00:00:00.000001Z' WHERE tenant_id = "
+        "'acme'",
         "DELETE FROM wraps WHERE tenant_id = 'acme'",
         "UPDATE wraps SET row_mac = 'x' WHERE tenant_id = 'acme'",
     };
@@ -232,6 +236,33 @@ static void I02_I03_a_further_wrap_that_was_changed_is_never_used(void **state)
         ASSERT_CODE(dk_test_decrypt(d, "acme", &acme, "x"), E_UNREACHABLE);
         ASSERT_CODE(dk_test_decrypt(d, "globex", &globex, "y"), OK);
         dk_place_close(d);
+        dk_place_free(&place);
+    }
+}
+
+/* The registry's row has no MAC: what opens is held against the anchor and all other rows. */
+static void I03_a_further_wrap_of_the_registry_key_that_was_changed_opens_nothing(void **state)
+{
+    (void)state;
+    static const char *const changes[] = {
+        "UPDATE registry_wraps SET generation = 7",
+        "UPDATE registry_wraps SET provider = 'fake'",
+        "UPDATE registry_wraps SET kms_key_id = 'local:00000000000000000000000000000000'",
+        "UPDATE registry_wraps SET context_timestamp = '2026-01-01T00:00:00.000001Z'",
+        "UPDATE registry_wraps SET encrypted_data_key = (SELECT encrypted_data_key FROM wraps)",
+        "DELETE FROM registry_wraps",
+    };
+    for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
+        struct dk_place place;
+        struct dk_test_value value;
+        both_new(&place);
+        struct dekhand *d = dk_place_open(&place);
+        ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &value), OK);
+        dk_place_close(d);
+        assert_int_equal(dk_place_sql(&place, changes[i]), 0);
+        assert_true(dk_place_reads(&place, "acme", &value, "x"));
+        dk_fake_down(place.fake);
+        assert_false(dk_place_reads(&place, "acme", &value, "x"));
         dk_place_free(&place);
     }
 }
@@ -424,6 +455,7 @@ int main(void)
         cmocka_unit_test(ticks_fill_what_older_keys_lack),
         cmocka_unit_test(each_wrap_is_opened_again_on_a_schedule),
         cmocka_unit_test(I02_I03_a_further_wrap_that_was_changed_is_never_used),
+        cmocka_unit_test(I03_a_further_wrap_of_the_registry_key_that_was_changed_opens_nothing),
         cmocka_unit_test(a_damaged_further_wrap_is_made_again_by_who_can),
         cmocka_unit_test(a_rekey_takes_further_wraps_along),
         cmocka_unit_test(R5_rewrap_moves_a_registry_and_no_reader_notices),

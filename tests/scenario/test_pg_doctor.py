@@ -125,7 +125,8 @@ def test_a_database_without_a_registry_is_looked_at_all_the_same(server, tmp_pat
 def test_the_postgresql_chapter_of_the_operations_page_runs_as_written(tmp_path):
     """With the servers' addresses in place of `db`; between copy and restore a tenant goes on."""
     text = (ROOT / "docs" / "OPERATIONS.md").read_text()
-    setup, copy, restore = re.findall(r"^```shell\n(.*?)^```", text, re.M | re.S)
+    chapter = re.search(r"^## PostgreSQL$(.*?)^## ", text, re.M | re.S).group(1)
+    setup, copy, restore = re.findall(r"^```shell\n(.*?)^```", chapter, re.M | re.S)
     before = "printf x | dekhand encrypt --tenant acme > value\n"
     after = "dekhand rotate --tenant acme\n"
     seen = "dekhand decrypt --tenant acme < value\n"
