@@ -26,7 +26,7 @@ from format import dk1
 PAGE = cli_tool.ROOT / "docs" / "SECURITY.md"
 TABLES = ("tenants", "encryption_keys", "key_rotation_log", "seals", "registry", "registry_keys")
 # Empty with one provider: scenario/both_test.c edits each column of them.
-FURTHER = ("wraps", "registry_wraps")
+BY_TWO = ("wraps", "registry_wraps")
 FINDINGS = 7
 RANDOM_MAC = base64.b64encode(b"\x01" + b"m" * 32).decode()
 NEW_ID = "'00000000-0000-4000-8000-000000000000'"
@@ -672,7 +672,7 @@ def test_I01_every_column_has_a_row_on_the_page(place):
                for column in place.query(f"PRAGMA table_xinfo({table})")}
     assert columns <= set(REST)
     there = place.query("SELECT name FROM sqlite_master WHERE type = 'table'")
-    assert {row[0] for row in there} == set(TABLES) | set(FURTHER)
+    assert {row[0] for row in there} == set(TABLES) | set(BY_TWO)
 
 
 def test_every_row_of_the_page_is_done_here():
