@@ -211,6 +211,8 @@ def test_what_cannot_be_taken_away_is_told(place):
     demo = place.start()
     said = demo.stderr.readline().decode()
     [schema] = set(re.findall(rf"({MADE})_app", said))
+    place.until("SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND "
+                "datname = current_database()")
     place.sql("CREATE FUNCTION public.keep() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN "
               "RAISE EXCEPTION 'it stays'; END $$; CREATE EVENT TRIGGER keep ON sql_drop "
               "EXECUTE FUNCTION public.keep()")
