@@ -146,7 +146,7 @@ static inline dk_rc fuzz_registry_read(void *txn, struct dk_registry_row *out, s
     (void)txn;
     (void)err;
     *out = (struct dk_registry_row){.uuid = FUZZ_UUID,
-                                    .schema_version = 4,
+                                    .schema_version = 5,
                                     .wrap = {"fuzz", "fuzz", "AA==", FUZZ_TIME},
                                     .generation = 1};
     return DK_OK;
@@ -162,6 +162,14 @@ static inline dk_rc fuzz_registry_keys(void *txn, uint32_t from,
     (void)each;
     (void)arg;
     (void)err;
+    return DK_OK;
+}
+
+static inline dk_rc fuzz_registry_wraps(void *txn, uint32_t generation,
+                                        bool (*each)(void *arg, const struct dk_wrap_columns *wrap),
+                                        void *arg, struct dk_err *err)
+{
+    (void)txn, (void)generation, (void)each, (void)arg, (void)err;
     return DK_OK;
 }
 
@@ -189,7 +197,7 @@ static inline void fuzz_run(void *self, enum dk_provider_op op,
 }
 
 static const struct dk_provider_ops fuzz_provider = {
-    .name = "fuzz", .open = fuzz_provider_open, .run = fuzz_run};
+    .name = "fuzz", .caps = DK_PROVIDER_AUTHENTICATES, .open = fuzz_provider_open, .run = fuzz_run};
 
 /* The tables here have no triggers on purpose. */
 static dk_rc fuzz_schema(void *txn,
@@ -207,6 +215,7 @@ static const struct dk_store_ops fuzz_store = {
     .schema = fuzz_schema,
     .registry_read = fuzz_registry_read,
     .registry_keys = fuzz_registry_keys,
+    .registry_wraps = fuzz_registry_wraps,
     .key_list = dk_sqlite_key_list,
     .key_macs = dk_sqlite_key_macs,
     .find_many = dk_sqlite_find_many,
