@@ -249,31 +249,6 @@ static dk_rc read_stale(struct page *page, struct dk_err *err)
     return rc;
 }
 
-/* Opened by its own provider, to the key that the row's check value is of (F16). */
-static dk_rc open_wrap(struct page *page, size_t i, const struct dk_wrap_columns *wrap,
-                       struct dk_err *err)
-{
-    struct dk_core *core = page->core;
-    const struct dk_key_row *row = &page->rows[i];
-    struct dk_provider *provider = dk_unwrap_provider(core, wrap->provider);
-    struct dk_wrap_context context = {dk_tenant_view(&row->tenant), DK_PURPOSE_DATA,
-                                      wrap->context_timestamp};
-    struct dk_wrapped wrapped;
-    struct dk_secret key = {0};
-    uint8_t check_value[DK_CHECK_VALUE];
-    if (provider == NULL) {
-        return DK_FAIL(err, CONFIG, "there is no provider %s here", wrap->provider);
-    }
-    dk_registry_wrapped(wrap, &wrapped);
-    dk_rc rc = dk_provider_unwrap(provider, &context, &wrapped, &key, err);
-    rc = rc == DK_OK ? dk_check_value(&core->suite, &key, check_value, err) : rc;
-    dk_secret_free(core->arena, &key);
-    DK_TRY(rc);
-    return memcmp(check_value, row->check_value, sizeof check_value) == 0
-               ? DK_OK
-               : DK_FAIL(err, TAMPERED, "it opens to another key");
-}
-
 /* A wrap is given up only where the first one was just opened: it may be all that is left. */
 static enum finding try_wrap(struct page *page, size_t i)
 {
@@ -287,7 +262,7 @@ static enum finding try_wrap(struct page *page, size_t i)
         return WRAP_NOT_TRIED; /* the row it belongs to is told of by audit verify */
     }
     dk_rc rc = dk_registry_verify_wrap(core, NULL, stale, &err);
-    rc = rc == DK_OK ? open_wrap(page, i, &stale->wrap, &err) : rc;
+    rc = rc == DK_OK ? dk_unwrap_try(core, &page->rows[i], &stale->wrap, &err) : rc;
     if (rc == DK_OK) {
         return WRAP_OPENS;
     }
@@ -295,8 +270,9 @@ static enum finding try_wrap(struct page *page, size_t i)
            DK_LOG_I(VERSION, stale->version), DK_LOG_S(PROVIDER, stale->wrap.provider),
            DK_LOG_S(CODE, dk_error_info(rc)->name), DK_LOG_S(REASON, err.text));
     bool damaged = rc == DK_E_TAMPERED || rc == DK_E_AUTH || rc == DK_E_FORMAT;
-    return damaged && open_wrap(page, i, &page->rows[i].wrap, &first) == DK_OK ? WRAP_DAMAGED
-                                                                               : WRAP_NOT_TRIED;
+    return damaged && dk_unwrap_try(core, &page->rows[i], &page->rows[i].wrap, &first) == DK_OK
+               ? WRAP_DAMAGED
+               : WRAP_NOT_TRIED;
 }
 
 struct same {
@@ -373,24 +349,32 @@ static bool is_there(void *arg, const struct dk_wrap_columns *wrap)
     return !known->there;
 }
 
-static dk_rc wrap_registry(struct dk_core *core, const struct dk_registry_row *row,
-                           struct dk_provider *provider, struct dk_err *err)
+dk_rc dk_further_wrap_registry(struct dk_core *core, struct dk_provider *provider,
+                               const struct dk_ring *ring, const struct dk_registry_row *row,
+                               struct dk_wrap_columns *out, struct dk_err *err)
 {
     char now[DK_TIME_TEXT];
     struct dk_secret key = {0};
     struct dk_wrapped wrapped;
-    struct dk_wrap_columns columns;
-    struct dk_txn txn;
     DK_TRY(dk_registry_unwrap(core, row->uuid, &row->wrap, row->generation, &key, err));
     dk_time_format(dk_wall_us(core->world), now);
     struct dk_wrap_context context = {dk_view_str(row->uuid), DK_PURPOSE_REGISTRY, now};
-    dk_rc rc = dk_keyring_check_key(core, row, &key, err);
+    dk_rc rc = dk_keyring_check_key(core, ring, row->generation, &key, err);
     rc = rc == DK_OK ? dk_provider_wrap(provider, &context, &key, &wrapped, err) : rc;
     dk_secret_free(core->arena, &key);
     DK_TRY(rc);
-    dk_registry_wrap_columns(provider, &wrapped, now, &columns);
+    dk_registry_wrap_columns(provider, &wrapped, now, out);
+    return DK_OK;
+}
+
+static dk_rc wrap_registry(struct dk_core *core, const struct dk_registry_row *row,
+                           struct dk_provider *provider, struct dk_err *err)
+{
+    struct dk_wrap_columns columns;
+    struct dk_txn txn;
+    DK_TRY(dk_further_wrap_registry(core, provider, NULL, row, &columns, err));
     DK_TRY(dk_registry_begin(core, DK_TXN_WRITE, &txn, err));
-    rc = txn.ops->registry_wrap_put(txn.self, row->generation, &columns, err);
+    dk_rc rc = txn.ops->registry_wrap_put(txn.self, row->generation, &columns, err);
     rc = rc == DK_OK ? dk_store_commit(&txn, err) : rc;
     dk_store_rollback(&txn);
     return rc;

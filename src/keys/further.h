@@ -8,6 +8,7 @@
 #define DK_KEYS_FURTHER_H
 
 #include "keys/core.h"
+#include "keys/ring.h"
 
 /* One data key, and the wrap that it gets. */
 struct dk_further {
@@ -24,6 +25,15 @@ void dk_further_wrap(struct dk_core *core, struct dk_provider *provider, struct 
 DK_MUST_USE dk_rc dk_further_put(struct dk_core *core, struct dk_txn *txn, struct dk_wrap_row *row,
                                  struct dk_err *err);
 
+/*
+ * A registry key under this provider, by its row; not stored. `ring`: all keys, for one that may be
+ * an earlier one (dk_keyring_open_ring); NULL: the registry's own. E_TAMPERED: the row's wrap holds
+ * a key that is not known.
+ */
+DK_MUST_USE dk_rc dk_further_wrap_registry(struct dk_core *core, struct dk_provider *provider,
+                                           const struct dk_ring *ring,
+                                           const struct dk_registry_row *row,
+                                           struct dk_wrap_columns *out, struct dk_err *err);
 /* The registry's key under this provider too, where it is not yet. */
 DK_MUST_USE dk_rc dk_further_registry(struct dk_core *core, struct dk_provider *provider,
                                       struct dk_err *err);

@@ -5,7 +5,6 @@
 #include "keys/audit.h"
 #include "keys/registry.h"
 #include "keys/registry_state.h"
-#include "keys/ring.h"
 #include "keys/sealer.h"
 
 /* Without its own row nothing of the registry is believed; that is no answer about a tenant. */
@@ -405,16 +404,20 @@ static dk_rc not_ours(uint32_t generation, struct dk_err *err)
                    generation);
 }
 
-dk_rc dk_keyring_check_key(struct dk_core *core, const struct dk_registry_row *row,
+dk_rc dk_keyring_check_key(struct dk_core *core, const struct dk_ring *ring, uint32_t generation,
                            const struct dk_secret *key, struct dk_err *err)
 {
     struct dk_registry_keys keys;
-    char pin[DK_HASH_TEXT];
-    DK_TRY(dk_registry_derive(core, key, row->generation, &keys, err));
-    dk_registry_pin(core, pin);
-    bool ours = strcmp(keys.pin, pin) == 0;
+    char pin[DK_HASH_TEXT] = "";
+    if (ring == NULL) {
+        dk_registry_pin(core, pin);
+    } else if (generation <= ring->n) {
+        memcpy(pin, ring->key[generation - 1].keys.pin, sizeof pin);
+    }
+    DK_TRY(dk_registry_derive(core, key, generation, &keys, err));
+    bool known = strcmp(keys.pin, pin) == 0;
     dk_registry_keys_free(&keys);
-    return ours ? DK_OK : not_ours(row->generation, err);
+    return known ? DK_OK : not_ours(generation, err);
 }
 
 static dk_rc check_ring(struct dk_core *core, struct dk_txn *txn, const struct dk_ring *ring,

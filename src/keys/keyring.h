@@ -9,6 +9,7 @@
 
 #include "keys/anchor.h"
 #include "keys/core.h"
+#include "keys/ring.h"
 
 /*
  * Begins a transaction in which the registry's key is the one of the store: where another process
@@ -36,15 +37,15 @@ DK_MUST_USE dk_rc dk_keyring_start(struct dk_core *core, struct dk_err *err);
 DK_MUST_USE dk_rc dk_keyring_check_anchor(struct dk_core *core, struct dk_txn *txn,
                                           const struct dk_anchor *anchor, struct dk_err *err);
 
-/* For what wraps a registry key anew. E_TAMPERED: the opened one is not the key of `row`. */
-DK_MUST_USE dk_rc dk_keyring_check_key(struct dk_core *core, const struct dk_registry_row *row,
-                                       const struct dk_secret *key, struct dk_err *err);
 /*
- * The same for the keys before, all of them: *out is the whole ring, whose seals lead to our key.
- * dk_ring_close().
+ * All of the registry's keys, whose seals lead to the one in hand. dk_ring_close().
  */
-struct dk_ring;
 DK_MUST_USE dk_rc dk_keyring_open_ring(struct dk_core *core, struct dk_ring *out,
+                                       struct dk_err *err);
+/* Before a registry key is wrapped anew. E_TAMPERED: it is not the ring's key of that generation;
+   `ring` NULL: not the one in hand. */
+DK_MUST_USE dk_rc dk_keyring_check_key(struct dk_core *core, const struct dk_ring *ring,
+                                       uint32_t generation, const struct dk_secret *key,
                                        struct dk_err *err);
 
 struct dk_rekey_info {

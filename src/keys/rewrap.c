@@ -6,7 +6,6 @@
 #include "keys/further.h"
 #include "keys/keyring.h"
 #include "keys/registry.h"
-#include "keys/ring.h"
 #include "keys/tenant_change.h"
 #include "keys/unwrap.h"
 
@@ -259,43 +258,6 @@ static dk_rc store_registry(struct rewrap *rewrap, const struct dk_registry_row 
     return rc;
 }
 
-/* Whoever can write the table plants a key of his own: only the one that is known is wrapped. */
-static dk_rc check_key(struct rewrap *rewrap, const struct dk_ring *ring,
-                       const struct dk_registry_row *row, const struct dk_secret *key,
-                       struct dk_err *err)
-{
-    struct dk_registry_keys keys;
-    if (ring == NULL) {
-        return dk_keyring_check_key(rewrap->core, row, key, err);
-    }
-    DK_TRY(dk_registry_derive(rewrap->core, key, row->generation, &keys, err));
-    bool same = row->generation <= ring->n &&
-                strcmp(keys.pin, ring->key[row->generation - 1].keys.pin) == 0;
-    dk_registry_keys_free(&keys);
-    return same ? DK_OK
-                : DK_FAIL(err, TAMPERED, "the wrap of registry key %u holds another key",
-                          row->generation);
-}
-
-/* `ring`: all keys, for one that is an earlier one. */
-static dk_rc wrap_registry(struct rewrap *rewrap, const struct dk_ring *ring,
-                           const struct dk_registry_row *row, struct dk_wrap_columns *out,
-                           struct dk_err *err)
-{
-    struct dk_core *core = rewrap->core;
-    char now[DK_TIME_TEXT];
-    struct dk_secret key = {0};
-    struct dk_wrapped wrapped;
-    DK_TRY(dk_registry_unwrap(core, row->uuid, &row->wrap, row->generation, &key, err));
-    dk_time_format(dk_wall_us(core->world), now);
-    struct dk_wrap_context context = {dk_view_str(row->uuid), DK_PURPOSE_REGISTRY, now};
-    dk_rc rc = check_key(rewrap, ring, row, &key, err);
-    rc = rc == DK_OK ? dk_provider_wrap(rewrap->to, &context, &key, &wrapped, err) : rc;
-    dk_secret_free(core->arena, &key);
-    dk_registry_wrap_columns(rewrap->to, &wrapped, now, out);
-    return rc;
-}
-
 /* ---- earlier registry keys ------------------------------------------------------------------- */
 
 /* What the log and the seals of before are verified by: it opens by the new provider too. */
@@ -367,7 +329,7 @@ static dk_rc work_earlier_one(struct rewrap *rewrap, const struct dk_ring *ring,
     }
     row.wrap = key->wrap;
     row.generation = key->generation;
-    DK_TRY(wrap_registry(rewrap, ring, &row, &wrap, err));
+    DK_TRY(dk_further_wrap_registry(rewrap->core, rewrap->to, ring, &row, &wrap, err));
     return put_registry_wrap(rewrap, key->generation, &has, &wrap, err);
 }
 
@@ -437,7 +399,7 @@ static dk_rc work_registry(struct rewrap *rewrap, struct dk_err *err)
     DK_TRY(dk_registry_read(rewrap->core, &row, err));
     try_earlier(rewrap, &row);
     if (!is_under(rewrap, &row.wrap)) {
-        DK_TRY(wrap_registry(rewrap, NULL, &row, &wrap, err));
+        DK_TRY(dk_further_wrap_registry(rewrap->core, rewrap->to, NULL, &row, &wrap, err));
         DK_TRY(store_registry(rewrap, &row, &wrap, err));
         rewrap->result->registry = true;
     }

@@ -16,16 +16,34 @@ struct dk_provider *dk_unwrap_provider(const struct dk_core *core, const char *n
 
 /* ---- by one provider ------------------------------------------------------------------------- */
 
-static dk_rc compare(struct dk_core *core, struct dk_unwrapping *one)
+static dk_rc compare(struct dk_core *core, const struct dk_key_row *row,
+                     const struct dk_secret *key, struct dk_err *err)
 {
-    const struct dk_key_row *row = one->row;
     uint8_t check_value[DK_CHECK_VALUE];
-    DK_TRY(dk_check_value(&core->suite, &one->key, check_value, &one->err));
+    DK_TRY(dk_check_value(&core->suite, key, check_value, err));
     if (CRYPTO_memcmp(check_value, row->check_value, DK_CHECK_VALUE) != 0) {
-        return DK_FAIL(&one->err, TAMPERED, "version %u of tenant %s unwraps to another key",
+        return DK_FAIL(err, TAMPERED, "version %u of tenant %s unwraps to another key",
                        row->version, row->tenant.s);
     }
     return DK_OK;
+}
+
+dk_rc dk_unwrap_try(struct dk_core *core, const struct dk_key_row *row,
+                    const struct dk_wrap_columns *wrap, struct dk_err *err)
+{
+    struct dk_provider *provider = dk_unwrap_provider(core, wrap->provider);
+    struct dk_wrap_context context = {dk_tenant_view(&row->tenant), DK_PURPOSE_DATA,
+                                      wrap->context_timestamp};
+    struct dk_wrapped wrapped;
+    struct dk_secret key = {0};
+    if (provider == NULL) {
+        return DK_FAIL(err, CONFIG, "there is no provider %s here", wrap->provider);
+    }
+    dk_registry_wrapped(wrap, &wrapped);
+    dk_rc rc = dk_provider_unwrap(provider, &context, &wrapped, &key, err);
+    rc = rc == DK_OK ? compare(core, row, &key, err) : rc;
+    dk_secret_free(core->arena, &key);
+    return rc;
 }
 
 static void take(struct dk_core *core, struct dk_unwrapping *one, struct dk_provider_item *item)
@@ -38,7 +56,7 @@ static void take(struct dk_core *core, struct dk_unwrapping *one, struct dk_prov
     if (one->err.rc == DK_E_AUTH || one->err.rc == DK_E_FORMAT) {
         one->err.rc = DK_E_PROVIDER; /* not the value's fault: the wrapped key does not open */
     }
-    if (one->err.rc == DK_OK && compare(core, one) != DK_OK) {
+    if (one->err.rc == DK_OK && compare(core, one->row, &one->key, &one->err) != DK_OK) {
         dk_secret_free(core->arena, &one->key);
     }
     if (one->err.rc != DK_OK) {

@@ -35,4 +35,10 @@ void dk_unwrap_many(struct dk_core *core, struct dk_unwrapping *list, size_t cou
 DK_MUST_USE dk_rc dk_unwrap(struct dk_core *core, const struct dk_key_row *row,
                             struct dk_secret *out, struct dk_err *err);
 
+/* Whether this wrap of the version opens, by its own provider and no other, to the row's key (F16).
+   The key is not kept, and nothing is written down. E_AUTH, E_FORMAT, E_TAMPERED: the wrap is
+   damaged. */
+DK_MUST_USE dk_rc dk_unwrap_try(struct dk_core *core, const struct dk_key_row *row,
+                                const struct dk_wrap_columns *wrap, struct dk_err *err);
+
 #endif
