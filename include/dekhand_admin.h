@@ -371,6 +371,53 @@ struct dekhand_stats {
 DEKHAND_API int dekhand_stats(struct dekhand *d, struct dekhand_stats *out,
                               struct dekhand_error *error);
 
+struct dekhand_calls {
+    const char *operation; /* as the provider's service names it: "Decrypt" */
+    int64_t calls;
+    int64_t failed; /* among them */
+};
+
+/* What one provider costs. Amounts are millionths of a US dollar, at list price. */
+struct dekhand_cost {
+    const char *provider;
+    const char *kms_key_id;   /* "": it is not configured any more */
+    const char *key_kind;     /* as the price list tells keys apart; "": it is not in the list */
+    int64_t per_10000;        /* for 10,000 calls */
+    int64_t key_month;        /* for the key itself, a month */
+    int64_t free_calls_month; /* calls that cost nothing, of the whole account */
+    const struct dekhand_calls *operations;
+    size_t operation_count;
+    int64_t calls;
+    int64_t failed;
+    int64_t month_calls; /* forecast: 30 days at the measured rate */
+    int64_t month;
+    int64_t month_calls_uncached; /* .. had memory never answered */
+    int64_t month_uncached;
+};
+
+struct dekhand_cost_report {
+    size_t size;        /* sizeof(struct dekhand_cost_report), set by the caller */
+    char prices_of[8];  /* the month of the price list: "2026-03" */
+    char from[11];      /* the first day (UTC) with counts, or today: "2026-01-31" */
+    char to[11];        /* today */
+    int64_t measured_s; /* from the start of the first day until now, at least a day */
+    int64_t hits;       /* calls whose key was in memory */
+    int64_t misses;     /* keys that had to be fetched */
+    int64_t month;      /* of all providers */
+    int64_t month_uncached;
+};
+
+/*
+ * How often the providers were asked in the last `days` (1 to 366), by all processes, as they have
+ * told the store: hourly and when they end, this one now; dekhand_init() and dekhand_doctor() tell
+ * nothing. `each` (may be NULL) is told of every
+ * provider; what it gets lives until it returns. Asks Azure what its key is, when that is not
+ * known.
+ */
+DEKHAND_API int dekhand_costs(struct dekhand *d, int64_t days,
+                              void (*each)(void *arg, const struct dekhand_cost *cost), void *arg,
+                              struct dekhand_cost_report *out, struct dekhand_error *error);
+
 struct dekhand_key_stats {
     size_t size;      /* sizeof(struct dekhand_key_stats), set by the caller */
     int64_t hits;     /* values sealed and opened, as long as the key is in memory */

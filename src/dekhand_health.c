@@ -218,3 +218,74 @@ int dekhand_key_stats(struct dekhand *d, const char *tenant, uint32_t version,
     }
     return dk_door_leave(rc, &err, error);
 }
+
+/* ---- what the providers cost ----------------------------------------------------------------- */
+
+struct cost_call {
+    void (*each)(void *arg, const struct dekhand_cost *cost);
+    void *arg;
+};
+
+static void tell_cost(const struct cost_call *call, const struct dk_usage_cost *cost)
+{
+    struct dekhand_calls operations[DK_PROVIDER_OPERATIONS];
+    for (size_t i = 0; i < cost->operation_count; i++) {
+        operations[i] = (struct dekhand_calls){
+            cost->operations[i].name, cost->operations[i].calls, cost->operations[i].failed};
+    }
+    const struct dk_price none = {.kind = ""};
+    const struct dk_price *price = cost->price != NULL ? cost->price : &none;
+    struct dekhand_cost out = {.provider = cost->provider,
+                               .kms_key_id = cost->kms_key_id,
+                               .key_kind = price->kind,
+                               .per_10000 = price->per_10000,
+                               .key_month = price->key_month,
+                               .free_calls_month = price->free_month,
+                               .operations = operations,
+                               .operation_count = cost->operation_count,
+                               .calls = cost->calls,
+                               .failed = cost->failed,
+                               .month_calls = cost->month_calls,
+                               .month = cost->month,
+                               .month_calls_uncached = cost->month_calls_uncached,
+                               .month_uncached = cost->month_uncached};
+    call->each(call->arg, &out);
+}
+
+static dk_rc costs(struct dk_instance *d, int64_t days, const struct cost_call *call,
+                   struct dekhand_cost_report *out, struct dk_err *err)
+{
+    struct dk_usage_costs costs;
+    if (out == NULL || out->size != sizeof *out || days < 1 || days > DK_USAGE_DAYS_MAX) {
+        return DK_FAIL(err, USAGE, "days from 1 to %d, and dekhand_cost_report.size = %zu",
+                       DK_USAGE_DAYS_MAX, sizeof *out);
+    }
+    DK_TRY(dk_manager_costs(d->manager, days, &costs, err));
+    *out = (struct dekhand_cost_report){.size = sizeof *out,
+                                        .prices_of = DK_PRICES_OF,
+                                        .measured_s = costs.measured_s,
+                                        .hits = costs.hits,
+                                        .misses = costs.misses};
+    memcpy(out->from, costs.from, sizeof out->from);
+    memcpy(out->to, costs.to, sizeof out->to);
+    for (size_t i = 0; i < costs.count; i++) {
+        out->month += costs.providers[i].month;
+        out->month_uncached += costs.providers[i].month_uncached;
+        if (call->each != NULL) {
+            tell_cost(call, &costs.providers[i]);
+        }
+    }
+    return DK_OK;
+}
+
+int dekhand_costs(struct dekhand *d, int64_t days,
+                  void (*each)(void *arg, const struct dekhand_cost *cost), void *arg,
+                  struct dekhand_cost_report *out, struct dekhand_error *error)
+{
+    struct dk_err err;
+    const struct cost_call call = {each, arg};
+    dk_err_clear(&err);
+    dk_rc rc = dk_door_enter(d, DK_MAY_VIEW_KEYS, NULL, &err);
+    rc = rc == DK_OK ? costs(d->in, days, &call, out, &err) : rc;
+    return dk_door_leave(rc, &err, error);
+}

@@ -138,9 +138,11 @@ static void measure_calls(struct bench_kms_cache *b, bool mixed, struct bench_re
     }
     if (goes_on(b)) {
         const double uses = (double)BENCH_KMS_TENANTS * BENCH_KMS_USES;
-        struct dk_provider_counts counts = dk_provider_counts(b->d->in->core.provider);
-        double calls = (double)(counts.calls[DK_PROVIDER_GENERATE] +
-                                counts.calls[DK_PROVIDER_WRAP] + counts.calls[DK_PROVIDER_UNWRAP]);
+        struct dk_provider_calls counts = dk_provider_calls(b->d->in->core.provider);
+        double calls = 0;
+        for (size_t i = 0; i < DK_PROVIDER_OPERATIONS; i++) {
+            calls += (double)counts.calls[i];
+        }
         *out = (struct bench_result){calls / uses, uses, calls};
     }
 }

@@ -197,6 +197,7 @@ int cli_audit_list(struct cli *cli);
 int cli_audit_verify(struct cli *cli);
 int cli_audit_export(struct cli *cli);
 int cli_audit_prune(struct cli *cli);
+int cli_report(struct cli *cli);
 int cli_registry_show(struct cli *cli);
 int cli_registry_accept(struct cli *cli);
 int cli_health(struct cli *cli);

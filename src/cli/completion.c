@@ -22,6 +22,7 @@ static const struct value values[] = {
     {"secondary-provider", WORDS, "local aws-kms azure-key-vault"},
     {"to", WORDS, "local aws-kms azure-key-vault"},
     {"log", WORDS, "text json"},
+    {"format", WORDS, "text md html json"},
     {"state-dir", FOLDERS, ""},
     {"anchor-file", FILES, ""},
 };

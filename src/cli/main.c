@@ -122,6 +122,13 @@ static const struct cli_option rewrap_options[] = {
     END,
 };
 
+static const struct cli_option report_options[] = {
+    {"cost", 0, NULL, false, "calls of the providers, hit rate, and a forecast at list price"},
+    {"days", 0, "N", false, "of the last N days, today with them (default 30)"},
+    {"format", 0, "FORM", false, "text, md, html or json"},
+    END,
+};
+
 static const struct cli_option rekey_options[] = {
     {"leave-damaged", 0, NULL, false, "end it although damaged rows are left: lost for good"},
     END,
@@ -204,6 +211,8 @@ const struct cli_command cli_commands[] = {
      cli_audit_export, false},
     {"audit", "prune", "delete old rows of the log; what stays still verifies", prune_options,
      cli_audit_prune, false},
+    {"report", NULL, "what the master keys cost: calls, hit rate, forecast", report_options,
+     cli_report, false},
     {"rewrap", NULL, "put the same data keys under another master key; values stay as they are",
      rewrap_options, cli_rewrap, false},
     {"registry", "show", "the registry's id, pin, seals and anchor", no_options, cli_registry_show,

@@ -45,6 +45,7 @@ struct dk_registry_keys {
 struct dk_registry; /* keys/registry */
 struct dk_counts;
 struct dk_audit;
+struct dk_usage;
 
 struct dk_core {
     const struct dk_world *world;
@@ -59,6 +60,7 @@ struct dk_core {
     struct dk_store store;
     struct dk_registry *registry;
     struct dk_counts *counts;
+    struct dk_usage *usage;
     struct dk_audit *audit;
     struct dk_revoked revoked;
     bool just_made;      /* this process has made the registry's key: nothing is to be trusted */

@@ -8,6 +8,7 @@
 #include "keys/manager_state.h"
 #include "keys/registry.h"
 #include "keys/rotate.h"
+#include "keys/usage.h"
 #include "keys/warning.h"
 
 #define FLUSH_EVERY_MS (INT64_C(3600) * 1000)
@@ -29,7 +30,9 @@ static void free_parts(struct dk_manager *manager)
     dk_threads_close(manager->threads);
     dk_cache_close(manager->cache);
     dk_counts_close(core->counts);
+    dk_usage_close(core->usage);
     core->counts = NULL;
+    core->usage = NULL;
     pthread_mutex_destroy(&manager->poll_lock);
     dk_lease_destroy(&manager->lease);
     dk_mem_free(&core->world->mem, manager);
@@ -39,6 +42,7 @@ static dk_rc open_parts(struct dk_manager *manager, struct dk_err *err)
 {
     struct dk_key_source loader = dk_loader_source(manager->core);
     DK_TRY(dk_counts_open(manager->core->world, &manager->core->counts, err));
+    DK_TRY(dk_usage_open(manager->core->world, &manager->core->usage, err));
     DK_TRY(dk_cache_open(manager->core, &loader, &manager->cache, err));
     manager->keys = dk_cache_source(manager->cache);
     DK_TRY(dk_threads_open(manager->core, manager->cache, &manager->threads, err));
@@ -67,9 +71,22 @@ dk_rc dk_manager_open(struct dk_core *core, struct dk_manager **out, struct dk_e
 
 static void rotate_full(void *arg, const struct dk_tenant *tenant, uint32_t version);
 
+/* Calls that were served from memory, and keys that had to be fetched. */
+static int64_t hits_of(const struct dk_manager_stats *stats)
+{
+    return stats->calls > stats->misses ? stats->calls - stats->misses : 0;
+}
+
+static void keep_usage(struct dk_manager *manager)
+{
+    struct dk_manager_stats stats = dk_manager_stats(manager);
+    dk_usage_keep(manager->core, hits_of(&stats), stats.misses);
+}
+
 static dk_rc flush(struct dk_manager *manager, struct dk_err *err)
 {
     dk_threads_fold(manager->threads);
+    keep_usage(manager);
     dk_rc rc = dk_counts_flush(manager->core, rotate_full, manager, err);
     if (rc != DK_OK) {
         DK_LOG(&manager->core->log, WARN, "counts_not_flushed",
@@ -78,9 +95,17 @@ static dk_rc flush(struct dk_manager *manager, struct dk_err *err)
     return rc;
 }
 
+dk_rc dk_manager_costs(struct dk_manager *manager, int64_t days, struct dk_usage_costs *out,
+                       struct dk_err *err)
+{
+    keep_usage(manager);
+    return dk_usage_costs(manager->core, days, out, err);
+}
+
 dk_rc dk_manager_close(struct dk_manager *manager, struct dk_err *err)
 {
     dk_threads_fold(manager->threads);
+    keep_usage(manager);
     dk_rc rc = dk_counts_flush(manager->core, NULL, NULL, err);
     dk_poll_last(manager);
     free_parts(manager);
@@ -101,6 +126,8 @@ void dk_manager_after_fork(struct dk_manager *manager)
     dk_counts_after_fork(manager->core->counts);
     dk_cache_after_fork(manager->cache);
     dk_threads_after_fork(manager->threads);
+    struct dk_manager_stats stats = dk_manager_stats(manager);
+    dk_usage_after_fork(manager->core->usage, hits_of(&stats), stats.misses);
     schedule(manager);
     atomic_store(&manager->next_poll_ms, INT64_MIN); /* look at once */
     atomic_store(&manager->next_hello_ms, 0);        /* a node of its own */

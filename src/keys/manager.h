@@ -9,6 +9,7 @@
 
 #include "keys/cache.h"
 #include "keys/thread.h"
+#include "keys/usage.h"
 
 struct dk_manager;
 
@@ -66,6 +67,10 @@ struct dk_manager_stats {
 struct dk_manager_stats dk_manager_stats(struct dk_manager *manager);
 /* Of one version, sealing and opening, as long as it is in memory; else 0. */
 struct dk_key_uses dk_manager_key_uses(struct dk_manager *manager, const struct dk_key_name *name);
+
+/* dk_usage_costs(), with what this process counted until now. */
+DK_MUST_USE dk_rc dk_manager_costs(struct dk_manager *manager, int64_t days,
+                                   struct dk_usage_costs *out, struct dk_err *err);
 
 /*
  * Forgets every key of this process, and asks all others for the same at their next poll, by a row

@@ -120,6 +120,7 @@ static enum dk_http_next judge(void *self, const struct dk_http_reply *reply, st
     if (reply->status == 0) {
         return err->rc == DK_E_UNREACHABLE ? DK_HTTP_LATER : DK_HTTP_DONE;
     }
+    dk_provider_count(&x->aws->setup, x->ask.op, reply->status != 200);
     if (reply->status != 200) {
         return judge_fault(x, reply, err);
     }
@@ -575,6 +576,12 @@ static dk_rc aws_policy(void *self, struct dk_buf *out, struct dk_err *err)
     return dk_aws_policy(arn, out, err);
 }
 
+static const char *aws_operation(unsigned operation)
+{
+    return operation < DK_KMS_OPS ? dk_kms_op_name((enum dk_kms_op)operation) : NULL;
+}
+_Static_assert(DK_KMS_OPS <= DK_PROVIDER_OPERATIONS, "counts");
+
 const struct dk_provider_ops dk_provider_aws = {
     .name = "aws-kms",
     .caps = DK_PROVIDER_BINDS_CONTEXT | DK_PROVIDER_AUTHENTICATES,
@@ -586,4 +593,5 @@ const struct dk_provider_ops dk_provider_aws = {
     .run = aws_run,
     .inspect = aws_inspect,
     .policy = aws_policy,
+    .operation = aws_operation,
 };

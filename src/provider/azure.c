@@ -335,6 +335,37 @@ static dk_rc azure_policy(void *self, struct dk_buf *out, struct dk_err *err)
     return dk_azure_role(&azure->azure, choose_pair(azure, &key, true), out, err);
 }
 
+/* ---- what it costs --------------------------------------------------------------------------- */
+
+static const char *azure_operation(unsigned operation)
+{
+    return operation < DK_VAULT_OPS ? dk_vault_op_name((enum dk_vault_op)operation) : NULL;
+}
+_Static_assert(DK_VAULT_OPS <= DK_PROVIDER_OPERATIONS, "counts");
+
+/* By what the key is; a key that may not be looked at counts as the usual one. */
+static const struct dk_price *azure_price(void *self)
+{
+    struct dk_azure *azure = self;
+    struct dk_vault_key key;
+    struct dk_err ignored;
+    dk_err_clear(&ignored);
+    if (strstr(azure->azure.vault.host, ".managedhsm.") != NULL) {
+        return &dk_prices[DK_PRICE_AZURE_POOL];
+    }
+    if (learn(azure, false, &key, &ignored) != DK_OK) {
+        return &dk_prices[DK_PRICE_AZURE_RSA];
+    }
+    bool hsm = strcmp(key.kty, "RSA-HSM") == 0;
+    if (key.kind == DK_VAULT_OCT) {
+        return &dk_prices[DK_PRICE_AZURE_POOL];
+    }
+    if (key.bits > 2048) {
+        return &dk_prices[hsm ? DK_PRICE_AZURE_RSA_HSM_LONG : DK_PRICE_AZURE_RSA_LONG];
+    }
+    return &dk_prices[hsm ? DK_PRICE_AZURE_RSA_HSM : DK_PRICE_AZURE_RSA];
+}
+
 const struct dk_provider_ops dk_provider_azure = {
     .name = "azure-key-vault",
     .caps = DK_PROVIDER_BINDS_CONTEXT,
@@ -346,4 +377,6 @@ const struct dk_provider_ops dk_provider_azure = {
     .run = azure_run,
     .inspect = azure_inspect,
     .policy = azure_policy,
+    .operation = azure_operation,
+    .price = azure_price,
 };

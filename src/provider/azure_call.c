@@ -255,6 +255,16 @@ static enum dk_http_next judge_answer(struct dk_azure_call *x, const struct dk_h
     return DK_HTTP_DONE;
 }
 
+/* A call that went out without a token, to be told by whom it is wanted, is none. */
+static void count(const struct dk_azure_call *x, const struct dk_http_reply *reply)
+{
+    if (x->token != NULL) {
+        dk_provider_count(&x->azure->setup,
+                          x->item == NULL ? DK_VAULT_GET : dk_azure_op_of(x->pair, x->wraps),
+                          reply->status != 200);
+    }
+}
+
 enum dk_http_next dk_azure_call_judge(void *self, const struct dk_http_reply *reply,
                                       struct dk_err *err)
 {
@@ -262,6 +272,7 @@ enum dk_http_next dk_azure_call_judge(void *self, const struct dk_http_reply *re
     if (reply->status == 0) {
         return err->rc == DK_E_UNREACHABLE ? DK_HTTP_LATER : DK_HTTP_DONE;
     }
+    count(x, reply);
     return reply->status == 200 ? judge_answer(x, reply, err) : judge_fault(x, reply, err);
 }
 

@@ -21,7 +21,7 @@ struct dk_provider {
     pthread_mutex_t lock; /* guards recent and recent_at */
     uint8_t recent[RECENT][DK_CHECK_VALUE];
     size_t recent_at;
-    struct dk_provider_counts counts; /* atomic */
+    struct dk_provider_calls calls;
 };
 
 dk_rc dk_provider_find(const char *name, const struct dk_provider_ops **out, struct dk_err *err)
@@ -48,8 +48,9 @@ dk_rc dk_provider_open(const struct dk_provider_ops *ops, const struct dk_provid
     }
     provider->ops = ops;
     provider->setup = *setup;
+    provider->setup.calls = &provider->calls;
+    dk_rc rc = ops->open(&provider->setup, &provider->self, err);
     provider->setup.settings = NULL;
-    dk_rc rc = ops->open(setup, &provider->self, err);
     if (rc != DK_OK) {
         dk_mem_free(&setup->world->mem, provider);
         return rc;
@@ -71,6 +72,7 @@ void dk_provider_close(struct dk_provider *provider)
 dk_rc dk_provider_after_fork(struct dk_provider *provider, struct dk_err *err)
 {
     pthread_mutex_init(&provider->lock, NULL);
+    provider->calls = (struct dk_provider_calls){.calls = {0}}; /* the parent's were the parent's */
     return provider->ops->after_fork(provider->self, err);
 }
 
@@ -213,7 +215,6 @@ static void run_in(struct dk_provider *provider, enum dk_provider_op op,
                    struct dk_provider_item *items, size_t count, struct dk_provider_item **going)
 {
     size_t n = 0;
-    int64_t failed = 0;
     for (size_t i = 0; i < count; i++) {
         if (items[i].err.rc == DK_OK) {
             going[n++] = &items[i];
@@ -226,11 +227,8 @@ static void run_in(struct dk_provider *provider, enum dk_provider_op op,
         if (going[i]->err.rc == DK_OK) {
             (void)calls[op].check(provider, going[i]); /* it is in the item's err */
         }
-        failed += going[i]->err.rc != DK_OK;
         report(provider, op, going[i]);
     }
-    __atomic_fetch_add(&provider->counts.calls[op], (int64_t)n, __ATOMIC_RELAXED);
-    __atomic_fetch_add(&provider->counts.failed[op], failed, __ATOMIC_RELAXED);
 }
 
 static void fail_all(struct dk_provider_item *items, size_t count)
@@ -445,12 +443,23 @@ dk_rc dk_provider_policy(struct dk_provider *provider, struct dk_buf *out, struc
     return provider->ops->policy(provider->self, out, err);
 }
 
-struct dk_provider_counts dk_provider_counts(struct dk_provider *provider)
+const char *dk_provider_operation(const struct dk_provider *provider, unsigned operation)
 {
-    struct dk_provider_counts counts;
-    for (size_t op = 0; op < sizeof calls / sizeof calls[0]; op++) {
-        counts.calls[op] = __atomic_load_n(&provider->counts.calls[op], __ATOMIC_RELAXED);
-        counts.failed[op] = __atomic_load_n(&provider->counts.failed[op], __ATOMIC_RELAXED);
+    return provider->ops->operation != NULL ? provider->ops->operation(operation) : NULL;
+}
+
+struct dk_provider_calls dk_provider_calls(struct dk_provider *provider)
+{
+    struct dk_provider_calls out;
+    for (size_t i = 0; i < DK_PROVIDER_OPERATIONS; i++) {
+        out.calls[i] = __atomic_load_n(&provider->calls.calls[i], __ATOMIC_RELAXED);
+        out.failed[i] = __atomic_load_n(&provider->calls.failed[i], __ATOMIC_RELAXED);
     }
-    return counts;
+    return out;
+}
+
+const struct dk_price *dk_provider_price(struct dk_provider *provider)
+{
+    return provider->ops->price != NULL ? provider->ops->price(provider->self)
+                                        : dk_price_find(provider->ops->name);
 }

@@ -15,6 +15,7 @@
 #include "base/tenant.h"
 #include "crypto/context.h"
 #include "crypto/suite.h"
+#include "provider/price.h"
 
 #define DK_DATA_KEY 32
 #define DK_CHECK_VALUE 32
@@ -43,12 +44,21 @@ enum dk_provider_caps {
     DK_PROVIDER_AT_HAND = 4,       /* it waits for nobody: may be asked inside a transaction */
 };
 
+/* How often a service was asked, by operation as it names and bills them. Atomic, of this process.
+ */
+#define DK_PROVIDER_OPERATIONS 8
+struct dk_provider_calls {
+    int64_t calls[DK_PROVIDER_OPERATIONS];
+    int64_t failed[DK_PROVIDER_OPERATIONS]; /* among them */
+};
+
 struct dk_provider_setup {
     const struct dk_world *world;
     const struct dk_suite *suite;
     struct dk_arena *arena;
     const struct dk_log *log;
     const struct dk_settings *settings; /* lent for the opening alone */
+    struct dk_provider_calls *calls;    /* dk_provider_count(); filled in by dk_provider_open() */
     const char *master_key_path;        /* local */
     void *test_arg;                     /* the fake of the tests */
 };
@@ -81,12 +91,6 @@ struct dk_provider_tell {
     void *arg;
 };
 
-/* How often the provider was called, and how often in vain; of this process. */
-struct dk_provider_counts {
-    int64_t calls[3]; /* by enum dk_provider_op */
-    int64_t failed[3];
-};
-
 enum dk_provider_op { DK_PROVIDER_GENERATE, DK_PROVIDER_WRAP, DK_PROVIDER_UNWRAP };
 
 /*
@@ -117,6 +121,11 @@ struct dk_provider_ops {
     /* The rights that dekhand needs for the configured key, as its service takes them. NULL: none.
      */
     dk_rc (*policy)(void *self, struct dk_buf *out, struct dk_err *err);
+    /* The names of what it counts, from 0 on, at most DK_PROVIDER_OPERATIONS; NULL after the last.
+       NULL: nobody is asked, and nothing is paid. */
+    const char *(*operation)(unsigned operation);
+    /* Which of the list is the configured key; may ask. NULL: the first of the provider's. */
+    const struct dk_price *(*price)(void *self);
 };
 
 /* Ends with NULL. */
@@ -182,7 +191,19 @@ void dk_provider_inspect(struct dk_provider *provider, const struct dk_provider_
 /* E_USAGE: this provider knows no rights. */
 DK_MUST_USE dk_rc dk_provider_policy(struct dk_provider *provider, struct dk_buf *out,
                                      struct dk_err *err);
-struct dk_provider_counts dk_provider_counts(struct dk_provider *provider);
+/* "Decrypt"; NULL: there is no such operation. */
+const char *dk_provider_operation(const struct dk_provider *provider, unsigned operation);
+/* Since it was opened, or since the fork. */
+struct dk_provider_calls dk_provider_calls(struct dk_provider *provider);
+const struct dk_price *dk_provider_price(struct dk_provider *provider);
+
+/* A back end was answered, well or not. */
+static inline void dk_provider_count(const struct dk_provider_setup *setup, unsigned operation,
+                                     bool failed)
+{
+    __atomic_fetch_add(&setup->calls->calls[operation], 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&setup->calls->failed[operation], failed, __ATOMIC_RELAXED);
+}
 
 /* check_value of a data key (FORMATS). */
 DK_MUST_USE dk_rc dk_check_value(const struct dk_suite *suite, const struct dk_secret *key,

@@ -178,6 +178,12 @@ dk_rc dk_pg_registry_wrap_drop(void *txn, uint32_t generation, const char *provi
 dk_rc dk_pg_registry_rewrap(void *txn, uint32_t generation, const struct dk_wrap_columns *wrap,
                             struct dk_err *err);
 
+/* Counts of provider calls (pg_calls.c). */
+dk_rc dk_pg_calls_add(void *txn, const struct dk_call_row *rows, size_t count, struct dk_err *err);
+dk_rc dk_pg_calls_sum(void *txn, const char *from,
+                      bool (*each)(void *arg, const struct dk_call_row *row), void *arg,
+                      struct dk_err *err);
+
 /* Many at once (pg_many.c, pg_first.c). */
 dk_rc dk_pg_find_many(void *txn, struct dk_find *finds, size_t count,
                       const struct dk_find_calls *calls, struct dk_err *err);

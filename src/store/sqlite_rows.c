@@ -71,6 +71,13 @@ const char *const dk_sqlite_sql[DK_SQL_COUNT] = {
     [DK_SQL_REGISTRY_REWRAP] =
         "UPDATE registry SET provider = ?2, kms_key_id = ?3, encrypted_data_key = ?4, "
         "context_timestamp = ?5 WHERE id = 1 AND generation = ?1",
+    [DK_SQL_CALLS_ADD] =
+        "INSERT INTO call_counts (day, source, operation, calls, failed) VALUES (?1, ?2, ?3, ?4, "
+        "?5) ON CONFLICT (day, source, operation) DO UPDATE SET calls = calls + ?4, failed = "
+        "failed + ?5",
+    [DK_SQL_CALLS_SUM] =
+        "SELECT min(day), source, operation, sum(calls), sum(failed) FROM call_counts WHERE day >= "
+        "?1 GROUP BY source, operation ORDER BY source, operation",
     [DK_SQL_TENANT_INSERT] = "INSERT OR FAIL INTO tenants (" TENANT_COLUMNS
                              ", changed_xid) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, "
                              "?8) ON CONFLICT DO NOTHING",

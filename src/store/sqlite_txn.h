@@ -47,6 +47,8 @@ enum dk_sqlite_statement {
     DK_SQL_REGISTRY_WRAP_PUT,
     DK_SQL_REGISTRY_WRAP_DROP,
     DK_SQL_REGISTRY_REWRAP,
+    DK_SQL_CALLS_ADD,
+    DK_SQL_CALLS_SUM,
     DK_SQL_LOG_APPEND,
     DK_SQL_LOG_CHAIN,
     DK_SQL_LOG_OLDEST,
@@ -132,6 +134,11 @@ dk_rc dk_sqlite_key_counts(void *txn, int64_t now_us, int64_t warn_until_us,
 dk_rc dk_sqlite_key_macs(void *txn, const struct dk_tenant *tenant,
                          bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
                          struct dk_err *err);
+dk_rc dk_sqlite_calls_add(void *txn, const struct dk_call_row *rows, size_t count,
+                          struct dk_err *err);
+dk_rc dk_sqlite_calls_sum(void *txn, const char *from,
+                          bool (*each)(void *arg, const struct dk_call_row *row), void *arg,
+                          struct dk_err *err);
 dk_rc dk_sqlite_wraps_of(void *txn, const struct dk_tenant *tenant, uint32_t version,
                          bool (*each)(void *arg, const struct dk_wrap_row *row), void *arg,
                          struct dk_err *err);

@@ -167,6 +167,16 @@ struct dk_wrap_row {
     char row_mac[DK_MAC_TEXT];
 };
 
+/* Calls of a provider's operation on a day (UTC), or what the cache did without one. */
+#define DK_CALLS_MAX (INT64_C(1) << 52)
+struct dk_call_row {
+    char day[11];    /* 2026-01-31 */
+    char source[32]; /* the provider, or "cache" */
+    char operation[40];
+    int64_t calls;  /* to DK_CALLS_MAX: more is no count */
+    int64_t failed; /* among them */
+};
+
 /* A tenant's first rows. */
 struct dk_first {
     const struct dk_tenant_row *tenant;
@@ -420,6 +430,14 @@ struct dk_store_ops {
        or the registry has another key by now. */
     dk_rc (*registry_rewrap)(void *txn, uint32_t generation, const struct dk_wrap_columns *wrap,
                              struct dk_err *err);
+
+    /* Adds to what is there. In the order of day, source and operation, as others do. */
+    dk_rc (*calls_add)(void *txn, const struct dk_call_row *rows, size_t count, struct dk_err *err);
+    /* Of that day and later, one row for each operation, whose day is the first; until `each` says
+       false. */
+    dk_rc (*calls_sum)(void *txn, const char *from,
+                       bool (*each)(void *arg, const struct dk_call_row *row), void *arg,
+                       struct dk_err *err);
 
     dk_rc (*log_append)(void *txn, const struct dk_log_row *row, struct dk_err *err);
     /* Gives prev and mac to a row that has none yet. */

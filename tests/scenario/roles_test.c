@@ -219,6 +219,13 @@ static int cache_clear(struct dekhand *d, const char *tenant)
     return dekhand_cache_clear(d, NULL);
 }
 
+static int costs(struct dekhand *d, const char *tenant)
+{
+    struct dekhand_cost_report out = {.size = sizeof out};
+    (void)tenant;
+    return dekhand_costs(d, 30, NULL, NULL, &out, NULL);
+}
+
 static int key_stats(struct dekhand *d, const char *tenant)
 {
     struct dekhand_key_stats out = {.size = sizeof out};
@@ -236,6 +243,7 @@ static const struct call calls[] = {
     {"rotate_all", 'r', false, rotate_all},
     {"keys", 'v', true, keys},
     {"keys_of_all", 'v', false, keys},
+    {"costs", 'v', false, costs},
     {"history", 'a', true, history},
     {"history_of_all", 'a', false, history},
     {"audit_list", 'a', true, audit_list},

@@ -222,7 +222,7 @@ def test_R28_F80_the_log_of_a_registry_of_schema_3_can_be_pruned(used):
     make_schema(used, 3)
     assert "run `dekhand init`" in used.fails(2, "audit", "prune", "--before", now())
     used.ok("init")
-    assert used.query("SELECT schema_version, pruned_seq FROM registry") == [(5, 0)]
+    assert used.query("SELECT schema_version, pruned_seq FROM registry") == [(6, 0)]
     assert used.json("audit", "prune", "--before", now(), schema="audit-prune")["rows"] == 5
     used.ok("encrypt", "--tenant", "acme", stdin=b"x")
     used.ok("audit", "verify")

@@ -112,7 +112,7 @@ def test_F80_init_brings_a_registry_of_schema_2_up_to_date(used):
     make_schema_2(used)
     assert "run `dekhand init`" in used.fails(2, "decrypt", "--tenant", "acme", stdin=used.value)
     used.ok("init")
-    assert used.query("SELECT schema_version, generation, rekeying FROM registry") == [(5, 1, 0)]
+    assert used.query("SELECT schema_version, generation, rekeying FROM registry") == [(6, 1, 0)]
     assert pin(used) == before
     assert used.ok("decrypt", "--tenant", "acme", stdin=used.value) == b"x"
     used.ok("audit", "verify")

@@ -27,6 +27,7 @@ PAGE = cli_tool.ROOT / "docs" / "SECURITY.md"
 TABLES = ("tenants", "encryption_keys", "key_rotation_log", "seals", "registry", "registry_keys")
 # Empty with one provider: scenario/both_test.c edits each column of them.
 BY_TWO = ("wraps", "registry_wraps")
+COUNTED = ("call_counts",)  # empty with a local master key: figures for people, no rule reads them
 FINDINGS = 7
 RANDOM_MAC = base64.b64encode(b"\x01" + b"m" * 32).decode()
 NEW_ID = "'00000000-0000-4000-8000-000000000000'"
@@ -226,7 +227,7 @@ EDITS = {
     "registry": ("id = 1", {
         "id": ["2"],
         "registry_uuid": [other("registry_uuid")],
-        "schema_version": ["1", "5"],
+        "schema_version": ["1", "5", "7"],
         "created_at": [second("created_at")],
         "provider": ["'locam'"],
         "kms_key_id": [other("kms_key_id")],
@@ -672,7 +673,7 @@ def test_I01_every_column_has_a_row_on_the_page(place):
                for column in place.query(f"PRAGMA table_xinfo({table})")}
     assert columns <= set(REST)
     there = place.query("SELECT name FROM sqlite_master WHERE type = 'table'")
-    assert {row[0] for row in there} == set(TABLES) | set(BY_TWO)
+    assert {row[0] for row in there} == set(TABLES) | set(BY_TWO) | set(COUNTED)
 
 
 def test_every_row_of_the_page_is_done_here():

@@ -44,6 +44,7 @@ TABLE = {
     "nodes": ("S, I, U, D",) * 3 + ("S none, U none, D none, T", "", ""),
     "key_counts": ("S, I, U",) * 3 + ("S none, U none, D none, T", "", ""),
     "key_count_deltas": ("S, I, D",) * 3 + ("S none, U none, D none, T", "", ""),
+    "call_counts": ("S, I, U",) * 3 + ("S none, U none, D none, T", "", ""),
     "key_rotation_log_rest": ("", "", "", OWNER, "", ""),
     "key_rotation_health": ("S own", "S", "S raises", "S none, U none, D none", "", ""),
     "owner_keys": ("", "", "", "S none, U none, D none", "S own", ""),
@@ -133,6 +134,7 @@ def registry(server, tmp_path_factory):
     found.sql("INSERT INTO dekhand.registry_wraps VALUES (1, 'p1', 'k', 'e', 't'), (1, 'p2', 'k', "
               "'e', 't'); INSERT INTO dekhand.wraps SELECT tenant_id, version, 'p', 'k', 'e', 't', "
               "now(), 'm' FROM dekhand.encryption_keys")
+    found.sql("INSERT INTO dekhand.call_counts VALUES ('2026-01-01', 'p', 'o', 1, 0)")
     # Before all months: where rows stand that no month has a table for.
     found.sql("INSERT INTO dekhand.key_rotation_log (id, tenant_id, operation, performed_at) VALUES "
               "(gen_random_uuid(), 'acme', 'x', '1999-01-01Z')")
@@ -180,7 +182,7 @@ CHANGES = {"registry": "created_at = now()", "registry_keys": "last_seal = 9",
            "wraps": "row_mac = 'x'", "registry_wraps": "kms_key_id = 'x'",
            "key_rotation_log": "mac = 'x'", "key_rotation_log_rest": "mac = 'x'", "seals": "mac = 'x'", "leases": "until = now()",
            "nodes": "seen_at = now()", "key_counts": "total = 0", "key_count_deltas": "total = 0",
-           "key_rotation_health": "created_at = now()",
+           "call_counts": "calls = 7", "key_rotation_health": "created_at = now()",
            "owner_keys": "created_at = now()"}
 TIMES = "'2026-01-01Z', '2027-01-01Z'"
 
@@ -206,6 +208,7 @@ def inserts(table):
         "nodes": "VALUES ('new', '1', now(), now())",
         "key_counts": "VALUES (now(), 1, 1)",
         "key_count_deltas": "VALUES (now(), 1, 1)",
+        "call_counts": "VALUES ('2026-01-02', 'p', 'o', 1, 0)",
         "key_rotation_health": "(tenant_id) VALUES ('{t}')",
         "owner_keys": "(tenant_id) VALUES ('{t}')",
     }
