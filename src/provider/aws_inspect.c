@@ -1,0 +1,106 @@
+#include "provider/aws_inspect.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "provider/aws_own.h"
+#include "provider/aws_policy.h"
+
+DK_PRINTF(4, 5)
+static void say(const struct dk_provider_tell *tell, enum dk_provider_level level, const char *todo,
+                const char *format, ...)
+{
+    char text[400];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    tell->tell(tell->arg, level, text, todo);
+}
+
+static void tell_state(const struct dk_kms_key *key, const struct dk_provider_tell *tell)
+{
+    char todo[2 * DK_KMS_KEY_ID_MAX + 200], when[DK_TIME_TEXT] = "a day that it does not tell";
+    if (key->deletion_us != DK_TIME_NONE) {
+        dk_time_format(key->deletion_us, when);
+    }
+    bool pending = strncmp(key->state, "Pending", 7) == 0;
+    snprintf(todo, sizeof todo, "%s%s%saws kms enable-key --key-id %s",
+             pending ? "aws kms cancel-key-deletion --key-id " : "", pending ? key->arn : "",
+             pending ? " && " : "", key->arn);
+    if (pending) {
+        say(tell, DK_PROVIDER_ERROR, todo,
+            "%s is %s: on %.19s it is deleted, and every data key under it is lost for ever",
+            key->arn, key->state, when);
+    } else {
+        say(tell, DK_PROVIDER_ERROR, todo, "%s is %s: no data key under it opens", key->arn,
+            key->state);
+    }
+}
+
+/* Who may not ask is told which right he lacks; nothing is wrong with the key then. */
+static void tell_rotation(struct dk_aws *aws, const struct dk_kms_key *key,
+                          const struct dk_provider_tell *tell)
+{
+    bool rotates = false;
+    struct dk_err err;
+    char todo[DK_KMS_KEY_ID_MAX + 64];
+    struct dk_aws_call x = {
+        .aws = aws, .ask = {.op = DK_KMS_ROTATION, .key_id = key->arn}, .rotates = &rotates};
+    dk_err_clear(&err);
+    if (dk_aws_call_run(&x, &err) != DK_OK) {
+        say(tell, DK_PROVIDER_NOTE,
+            "allow kms:GetKeyRotationStatus (dekhand doctor --print-policy)",
+            "%s is %s; whether it rotates is not known (%s)", key->arn, key->state,
+            dk_error_info(err.rc)->name);
+    } else if (!rotates) {
+        snprintf(todo, sizeof todo, "aws kms enable-key-rotation --key-id %s", key->arn);
+        say(tell, DK_PROVIDER_NOTE, todo,
+            "%s is %s, not scheduled for deletion; its material does not rotate by itself",
+            key->arn, key->state);
+    } else {
+        say(tell, DK_PROVIDER_OK, "", "%s is %s, rotates, and is not scheduled for deletion",
+            key->arn, key->state);
+    }
+}
+
+void dk_aws_inspect(void *self, const struct dk_provider_tell *tell)
+{
+    struct dk_aws *aws = self;
+    struct dk_kms_key key;
+    struct dk_err err;
+    dk_err_clear(&err);
+    dk_rc rc = dk_aws_describe(aws, &key, &err);
+    if (rc == DK_E_PROVIDER_DENIED) {
+        say(tell, DK_PROVIDER_NOTE, "allow kms:DescribeKey (dekhand doctor --print-policy)",
+            "the state of %s is not known: %.200s", aws->aws.key_id, err.text);
+    } else if (rc != DK_OK) {
+        say(tell, DK_PROVIDER_WARNING, dk_error_info(rc)->todo, "%s: %.250s",
+            dk_error_info(rc)->name, err.text);
+    } else if (strcmp(key.state, "Enabled") != 0) {
+        tell_state(&key, tell);
+    } else if (key.usage[0] != '\0' && strcmp(key.usage, "ENCRYPT_DECRYPT") != 0) {
+        say(tell, DK_PROVIDER_ERROR, "name a symmetric key with the usage ENCRYPT_DECRYPT",
+            "%s is a key for %s", key.arn, key.usage);
+    } else {
+        tell_rotation(aws, &key, tell);
+    }
+}
+
+/* A policy names keys by ARN; where that is not known it has a place to fill in. */
+dk_rc dk_aws_tell_policy(void *self, struct dk_buf *out, struct dk_err *err)
+{
+    struct dk_aws *aws = self;
+    char arn[DK_KMS_KEY_ID_MAX + 1];
+    struct dk_err ignored;
+    dk_err_clear(&ignored);
+    if (aws->aws.key.form == DK_AWS_KEY_ARN) {
+        return dk_aws_policy(aws->aws.key_id, out, err);
+    }
+    if (dk_aws_learn_own(aws, arn, &ignored) != DK_OK) {
+        snprintf(arn, sizeof arn, "arn:%s:kms:%s:<ACCOUNT>:key/%s",
+                 dk_aws_partition_of(aws->aws.region)->name, aws->aws.region,
+                 aws->aws.key.form == DK_AWS_KEY_ID ? aws->aws.key.id : "<KEY_ID>");
+    }
+    return dk_aws_policy(arn, out, err);
+}

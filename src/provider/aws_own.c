@@ -1,0 +1,106 @@
+#include "provider/aws_own.h"
+
+#include <stdio.h>
+
+void dk_aws_note_own(struct dk_aws *aws, const char *arn)
+{
+    pthread_mutex_lock(&aws->lock);
+    snprintf(aws->own_arn, sizeof aws->own_arn, "%s", arn);
+    pthread_mutex_unlock(&aws->lock);
+}
+
+/* The ARN that an answer names has to be one of what was asked for (F31). */
+dk_rc dk_aws_check_own(const struct dk_aws *aws, const char *arn, struct dk_err *err)
+{
+    const struct dk_aws_key *own = &aws->aws.key;
+    struct dk_aws_key key;
+    bool same = dk_aws_key_parse(arn, &key) && key.form == DK_AWS_KEY_ARN &&
+                strcmp(key.region, aws->aws.region) == 0;
+    if (own->account[0] != '\0') {
+        same = same && strcmp(own->account, key.account) == 0 &&
+               strcmp(own->partition, key.partition) == 0;
+    }
+    if (own->form == DK_AWS_KEY_ID || own->form == DK_AWS_KEY_ARN) {
+        same = same && strcmp(own->id, key.id) == 0;
+    }
+    return same ? DK_OK
+                : DK_FAIL(err, PROVIDER, "AWS KMS answered with the key %.120s, asked was %.120s",
+                          arn, aws->aws.key_id);
+}
+
+dk_rc dk_aws_describe(struct dk_aws *aws, struct dk_kms_key *out, struct dk_err *err)
+{
+    struct dk_aws_call x = {
+        .aws = aws, .ask = {.op = DK_KMS_DESCRIBE, .key_id = aws->aws.key_id}, .described = out};
+    DK_TRY(dk_aws_call_run(&x, err));
+    return dk_aws_check_own(aws, out->arn, err);
+}
+
+static dk_rc generate_and_forget(struct dk_aws *aws, char arn[static DK_KMS_KEY_ID_MAX + 1],
+                                 struct dk_err *err)
+{
+    char now[DK_TIME_TEXT];
+    struct dk_secret key = {0};
+    dk_time_format(dk_wall_us(aws->setup.world), now);
+    struct dk_wrap_context context = {dk_view_str("dekhand-canary"), "ConnectionTest", now};
+    DK_TRY(dk_secret_new(aws->setup.arena, DK_SECRET_CELL, &key, err));
+    struct dk_aws_call x = {
+        .aws = aws,
+        .ask = {.op = DK_KMS_GENERATE, .key_id = aws->aws.key_id, .context = &context},
+        .answer = {.key = &key}};
+    dk_rc rc = dk_aws_call_run(&x, err);
+    dk_secret_free(aws->setup.arena, &key);
+    memcpy(arn, x.answer.key_id, sizeof x.answer.key_id);
+    return rc == DK_OK ? dk_aws_check_own(aws, arn, err) : rc;
+}
+
+/* By asking, where no answer told it yet. Who may not describe the key may generate under it. */
+dk_rc dk_aws_learn_own(struct dk_aws *aws, char arn[static DK_KMS_KEY_ID_MAX + 1],
+                       struct dk_err *err)
+{
+    struct dk_kms_key key;
+    struct dk_err cause;
+    pthread_mutex_lock(&aws->lock);
+    memcpy(arn, aws->own_arn, sizeof aws->own_arn);
+    pthread_mutex_unlock(&aws->lock);
+    if (arn[0] != '\0') {
+        return DK_OK;
+    }
+    dk_err_clear(&cause);
+    dk_rc rc = dk_aws_describe(aws, &key, &cause);
+    if (rc == DK_E_PROVIDER_DENIED) {
+        DK_TRY(generate_and_forget(aws, arn, err));
+    } else if (rc != DK_OK) {
+        *err = cause;
+        return rc;
+    } else {
+        memcpy(arn, key.arn, sizeof key.arn);
+    }
+    dk_aws_note_own(aws, arn);
+    return DK_OK;
+}
+
+/*
+ * A key id from a row is used only if it is one of the configured key's account and region (I32):
+ * an alias may have been moved, but never into a stranger's account.
+ */
+dk_rc dk_aws_check_row(struct dk_aws *aws, const char *kms_key_id, struct dk_err *err)
+{
+    struct dk_aws_key key, own = aws->aws.key;
+    char arn[DK_KMS_KEY_ID_MAX + 1];
+    bool is_arn = dk_aws_key_parse(kms_key_id, &key) && key.form == DK_AWS_KEY_ARN;
+    if (is_arn && strcmp(key.region, aws->aws.region) == 0 && own.account[0] == '\0') {
+        DK_TRY(dk_aws_learn_own(aws, arn, err));
+        if (!dk_aws_key_parse(arn, &own)) {
+            return DK_FAIL(err, PROVIDER, "AWS KMS named a key that is none: %.120s", arn);
+        }
+    }
+    if (!is_arn || strcmp(key.region, aws->aws.region) != 0 ||
+        strcmp(key.account, own.account) != 0 || strcmp(key.partition, own.partition) != 0) {
+        return DK_FAIL(err, NO_MASTER_KEY,
+                       "the data key was wrapped by %.150s, which is no key of the account and "
+                       "region of AWS_KMS_KEY_ID (%.100s)",
+                       kms_key_id, aws->aws.key_id);
+    }
+    return DK_OK;
+}
