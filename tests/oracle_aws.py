@@ -5,6 +5,7 @@ scripts/need.sh test.
                                                  or the name of the error
     oracle_aws.py wrap ENDPOINT CA KEY_ID        {"plaintext", "context"}: the blob
     oracle_aws.py key ENDPOINT CA -              makes a key: its ARN
+    oracle_aws.py alias ENDPOINT CA KEY_ID       gives it the name alias/also
 
 Bytes are standard base64, in and out. Credentials come from the environment.
 """
@@ -25,6 +26,9 @@ def main():
                        config=Config(retries={"max_attempts": 1}))
     if verb == "key":
         print(kms.create_key()["KeyMetadata"]["Arn"])
+        return
+    if verb == "alias":
+        kms.create_alias(AliasName="alias/also", TargetKeyId=key_id)
         return
     asked = json.load(sys.stdin)
     try:

@@ -76,6 +76,8 @@ static dk_rc read_answer(struct dk_aws_call *x, struct dk_view body, struct dk_e
         return dk_kms_read_key(body, x->described, err);
     case DK_KMS_ROTATION:
         return dk_kms_read_rotation(body, x->rotates, err);
+    case DK_KMS_ALIASES:
+        return dk_kms_read_aliases(body, x->alias_of, x->named, err);
     default:
         return dk_kms_read(&x->ask, body, &x->answer, err);
     }

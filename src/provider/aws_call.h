@@ -33,6 +33,8 @@ struct dk_aws_call {
     struct dk_kms_answer answer;
     struct dk_kms_key *described; /* DescribeKey */
     bool *rotates;                /* GetKeyRotationStatus */
+    struct dk_kms_aliases *named; /* ListAliases */
+    const char *alias_of;         /* .. of the key of this id */
     struct dk_aws_keys *keys;     /* that the request was signed with */
     bool refreshed;
     bool corrected;

@@ -6,11 +6,13 @@
 #include "provider/aws_own.h"
 #include "provider/aws_policy.h"
 
+#define ALIAS_PAGES 5 /* a key has 50 aliases at most, and a page as many */
+
 DK_PRINTF(4, 5)
 static void say(const struct dk_provider_tell *tell, enum dk_provider_level level, const char *todo,
                 const char *format, ...)
 {
-    char text[400];
+    char text[DK_KMS_KEY_ID_MAX + 400];
     va_list args;
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
@@ -35,6 +37,34 @@ static void tell_state(const struct dk_kms_key *key, const struct dk_provider_te
     } else {
         say(tell, DK_PROVIDER_ERROR, todo, "%s is %s: no data key under it opens", key->arn,
             key->state);
+    }
+}
+
+/* By which names the key is known. It is of no consequence: who may not ask is told nothing. */
+static void tell_aliases(struct dk_aws *aws, const char *arn, const struct dk_provider_tell *tell)
+{
+    struct dk_aws_key key;
+    struct dk_err err;
+    struct dk_kms_aliases named = {.count = 0};
+    char marker[DK_KMS_MARKER_MAX + 1];
+    struct dk_aws_call x = {.aws = aws,
+                            .ask = {.op = DK_KMS_ALIASES, .key_id = arn},
+                            .named = &named,
+                            .alias_of = key.id};
+    dk_err_clear(&err);
+    if (!dk_aws_key_parse(arn, &key)) {
+        return;
+    }
+    for (int page = 0; page < ALIAS_PAGES && (page == 0 || named.more); page++) {
+        memcpy(marker, named.marker, sizeof marker);
+        x.ask.marker = page > 0 ? marker : NULL;
+        if (dk_aws_call_run(&x, &err) != DK_OK) {
+            return;
+        }
+    }
+    if (named.count > 0) {
+        say(tell, DK_PROVIDER_OK, "", "%s is known as %s%s", arn, named.text,
+            named.more || named.count > named.shown ? " and by more names" : "");
     }
 }
 
@@ -84,6 +114,7 @@ void dk_aws_inspect(void *self, const struct dk_provider_tell *tell)
             "%s is a key for %s", key.arn, key.usage);
     } else {
         tell_rotation(aws, &key, tell);
+        tell_aliases(aws, key.arn, tell);
     }
 }
 

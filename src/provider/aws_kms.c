@@ -4,6 +4,7 @@
 #include <strings.h>
 
 #include "net/json_in.h"
+#include "provider/aws_place.h"
 
 static const char *const names[DK_KMS_OPS] = {
     [DK_KMS_GENERATE] = "GenerateDataKey", [DK_KMS_ENCRYPT] = "Encrypt",
@@ -77,6 +78,12 @@ static void put_members(struct dk_json *json, const struct dk_kms_ask *ask)
         dk_json_str(json, "CiphertextBlob", ask->blob);
         put_context(json, "SourceEncryptionContext", ask->context);
         put_context(json, "DestinationEncryptionContext", ask->context);
+        break;
+    case DK_KMS_ALIASES:
+        dk_json_str(json, "KeyId", ask->key_id);
+        if (ask->marker != NULL) {
+            dk_json_str(json, "Marker", ask->marker);
+        }
         break;
     default:
         dk_json_str(json, "KeyId", ask->key_id);
@@ -203,6 +210,58 @@ dk_rc dk_kms_read_rotation(struct dk_view body, bool *enabled, struct dk_err *er
     }
     *enabled = value == 1;
     return DK_OK;
+}
+
+static bool is_alias_of(const json_t *entry, const char *id)
+{
+    const char *target = dk_json_in_text(entry, "TargetKeyId");
+    return target != NULL && strcmp(target, id) == 0;
+}
+
+static dk_rc add_alias(const json_t *entry, struct dk_kms_aliases *out, struct dk_err *err)
+{
+    struct dk_aws_key key;
+    const char *name = dk_json_in_text(entry, "AliasName");
+    size_t n = strlen(out->text);
+    if (name == NULL || !dk_aws_key_parse(name, &key) || key.form != DK_AWS_KEY_ALIAS) {
+        return DK_FAIL(err, PROVIDER, "AWS KMS listed an alias that is none");
+    }
+    if (n + 2 + strlen(name) < sizeof out->text) {
+        snprintf(out->text + n, sizeof out->text - n, "%s%s", n > 0 ? ", " : "", name);
+        out->shown++;
+    }
+    out->count++;
+    return DK_OK;
+}
+
+static dk_rc read_aliases(const json_t *json, const char *id, struct dk_kms_aliases *out,
+                          struct dk_err *err)
+{
+    const json_t *list = json_object_get(json, "Aliases");
+    if (!json_is_array(list)) {
+        return DK_FAIL(err, PROVIDER, "AWS KMS answered without a list of aliases");
+    }
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        if (is_alias_of(json_array_get(list, i), id)) {
+            DK_TRY(add_alias(json_array_get(list, i), out, err));
+        }
+    }
+    out->more = dk_json_in_bool(json, "Truncated") == 1;
+    if (out->more &&
+        !copy_text(dk_json_in_text(json, "NextMarker"), out->marker, sizeof out->marker)) {
+        return DK_FAIL(err, PROVIDER, "AWS KMS has more aliases and does not say where");
+    }
+    return DK_OK;
+}
+
+dk_rc dk_kms_read_aliases(struct dk_view body, const char *id, struct dk_kms_aliases *out,
+                          struct dk_err *err)
+{
+    json_t *json = NULL;
+    DK_TRY(dk_json_in_parse(body, &json, err));
+    dk_rc rc = read_aliases(json, id, out, err);
+    json_decref(json);
+    return rc;
 }
 
 /* ---- errors ---------------------------------------------------------------------------------- */

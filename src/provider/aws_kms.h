@@ -1,8 +1,8 @@
 /*
  * aws_kms: the messages of AWS KMS, as bytes.
  *
- * Called by aws.c. Builds requests and reads answers; nothing here has a socket or a clock. Source:
- * botocore data/kms/2014-11-01 (PROVIDERS A.2, A.3).
+ * Called by the files of aws. Builds requests and reads answers; nothing here has a socket or a
+ * clock. Source: botocore data/kms/2014-11-01 (PROVIDERS A.2, A.3).
  */
 #ifndef DK_PROVIDER_AWS_KMS_H
 #define DK_PROVIDER_AWS_KMS_H
@@ -29,6 +29,7 @@ struct dk_kms_ask {
     const struct dk_secret *plaintext; /* Encrypt */
     const char *blob;                  /* Decrypt, ReEncrypt: base64 */
     const char *destination;           /* ReEncrypt: the key; the context stays */
+    const char *marker;                /* ListAliases: of the page before; NULL: the first one */
 };
 
 /* "GenerateDataKey": also the name of the permission behind `kms:`. */
@@ -59,6 +60,20 @@ struct dk_kms_key {
 };
 DK_MUST_USE dk_rc dk_kms_read_key(struct dk_view body, struct dk_kms_key *out, struct dk_err *err);
 DK_MUST_USE dk_rc dk_kms_read_rotation(struct dk_view body, bool *enabled, struct dk_err *err);
+
+#define DK_KMS_MARKER_MAX 1024
+/* The names of a key, page after page; {0} at first. */
+struct dk_kms_aliases {
+    char text[300]; /* "alias/a, alias/b": as many as there is room for */
+    size_t shown;   /* .. and how many they are */
+    size_t count;   /* .. of how many */
+    bool more;      /* there is another page */
+    char marker[DK_KMS_MARKER_MAX + 1];
+};
+/* Adds a page to `out`: names that point at the key of this id. E_PROVIDER: it is no such list, or
+   says that there is more and not where. */
+DK_MUST_USE dk_rc dk_kms_read_aliases(struct dk_view body, const char *id,
+                                      struct dk_kms_aliases *out, struct dk_err *err);
 
 /* What an answer that is no success asks for. */
 enum dk_aws_fault {

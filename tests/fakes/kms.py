@@ -78,6 +78,8 @@ def _invalid(name, value, constraint):
 
 
 class Kms:
+    """`settings`: how many aliases a page has."""
+
     service = "kms"
 
     def __init__(self, world, callers):
@@ -101,6 +103,7 @@ class Kms:
             del key.materials[1:]
         self.keys.aliases = {"alias/dekhand": self.key.id, "alias/mrk": self.mrk.id,
                              "alias/other": self.other.id}
+        self.settings = {"aliases_a_page": 50}
         self.user = self.first_user
         self.callers.by_id[self.user.id] = self.user
 
@@ -336,7 +339,7 @@ class Kms:
         key = self.keys.find(wanted, region, aliases=False) if wanted else None
         names = sorted(name for name, key_id in self.keys.aliases.items()
                        if key is None or key_id == key.id)
-        limit, after = request.number("Limit", 1, 100, 50), request.text("Marker") or ""
+        limit, after = request.number("Limit", 1, 100, self.settings["aliases_a_page"]), request.text("Marker") or ""
         names = [name for name in names if name > after]
         answer = {"Aliases": [{"AliasName": name, "TargetKeyId": self.keys.aliases[name],
                                "AliasArn": f"arn:aws:kms:{region}:{ACCOUNT}:{name}"}

@@ -54,6 +54,17 @@ static void read_key(struct dk_view body)
     must_say(dk_kms_read_rotation(body, &rotates, &err), &err);
 }
 
+static void read_aliases(struct dk_view body)
+{
+    struct dk_kms_aliases aliases = {.count = 0};
+    struct dk_err err;
+    dk_err_clear(&err);
+    must_say(dk_kms_read_aliases(body, "1234", &aliases, &err), &err);
+    must(aliases.shown <= aliases.count && strlen(aliases.text) < sizeof aliases.text);
+    must(strlen(aliases.marker) <= DK_KMS_MARKER_MAX);
+    must(err.rc != DK_OK || !aliases.more || aliases.marker[0] != '\0');
+}
+
 static void explain(long status, struct dk_view head, struct dk_view body)
 {
     static const struct dk_kms_ask ask = {.op = DK_KMS_DECRYPT, .key_id = "alias/x"};
@@ -83,6 +94,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     read_data_key(body, how & 1);
     read_key(body);
+    read_aliases(body);
     explain(statuses[how % 6], head, body);
     return 0;
 }

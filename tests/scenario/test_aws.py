@@ -498,6 +498,31 @@ def test_doctor_tells_rotation_and_missing_rights(aws, cloud):
     assert b"allow kms:DescribeKey" in aws.ok("doctor")
 
 
+def test_doctor_tells_by_which_names_the_key_is_known(anywhere, cloud):
+    cli, endpoint = anywhere
+    cli.ok("init")
+    if endpoint == cloud.env["MOTO"]:
+        oracle(cloud, "alias", endpoint, cli.env["AWS_KMS_KEY_ID"])
+    else:
+        cloud.control("key", id=cli.env["AWS_KMS_KEY_ID"], alias="alias/also")
+    names = "alias/also" if endpoint == cloud.env["MOTO"] else "alias/also, alias/dekhand"
+    for verb in ("doctor", "health"):
+        assert f"{cli.env['AWS_KMS_KEY_ID']} is known as {names}\n" in cli.ok(verb).decode()
+
+
+def test_aliases_of_many_pages_and_those_that_may_not_be_listed(aws, cloud):
+    aws.ok("init")
+    for number in range(45):
+        cloud.control("key", id=cloud.env["AWS_KEY_ARN"], alias=f"alias/number-{number}")
+    cloud.control("set", service="kms", aliases_a_page=7)
+    assert b"is known as alias/dekhand, alias/number-0, alias/number-1, alias/number-10" in aws.ok(
+        "doctor")
+    assert cloud.counts()["kms.ListAliases"] == 5
+    cloud.control("deny", action="kms:ListAliases")
+    told = aws.ok("doctor")
+    assert b"known as" not in told and b"ListAliases" not in told
+
+
 def test_print_policy_names_the_key_and_what_is_needed(aws, cloud):
     for form in (cloud.env["AWS_KEY_ARN"], "alias/dekhand"):
         aws.env["AWS_KMS_KEY_ID"] = form

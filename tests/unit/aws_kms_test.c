@@ -367,6 +367,96 @@ static void whether_it_rotates_is_a_plain_word(void **state)
     }
 }
 
+/* ---- aliases --------------------------------------------------------------------------------- */
+
+#define ID "1234abcd-12ab-34cd-56ef-1234567890ab"
+#define ALIAS(name) "{\"AliasName\":\"alias/" name "\",\"TargetKeyId\":\"" ID "\"}"
+
+static dk_rc list(const char *body, struct dk_kms_aliases *out)
+{
+    dk_err_clear(&err);
+    return dk_kms_read_aliases(dk_view_str(body), ID, out, &err);
+}
+
+static void aliases_of_the_key_are_listed_page_by_page(void **state)
+{
+    (void)state;
+    struct dk_kms_aliases all = {.count = 0};
+    /* moto lists those of AWS with no key, and others' where it is asked for one key's */
+    DK_TEST_OK(err, list("{\"Aliases\":[" ALIAS(
+                             "a") ",{\"AliasName\":\"alias/aws/s3\"},"
+                                  "{\"AliasName\":\"alias/c\",\"TargetKeyId\":\"another\"}],"
+                                  "\"Truncated\":true,\"NextMarker\":\"m/1\"}",
+                         &all));
+    assert_true(all.more);
+    assert_string_equal(all.marker, "m/1");
+    DK_TEST_OK(err, list("{\"Aliases\":[" ALIAS("b") "],\"Truncated\":false}", &all));
+    assert_false(all.more);
+    assert_string_equal(all.text, "alias/a, alias/b");
+    assert_int_equal(all.count, 2);
+    DK_TEST_OK(err, list("{\"Aliases\":[]}", &all));
+    assert_int_equal(all.count, 2);
+}
+
+static void of_many_aliases_some_are_shown(void **state)
+{
+    (void)state;
+    struct dk_kms_aliases all = {.count = 0};
+    for (int i = 0; i < 40; i++) {
+        DK_TEST_OK(err, list("{\"Aliases\":[" ALIAS("a-name-of-25-characters-0") "]}", &all));
+    }
+    assert_int_equal(all.count, 40);
+    assert_in_range(all.shown, 5, 15);
+    assert_true(strlen(all.text) < sizeof all.text);
+}
+
+static void F29_a_list_of_aliases_that_is_none_is_refused(void **state)
+{
+    (void)state;
+    static char far[2100];
+    static const char *const bodies[] = {
+        "",
+        "null",
+        "[]",
+        "{}",
+        "{\"Aliases\":{}}",
+        "{\"Aliases\":null}",
+        "{\"Aliases\":[{\"TargetKeyId\":\"" ID "\"}]}",
+        "{\"Aliases\":[" ALIAS("") "]}",
+        "{\"Aliases\":[" ALIAS("a b") "]}",
+        "{\"Aliases\":[" ALIAS("\\u001b[2J") "]}",
+        "{\"Aliases\":[{\"AliasName\":\"" ARN "\",\"TargetKeyId\":\"" ID "\"}]}",
+        "{\"Aliases\":[],\"Truncated\":true}",
+        "{\"Aliases\":[],\"Truncated\":true,\"NextMarker\":\"\"}",
+        "{\"Aliases\":[],\"Truncated\":true,\"NextMarker\":5}",
+        far,
+    };
+    snprintf(far, sizeof far, "{\"Aliases\":[],\"Truncated\":true,\"NextMarker\":\"%01025d\"}", 1);
+    for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++) {
+        struct dk_kms_aliases all = {.count = 0};
+        if (list(bodies[i], &all) != DK_E_PROVIDER) {
+            fail_msg("taken: %s", bodies[i]);
+        }
+    }
+}
+
+static void a_further_page_is_asked_for_by_its_marker(void **state)
+{
+    (void)state;
+    struct dk_kms_ask ask = {.op = DK_KMS_ALIASES, .key_id = ARN};
+    struct dk_http_request request;
+    for (int page = 0; page < 2; page++) {
+        ask.marker = page > 0 ? "m\"1" : NULL;
+        dk_http_request_init(&request, &dk_mem_default);
+        DK_TEST_OK(err, dk_kms_build(&ask, &request, &err));
+        DK_TEST_OK(err, dk_buf_add(&request.body, "", 1, &err));
+        assert_string_equal((const char *)request.body.p, page > 0 ? "{\"KeyId\":\"" ARN
+                                                                     "\",\"Marker\":\"m\\\"1\"}"
+                                                                   : "{\"KeyId\":\"" ARN "\"}");
+        dk_http_request_clear(&request);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -382,6 +472,10 @@ int main(void)
         cmocka_unit_test(dates_that_are_none_are_passed_over),
         cmocka_unit_test(F29_a_description_without_arn_or_state_is_refused),
         cmocka_unit_test(whether_it_rotates_is_a_plain_word),
+        cmocka_unit_test(aliases_of_the_key_are_listed_page_by_page),
+        cmocka_unit_test(of_many_aliases_some_are_shown),
+        cmocka_unit_test(F29_a_list_of_aliases_that_is_none_is_refused),
+        cmocka_unit_test(a_further_page_is_asked_for_by_its_marker),
     };
     return cmocka_run_group_tests_name("aws_kms", tests, NULL, NULL);
 }
