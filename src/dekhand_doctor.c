@@ -424,7 +424,7 @@ int dekhand_health_closed(const struct dekhand_config *config,
     struct dk_settings settings;
     const struct dk_mem *mem;
     struct dk_check_call call = {each, arg};
-    struct dk_report report = {.each = dk_door_tell_check, .arg = &call};
+    struct dk_report report = {.each = dk_door_tell_check, .arg = &call, .thorough = true};
     struct dekhand_health health = {.size = sizeof health, .cache_hit_rate = -1};
     dk_err_clear(&err);
     config = config != NULL ? config : &plain;
@@ -452,7 +452,7 @@ int dk_door_doctor(const struct dekhand_config *config, const struct dk_parts *p
     struct dk_settings settings;
     const struct dk_mem *mem;
     struct dk_check_call call = {each, arg};
-    struct dk_report report = {.each = dk_door_tell_check, .arg = &call};
+    struct dk_report report = {.each = dk_door_tell_check, .arg = &call, .thorough = true};
     dk_err_clear(&err);
     config = config != NULL ? config : &plain;
     if (out == NULL || out->size != sizeof *out) {

@@ -1,6 +1,6 @@
 """Prints tests/vectors/aws_places.txt as botocore's own data say it; for build/cache/python.
 
-Regions with their partitions, and where KMS and STS are asked in one region of each.
+Regions with their partitions, and where KMS, STS and IAM are asked in one region of each.
 """
 
 import botocore.session
@@ -29,12 +29,12 @@ def endpoints(service):
 
 
 def main():
-    print("# Source: botocore, data/partitions.json and endpoint-rule-set-1 of kms and sts, "
-          "Apache-2.0.")
+    print("# Source: botocore, data/partitions.json and endpoint-rule-set-1 of kms, sts "
+          "and iam, Apache-2.0.")
     for partition in PARTITIONS["partitions"]:
         for region in regions(partition):
             print("region", region, partition["id"], partition["outputs"]["dnsSuffix"])
-    for service in ("kms", "sts"):
+    for service in ("kms", "sts", "iam"):
         print("\n".join(endpoints(service)))
 
 

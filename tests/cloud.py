@@ -26,6 +26,7 @@ from fakes.callers import Callers
 from fakes.certificates import Authority
 from fakes.control import Control
 from fakes.entra import Entra
+from fakes.iam import Iam
 from fakes.identity import Identity
 from fakes.instance import Container, Imds
 from fakes.jwts import Issuer, new_key
@@ -53,8 +54,8 @@ class Fake:
         workloads = Issuer(world, "https://oidc.dekhand.example", key)  # a cluster
         directory = Issuer(world, f"https://sts.windows.net/{tenant}/", key)
         entra = Entra(world, directory, workloads, tenant)
-        services = [Kms(world, callers), Sts(world, callers, workloads), Imds(world, callers),
-                    Container(world, callers), entra, Vault(world, directory, tenant),
+        services = [Kms(world, callers), Sts(world, callers, workloads), Iam(world, callers),
+                    Imds(world, callers), Container(world, callers), entra, Vault(world, directory, tenant),
                     Identity(world, entra)]
         world.serving = {service.service: service for service in services}
         plain = Port(world, plain_port, control=Control(world, callers))

@@ -84,7 +84,7 @@ static void tell_of_key(void *arg, enum dk_provider_level level, const char *tex
 /* After a canary that ended with `rc`: who does not answer is not asked again. */
 static void check_master_key(struct dk_core *core, dk_rc rc, struct dk_report *report)
 {
-    struct dk_provider_tell tell = {tell_of_key, report};
+    struct dk_provider_tell tell = {tell_of_key, report, report->thorough};
     if (rc == DK_OK || rc == DK_E_PROVIDER_DENIED || dk_revoked_is(rc)) {
         dk_provider_inspect(core->provider, &tell);
     }

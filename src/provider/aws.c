@@ -133,7 +133,7 @@ static void aws_run(void *self, enum dk_provider_op op, struct dk_provider_item 
 
 /* ---- open and close -------------------------------------------------------------------------- */
 
-static dk_rc open_http(struct dk_aws *aws, const char *service, struct dk_http **out,
+static dk_rc open_http(struct dk_aws *aws, const char *service, int tries, struct dk_http **out,
                        struct dk_err *err)
 {
     const struct dk_settings *settings = aws->setup.settings;
@@ -142,6 +142,7 @@ static dk_rc open_http(struct dk_aws *aws, const char *service, struct dk_http *
                                   .service = service,
                                   .ca_file = dk_settings_str(settings, DK_OPT_CA_FILE),
                                   .proxy = dk_settings_str(settings, DK_OPT_PROXY)};
+    setup.limits.tries = tries;
     setup.limits.per_second = (unsigned)dk_settings_int(settings, DK_OPT_MAX_CALLS);
     return dk_http_open(&setup, out, err);
 }
@@ -166,8 +167,11 @@ static dk_rc open_metadata(struct dk_aws *aws, struct dk_err *err)
 static dk_rc open_parts(struct dk_aws *aws, struct dk_err *err)
 {
     DK_TRY(dk_aws_setup_read(aws->setup.settings, &aws->setup.world->mem, &aws->aws, err));
-    DK_TRY(open_http(aws, "AWS KMS", &aws->kms, err));
-    DK_TRY(open_http(aws, "AWS STS", &aws->sts, err));
+    int tries = dk_http_limits_default.tries;
+    DK_TRY(open_http(aws, "AWS KMS", tries, &aws->kms, err));
+    DK_TRY(open_http(aws, "AWS STS", tries, &aws->sts, err));
+    /* Out of a network of one's own IAM is often not reached: one try, the answer may be missing */
+    DK_TRY(open_http(aws, "AWS IAM", 1, &aws->iam, err));
     DK_TRY(open_metadata(aws, err));
     struct dk_aws_credentials_setup setup = {.world = aws->setup.world,
                                              .suite = aws->setup.suite,
@@ -184,6 +188,7 @@ static void aws_close(void *self)
     struct dk_aws *aws = self;
     dk_aws_credentials_close(aws->credentials);
     dk_http_close(aws->metadata);
+    dk_http_close(aws->iam);
     dk_http_close(aws->sts);
     dk_http_close(aws->kms);
     dk_aws_setup_clear(&aws->aws);
@@ -217,6 +222,7 @@ static void aws_forget(void *self)
     pthread_mutex_init(&aws->lock, NULL);
     dk_http_after_fork(aws->kms);
     dk_http_after_fork(aws->sts);
+    dk_http_after_fork(aws->iam);
     dk_http_after_fork(aws->metadata);
     dk_aws_credentials_after_fork(aws->credentials);
 }

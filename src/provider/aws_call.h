@@ -19,6 +19,7 @@ struct dk_aws {
     struct dk_aws_setup aws;
     struct dk_http *kms;
     struct dk_http *sts;
+    struct dk_http *iam;
     struct dk_http *metadata;
     struct dk_aws_credentials *credentials;
     int64_t skew_us;      /* of the service's clock against ours; atomic */

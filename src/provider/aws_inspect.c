@@ -1,24 +1,12 @@
 #include "provider/aws_inspect.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 
 #include "provider/aws_own.h"
 #include "provider/aws_policy.h"
+#include "provider/aws_rights.h"
 
 #define ALIAS_PAGES 5 /* a key has 50 aliases at most, and a page as many */
-
-DK_PRINTF(4, 5)
-static void say(const struct dk_provider_tell *tell, enum dk_provider_level level, const char *todo,
-                const char *format, ...)
-{
-    char text[DK_KMS_KEY_ID_MAX + 400];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    tell->tell(tell->arg, level, text, todo);
-}
 
 static void tell_state(const struct dk_kms_key *key, const struct dk_provider_tell *tell)
 {
@@ -31,12 +19,13 @@ static void tell_state(const struct dk_kms_key *key, const struct dk_provider_te
              pending ? "aws kms cancel-key-deletion --key-id " : "", pending ? key->arn : "",
              pending ? " && " : "", key->arn);
     if (pending) {
-        say(tell, DK_PROVIDER_ERROR, todo,
+        dk_provider_say(
+            tell, DK_PROVIDER_ERROR, todo,
             "%s is %s: on %.19s it is deleted, and every data key under it is lost for ever",
             key->arn, key->state, when);
     } else {
-        say(tell, DK_PROVIDER_ERROR, todo, "%s is %s: no data key under it opens", key->arn,
-            key->state);
+        dk_provider_say(tell, DK_PROVIDER_ERROR, todo, "%s is %s: no data key under it opens",
+                        key->arn, key->state);
     }
 }
 
@@ -63,8 +52,8 @@ static void tell_aliases(struct dk_aws *aws, const char *arn, const struct dk_pr
         }
     }
     if (named.count > 0) {
-        say(tell, DK_PROVIDER_OK, "", "%s is known as %s%s", arn, named.text,
-            named.more || named.count > named.shown ? " and by more names" : "");
+        dk_provider_say(tell, DK_PROVIDER_OK, "", "%s is known as %s%s", arn, named.text,
+                        named.more || named.count > named.shown ? " and by more names" : "");
     }
 }
 
@@ -79,18 +68,20 @@ static void tell_rotation(struct dk_aws *aws, const struct dk_kms_key *key,
         .aws = aws, .ask = {.op = DK_KMS_ROTATION, .key_id = key->arn}, .rotates = &rotates};
     dk_err_clear(&err);
     if (dk_aws_call_run(&x, &err) != DK_OK) {
-        say(tell, DK_PROVIDER_NOTE,
-            "allow kms:GetKeyRotationStatus (dekhand doctor --print-policy)",
-            "%s is %s; whether it rotates is not known (%s)", key->arn, key->state,
-            dk_error_info(err.rc)->name);
+        dk_provider_say(tell, DK_PROVIDER_NOTE,
+                        "allow kms:GetKeyRotationStatus (dekhand doctor --print-policy)",
+                        "%s is %s; whether it rotates is not known (%s)", key->arn, key->state,
+                        dk_error_info(err.rc)->name);
     } else if (!rotates) {
         snprintf(todo, sizeof todo, "aws kms enable-key-rotation --key-id %s", key->arn);
-        say(tell, DK_PROVIDER_NOTE, todo,
+        dk_provider_say(
+            tell, DK_PROVIDER_NOTE, todo,
             "%s is %s, not scheduled for deletion; its material does not rotate by itself",
             key->arn, key->state);
     } else {
-        say(tell, DK_PROVIDER_OK, "", "%s is %s, rotates, and is not scheduled for deletion",
-            key->arn, key->state);
+        dk_provider_say(tell, DK_PROVIDER_OK, "",
+                        "%s is %s, rotates, and is not scheduled for deletion", key->arn,
+                        key->state);
     }
 }
 
@@ -102,19 +93,24 @@ void dk_aws_inspect(void *self, const struct dk_provider_tell *tell)
     dk_err_clear(&err);
     dk_rc rc = dk_aws_describe(aws, &key, &err);
     if (rc == DK_E_PROVIDER_DENIED) {
-        say(tell, DK_PROVIDER_NOTE, "allow kms:DescribeKey (dekhand doctor --print-policy)",
-            "the state of %s is not known: %.200s", aws->aws.key_id, err.text);
+        dk_provider_say(tell, DK_PROVIDER_NOTE,
+                        "allow kms:DescribeKey (dekhand doctor --print-policy)",
+                        "the state of %s is not known: %.200s", aws->aws.key_id, err.text);
     } else if (rc != DK_OK) {
-        say(tell, DK_PROVIDER_WARNING, dk_error_info(rc)->todo, "%s: %.250s",
-            dk_error_info(rc)->name, err.text);
+        dk_provider_say(tell, DK_PROVIDER_WARNING, dk_error_info(rc)->todo, "%s: %.250s",
+                        dk_error_info(rc)->name, err.text);
     } else if (strcmp(key.state, "Enabled") != 0) {
         tell_state(&key, tell);
     } else if (key.usage[0] != '\0' && strcmp(key.usage, "ENCRYPT_DECRYPT") != 0) {
-        say(tell, DK_PROVIDER_ERROR, "name a symmetric key with the usage ENCRYPT_DECRYPT",
-            "%s is a key for %s", key.arn, key.usage);
+        dk_provider_say(tell, DK_PROVIDER_ERROR,
+                        "name a symmetric key with the usage ENCRYPT_DECRYPT", "%s is a key for %s",
+                        key.arn, key.usage);
     } else {
         tell_rotation(aws, &key, tell);
         tell_aliases(aws, key.arn, tell);
+        if (tell->thorough) {
+            dk_aws_tell_rights(aws, key.arn, tell);
+        }
     }
 }
 

@@ -15,6 +15,32 @@ static const struct dk_aws_partition partitions[] = {
 };
 #define PARTITIONS (sizeof partitions / sizeof partitions[0])
 
+/* One for each partition, in the same order: IAM is one for all of its regions. */
+static const struct {
+    const char *region; /* that requests are signed for */
+    const char *plain;
+    const char *dual;
+    const char *fips;
+    const char *fips_dual;
+} iam[PARTITIONS] = {
+    {"cn-north-1", "iam.cn-north-1.amazonaws.com.cn", "iam.global.api.amazonwebservices.com.cn",
+     "iam-fips.amazonaws.com.cn", "iam-fips.api.amazonwebservices.com.cn"},
+    {"us-gov-west-1", "iam.us-gov.amazonaws.com", "iam.us-gov.api.aws", "iam.us-gov.amazonaws.com",
+     "iam.us-gov.api.aws"},
+    {"us-isob-east-1", "iam.us-isob-east-1.sc2s.sgov.gov", "iam.api.aws.scloud",
+     "iam-fips.us-isob-east-1.sc2s.sgov.gov", "iam-fips.api.aws.scloud"},
+    {"us-isof-south-1", "iam.us-isof-south-1.csp.hci.ic.gov", "iam.api.aws.hci.ic.gov",
+     "iam-fips.csp.hci.ic.gov", "iam-fips.api.aws.hci.ic.gov"},
+    {"us-iso-east-1", "iam.us-iso-east-1.c2s.ic.gov", "iam.api.aws.ic.gov",
+     "iam-fips.us-iso-east-1.c2s.ic.gov", "iam-fips.api.aws.ic.gov"},
+    {"eu-isoe-west-1", "iam.eu-isoe-west-1.cloud.adc-e.uk", "iam.api.cloud-aws.adc-e.uk",
+     "iam-fips.cloud.adc-e.uk", "iam-fips.api.cloud-aws.adc-e.uk"},
+    {"eusc-de-east-1", "iam.eusc-de-east-1.amazonaws.eu", "iam.global.api.amazonwebservices.eu",
+     "iam-fips.amazonaws.eu", "iam-fips.api.amazonwebservices.eu"},
+    {"us-east-1", "iam.amazonaws.com", "iam.global.api.aws", "iam-fips.amazonaws.com",
+     "iam-fips.global.api.aws"},
+};
+
 static const char *const suffixes[] = {
     ".amazonaws.com",
     ".api.aws",
@@ -45,6 +71,11 @@ const struct dk_aws_partition *dk_aws_partition_of(const char *region)
         i++;
     }
     return &partitions[i];
+}
+
+const char *dk_aws_iam_region(const char *region)
+{
+    return iam[dk_aws_partition_of(region) - partitions].region;
 }
 
 const struct dk_aws_partition *dk_aws_partition_at(size_t i)
@@ -167,10 +198,24 @@ static bool has_fips_name(const struct dk_aws_service *service,
     return service->fips && !same;
 }
 
+static void put_url(const struct dk_aws_service *service, char *url, size_t cap)
+{
+    const struct dk_aws_partition *partition = dk_aws_partition_of(service->region);
+    size_t at = (size_t)(partition - partitions);
+    if (strcmp(service->name, "iam") == 0) {
+        snprintf(url, cap, "https://%s",
+                 service->fips ? (service->dual_stack ? iam[at].fips_dual : iam[at].fips)
+                               : (service->dual_stack ? iam[at].dual : iam[at].plain));
+        return;
+    }
+    snprintf(url, cap, "https://%s%s.%s.%s", service->name,
+             has_fips_name(service, partition) ? "-fips" : "", service->region,
+             service->dual_stack ? partition->dual : partition->suffix);
+}
+
 dk_rc dk_aws_endpoint(const struct dk_aws_service *service, struct dk_endpoint *out,
                       struct dk_err *err)
 {
-    const struct dk_aws_partition *partition = dk_aws_partition_of(service->region);
     struct dk_endpoint_policy policy = {.kind = DK_ENDPOINT_SERVICE,
                                         .setting = service->setting,
                                         .suffixes = suffixes,
@@ -185,8 +230,6 @@ dk_rc dk_aws_endpoint(const struct dk_aws_service *service, struct dk_endpoint *
         return parse_own(service, &policy, out, err);
     }
     policy.setting = "AWS_REGION";
-    snprintf(url, sizeof url, "https://%s%s.%s.%s", service->name,
-             has_fips_name(service, partition) ? "-fips" : "", service->region,
-             service->dual_stack ? partition->dual : partition->suffix);
+    put_url(service, url, sizeof url);
     return dk_endpoint_parse(url, &policy, out, err);
 }

@@ -1,7 +1,7 @@
 /*
  * aws_place: regions, partitions, names of keys, and the endpoints that follow from them.
  *
- * Called by the files of aws. Pure. Source: botocore's endpoint rules for kms and sts
+ * Called by the files of aws. Pure. Source: botocore's endpoint rules for kms, sts and iam
  * (PROVIDERS A.4); tests compare the table with botocore's own.
  */
 #ifndef DK_PROVIDER_AWS_PLACE_H
@@ -22,6 +22,9 @@ struct dk_aws_partition {
 const struct dk_aws_partition *dk_aws_partition_of(const char *region);
 /* Partition number i, NULL past the end. */
 const struct dk_aws_partition *dk_aws_partition_at(size_t i);
+
+/* IAM has no regions: in which one its requests are signed. */
+const char *dk_aws_iam_region(const char *region);
 
 /* Whether it reads like a region: lower case, digits, dashes. It becomes part of a host name. */
 bool dk_aws_is_region(const char *region);

@@ -404,6 +404,7 @@ static dk_rc read_all(struct reading *r)
     DK_TRY(find_region(r));
     DK_TRY(find_endpoint(r, "kms", DK_OPT_AWS_ENDPOINT_URL_KMS, &r->out->kms));
     DK_TRY(find_endpoint(r, "sts", DK_OPT_AWS_ENDPOINT_URL_STS, &r->out->sts));
+    DK_TRY(find_endpoint(r, "iam", DK_OPT_AWS_ENDPOINT_URL_IAM, &r->out->iam));
     return find_credentials(r);
 }
 

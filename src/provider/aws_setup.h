@@ -54,6 +54,7 @@ struct dk_aws_setup {
     struct dk_aws_key key;
     struct dk_endpoint kms;
     struct dk_endpoint sts;
+    struct dk_endpoint iam;
     struct dk_aws_plan plan;
 };
 

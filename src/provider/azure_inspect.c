@@ -1,21 +1,8 @@
 #include "provider/azure_inspect.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 
 #define SOON_S (INT64_C(30) * 86400) /* before its end a key is spoken of */
-
-DK_PRINTF(4, 5)
-static void say(const struct dk_provider_tell *tell, enum dk_provider_level level, const char *todo,
-                const char *format, ...)
-{
-    char text[DK_KMS_KEY_ID_MAX + 200];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    tell->tell(tell->arg, level, text, todo);
-}
 
 /* Disabled, expired or not valid yet: what wraps nothing. An expired key still opens. */
 static void tell_unusable(const struct dk_vault_key *key, const char *text,
@@ -24,7 +11,7 @@ static void tell_unusable(const struct dk_vault_key *key, const char *text,
     char todo[DK_KMS_KEY_ID_MAX + 100];
     snprintf(todo, sizeof todo, "az keyvault key %s --id %s",
              key->enabled ? "rotate" : "set-attributes --enabled true", key->kid);
-    say(tell, DK_PROVIDER_ERROR, todo, "%s", text);
+    dk_provider_say(tell, DK_PROVIDER_ERROR, todo, "%s", text);
 }
 
 void dk_azure_tell_key(const struct dk_vault_key *key, int64_t now_s,
@@ -38,16 +25,17 @@ void dk_azure_tell_key(const struct dk_vault_key *key, int64_t now_s,
     } else if (key->exp != 0 && key->exp - now_s < SOON_S) {
         dk_time_format(key->exp * 1000000, at);
         snprintf(todo, sizeof todo, "az keyvault key rotate --id %s", key->kid);
-        say(tell, DK_PROVIDER_WARNING, todo,
-            "%s expires at %s: from then on nothing is wrapped under it", key->kid, at);
+        dk_provider_say(tell, DK_PROVIDER_WARNING, todo,
+                        "%s expires at %s: from then on nothing is wrapped under it", key->kid, at);
     } else if (strstr(key->recovery, "Purgeable") != NULL) {
-        say(tell, DK_PROVIDER_NOTE,
+        dk_provider_say(
+            tell, DK_PROVIDER_NOTE,
             "az keyvault update --name <VAULT> --enable-purge-protection true",
             "%s is enabled; whoever may purge it can destroy it for good: the vault has no purge "
             "protection",
             key->kid);
     } else {
-        say(tell, DK_PROVIDER_OK, "", "%s is enabled (%s)", key->kid, key->kty);
+        dk_provider_say(tell, DK_PROVIDER_OK, "", "%s is enabled (%s)", key->kid, key->kty);
     }
 }
 

@@ -2,6 +2,8 @@
 
 #include <openssl/crypto.h>
 #include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
 
 #include "crypto/hkdf.h"
 #include "provider/aws.h"
@@ -424,6 +426,17 @@ dk_rc dk_provider_test(struct dk_provider *provider, struct dk_err *err)
     DK_TRY(dk_provider_generate(provider, &context, &key, &wrapped, check_value, err));
     dk_secret_free(provider->setup.arena, &key);
     return DK_OK;
+}
+
+void dk_provider_say(const struct dk_provider_tell *tell, enum dk_provider_level level,
+                     const char *todo, const char *format, ...)
+{
+    char text[2 * DK_KMS_KEY_ID_MAX];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    tell->tell(tell->arg, level, text, todo);
 }
 
 void dk_provider_inspect(struct dk_provider *provider, const struct dk_provider_tell *tell)

@@ -89,7 +89,13 @@ struct dk_provider_tell {
     /* `todo`: what mends it, "" = nothing. Texts live until it returns. */
     void (*tell)(void *arg, enum dk_provider_level level, const char *text, const char *todo);
     void *arg;
+    bool
+        thorough; /* the doctor asks: what costs more, and does not change from call to call, too */
 };
+/* Tells what is written as by printf. */
+DK_PRINTF(4, 5)
+void dk_provider_say(const struct dk_provider_tell *tell, enum dk_provider_level level,
+                     const char *todo, const char *format, ...);
 
 enum dk_provider_op { DK_PROVIDER_GENERATE, DK_PROVIDER_WRAP, DK_PROVIDER_UNWRAP };
 

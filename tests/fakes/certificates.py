@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import (Encoding, NoEncryption
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 NAMES = ("localhost", "127.0.0.1", "*.vault.azure.net", "login.microsoftonline.com",
-         "kms.us-east-1.amazonaws.com", "sts.us-east-1.amazonaws.com")
+         "kms.us-east-1.amazonaws.com", "sts.us-east-1.amazonaws.com", "iam.amazonaws.com")
 DAY = timedelta(days=1)
 
 

@@ -231,6 +231,37 @@ def check_role_is_assumed_and_its_session_ends():
     refused("SignatureDoesNotMatch", client("sts", secret="wrong").assume_role, **role)
 
 
+def check_who_calls_and_what_he_may():
+    user = client("sts").get_caller_identity()["Arn"]
+    assert user == "arn:aws:iam::111122223333:user/dekhand"
+    role = {"RoleArn": ENV["AWS_ROLE_ARN"], "RoleSessionName": "job"}
+    found = client("sts").assume_role(**role)["Credentials"]
+    session = client("sts", found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"])
+    assert session.get_caller_identity()["Arn"] == (
+        "arn:aws:sts::111122223333:assumed-role/dekhand/job")
+    iam = client("iam")
+    asked = {"PolicySourceArn": ENV["AWS_ROLE_ARN"], "ActionNames": ["kms:ScheduleKeyDeletion"],
+             "ResourceArns": [KEY]}
+
+    def decision():
+        (one,) = iam.simulate_principal_policy(**asked)["EvaluationResults"]
+        assert one["EvalActionName"] == "kms:ScheduleKeyDeletion"
+        assert one["EvalResourceName"] == KEY
+        return one["EvalDecision"]
+
+    assert decision() == "implicitDeny"
+    control("set", service="iam", allowed=["kms:ScheduleKeyDeletion"])
+    assert decision() == "allowed"
+    control("set", service="iam", denied=["kms:ScheduleKeyDeletion"])
+    assert decision() == "explicitDeny"
+    control("set", service="iam", principals=[])
+    refused("NoSuchEntity", iam.simulate_principal_policy, **asked)
+    control("deny", action="iam:SimulatePrincipalPolicy")
+    refused("AccessDenied", iam.simulate_principal_policy, **asked)
+    refused("SignatureDoesNotMatch", client("iam", secret="wrong").simulate_principal_policy,
+            **asked)
+
+
 def check_web_identity():
     sts = client("sts")
     path = Path(ENV["AWS_WEB_IDENTITY_TOKEN_FILE"])

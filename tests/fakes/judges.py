@@ -22,7 +22,7 @@ from fakes.cloud import PYTHON, TESTS, Cloud, steer  # noqa: E402  (found by the
 
 SECONDS = 60
 HOSTS = ("dekhand.vault.azure.net", "login.microsoftonline.com", "kms.us-east-1.amazonaws.com",
-         "sts.us-east-1.amazonaws.com", "localhost")
+         "sts.us-east-1.amazonaws.com", "iam.amazonaws.com", "localhost")
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
 
 

@@ -6,6 +6,7 @@ VERBS = ("encrypt", "decrypt", "wrapkey", "unwrapkey")
 ON_A_KEY = {("POST", "create"): "create", ("POST", "rotate"): "rotate",
             ("GET", "versions"): "versions", ("GET", "rotationpolicy"): "rotationpolicy",
             ("PUT", "rotationpolicy"): "rotationpolicy"}
+IN_IAM = ("SimulatePrincipalPolicy",)
 ROUTES = (
     ("PUT", r"/latest/api/token", "imds", "Token"),
     ("GET", r"/latest/meta-data/iam/security-credentials/?", "imds", "Role"),
@@ -26,7 +27,8 @@ def find(call):
             call.service = "kms"
             call.operation = target.removeprefix("TrentService.") if "." in target else ""
         elif (action := re.search(rb"(?:^|&)Action=(\w+)", call.body)) is not None:
-            call.service, call.operation = "sts", action[1].decode()
+            call.operation = action[1].decode()
+            call.service = "iam" if call.operation in IN_IAM else "sts"
     elif call.path.startswith("/keys/"):
         call.service, call.operation = "vault", _on_a_key(call)
     else:

@@ -24,7 +24,8 @@ class StsError(Exception):
 
 
 class Sts:
-    """`settings`: the roles that exist, and the external id that AssumeRole has to give."""
+    """`settings`: the roles that exist, and the external id that AssumeRole has to give,
+    and the ARN that all callers have, where one is set."""
 
     service = "sts"
 
@@ -35,7 +36,7 @@ class Sts:
         self.reset()
 
     def reset(self):
-        self.settings = {"roles": ["dekhand"], "external_id": None}
+        self.settings = {"roles": ["dekhand"], "external_id": None, "caller": None}
 
     def environment(self):
         return {"AWS_ROLE_ARN": f"arn:aws:iam::{ACCOUNT}:role/dekhand",
@@ -55,6 +56,8 @@ class Sts:
                                f"version {form.get('Version')}")
             if call.operation == "AssumeRole":
                 return self._assume_role(call, form)
+            if call.operation == "GetCallerIdentity":
+                return self._caller_identity(call)
             if call.operation == "AssumeRoleWithWebIdentity":
                 return self._with_web_identity(call, form)
             raise StsError("InvalidAction", f"Could not find operation {call.operation}")
@@ -64,13 +67,22 @@ class Sts:
     def throttled(self, _call):
         return refusal("Throttling", "Rate exceeded")
 
-    def _assume_role(self, call, form):
-        try:
-            key, _ = self.callers.verify(call, "sts")
-        except NotSigned as error:
-            raise StsError(NOT_SIGNED[error.kind][0], str(error),
-                           NOT_SIGNED[error.kind][1]) from None
+    def _caller(self, call):
+        key = signer(self.callers, call, "sts")
         call.who = key.arn
+        return key
+
+    def _caller_identity(self, call):
+        """Whoever asks is told; no right is needed."""
+        arn = self.settings["caller"] or self._caller(call).arn
+        return as_xml(
+            f'<GetCallerIdentityResponse xmlns="{XMLNS}"><GetCallerIdentityResult>'
+            f"<Arn>{escape(arn)}</Arn><UserId>AIDADEKHAND</UserId><Account>{ACCOUNT}</Account>"
+            "</GetCallerIdentityResult><ResponseMetadata>"
+            f"<RequestId>{random_id()}</RequestId></ResponseMetadata></GetCallerIdentityResponse>")
+
+    def _assume_role(self, call, form):
+        key = self._caller(call)
         role = self._role(form)
         external_id = self.settings["external_id"]
         if (role not in self.settings["roles"]
@@ -119,7 +131,7 @@ class Sts:
         seconds = self.world.lifetime("sts", int(form.get("DurationSeconds", "3600")))
         key = self.callers.new_session(f"arn:aws:sts::{ACCOUNT}:assumed-role/{role}/{name}",
                                        seconds)
-        return _xml(
+        return as_xml(
             f'<{action}Response xmlns="{XMLNS}"><{action}Result>'
             f"<AssumedRoleUser><AssumedRoleId>AROADEKHAND:{escape(name)}</AssumedRoleId>"
             f"<Arn>{escape(key.arn)}</Arn></AssumedRoleUser>"
@@ -131,12 +143,21 @@ class Sts:
             f"</ResponseMetadata></{action}Response>")
 
 
+def signer(callers, call, service):
+    """The access key that a request is signed with; StsError."""
+    try:
+        return callers.verify(call, service)[0]
+    except NotSigned as error:
+        code, status = NOT_SIGNED[error.kind]
+        raise StsError(code, str(error), status) from None
+
+
 def refusal(code, text, status=400):
-    return _xml(f'<ErrorResponse xmlns="{XMLNS}"><Error><Type>Sender</Type><Code>{code}</Code>'
+    return as_xml(f'<ErrorResponse xmlns="{XMLNS}"><Error><Type>Sender</Type><Code>{code}</Code>'
                 f"<Message>{escape(text)}</Message></Error><RequestId>{random_id()}</RequestId>"
                 "</ErrorResponse>", status)
 
 
-def _xml(text, status=200):
+def as_xml(text, status=200):
     return Answer(status, text.encode(), [("x-amzn-RequestId", random_id()),
                                           ("Content-Type", "text/xml")])

@@ -12,7 +12,7 @@ from email.utils import formatdate
 
 ACCOUNT = "111122223333"
 KEPT = 200  # requests that are remembered
-SERVICES = ("kms", "sts", "imds", "container", "vault", "token", "identity")
+SERVICES = ("kms", "sts", "iam", "imds", "container", "vault", "token", "identity")
 
 
 @dataclass

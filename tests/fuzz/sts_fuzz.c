@@ -1,9 +1,31 @@
-/* Any bytes as an answer of AWS STS: XML with credentials, or refused with a text. */
+/* Any bytes as an answer of AWS STS or IAM: XML with credentials, a caller or a decision, or
+ * refused with a text. */
 #include <stdlib.h>
 
 #include "provider/aws_grant.h"
+#include "provider/aws_iam.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* The same bytes as an answer about who calls, and about what he may. */
+static void read_rights(struct dk_view body)
+{
+    static char caller[DK_AWS_PRINCIPAL_MAX + 1], principal[DK_AWS_PRINCIPAL_MAX + 1];
+    struct dk_err err;
+    bool allowed = false;
+    dk_err_clear(&err);
+    dk_rc rc = dk_aws_read_caller(body, caller, &err);
+    bool good = rc == DK_OK ? strncmp(caller, "arn:", 4) == 0 : err.text[0] != '\0';
+    if (rc == DK_OK) {
+        bool known = dk_aws_principal_of(caller, principal) == DK_AWS_PRINCIPAL;
+        good = good && known == (principal[0] != '\0');
+    }
+    dk_err_clear(&err);
+    rc = dk_aws_read_simulation(body, "kms:ScheduleKeyDeletion", &allowed, &err);
+    if (!good || (rc != DK_OK && (allowed || err.text[0] == '\0'))) {
+        abort();
+    }
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -20,5 +42,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         abort();
     }
     dk_aws_grant_clear(&grant);
+    read_rights(dk_view_of(data, size));
     return 0;
 }

@@ -523,6 +523,66 @@ def test_aliases_of_many_pages_and_those_that_may_not_be_listed(aws, cloud):
     assert b"known as" not in told and b"ListAliases" not in told
 
 
+def test_doctor_warns_of_an_identity_that_may_take_the_key_away(aws, cloud):
+    aws.ok("init")
+    user, key = "arn:aws:iam::111122223333:user/dekhand", cloud.env["AWS_KEY_ARN"]
+    assert (f"ok       master key    the policies of {user} let it neither schedule the deletion of "
+            f"{key}") in aws.ok("doctor").decode()
+    cloud.control("set", service="iam", allowed=["kms:ScheduleKeyDeletion"])
+    told = aws.run("doctor")
+    assert told.returncode == 7
+    assert (f"warning  master key    {user} has the right kms:ScheduleKeyDeletion on {key}: whoever "
+            "gets hold of it destroys every data key under it; fix: attach the deny statement that "
+            "dekhand doctor --print-policy prints") in told.stdout.decode()
+    cloud.control("set", service="iam", denied=["kms:ScheduleKeyDeletion"],
+                  allowed=["kms:ScheduleKeyDeletion", "kms:PutKeyPolicy"])
+    assert b"has the right kms:PutKeyPolicy" in aws.run("doctor").stdout
+    before = cloud.counts()["iam.SimulatePrincipalPolicy"]
+    assert b"PutKeyPolicy" not in aws.ok("health")  # which is asked often, and asks this never
+    assert cloud.counts()["iam.SimulatePrincipalPolicy"] == before
+    asked = [one["body"] for one in cloud.requests() if one["service"] == "iam"]
+    assert all("ResourceArns.member.1=" + key.replace(":", "%3A").replace("/", "%2F") in body
+               for body in asked)
+
+
+def test_a_session_has_the_rights_of_its_role_and_root_has_all(aws, cloud, tmp_path):
+    aws.ok("init")
+    role = "arn:aws:iam::111122223333:role/dekhand"
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        del aws.env[name]
+    aws.env.update(AWS_ROLE_ARN=cloud.env["AWS_ROLE_ARN"],
+                   AWS_WEB_IDENTITY_TOKEN_FILE=cloud.env["AWS_WEB_IDENTITY_TOKEN_FILE"])
+    assert f"the policies of {role} let it neither" in aws.ok("doctor").decode()
+    cloud.control("set", service="sts", caller="arn:aws:iam::111122223333:root")
+    told = aws.run("doctor")
+    assert told.returncode == 7
+    assert b"dekhand runs as arn:aws:iam::111122223333:root, who may do everything" in told.stdout
+    cloud.control("set", service="sts",
+                  caller="arn:aws:sts::111122223333:federated-user/somebody")
+    assert b"is not known (it is neither a user nor a role)" in aws.ok("doctor")
+
+
+def test_what_may_not_be_asked_of_iam_is_no_finding(aws, cloud):
+    aws.ok("init")
+    unknown = "whether this identity may schedule the deletion of"
+    cloud.control("deny", action="iam:SimulatePrincipalPolicy")
+    told = aws.ok("doctor").decode()
+    assert "\nwarning" not in told and f"note     master key    {unknown}" in told
+    assert ("is not known (AWS IAM: HTTP 403 AccessDenied); fix: ask as somebody who may: aws iam "
+            "simulate-principal-policy --policy-source-arn arn:aws:iam::111122223333:user/dekhand "
+            "--action-names kms:ScheduleKeyDeletion kms:PutKeyPolicy --resource-arns "
+            f"{cloud.env['AWS_KEY_ARN']}\n") in told
+    cloud.control("deny", action="iam:SimulatePrincipalPolicy", on=False)
+    for service, answer in (("iam", {"fault": "reset"}), ("iam", {"status": 500}),
+                            ("iam", {"status": 200, "body": "<html/>"}), ("sts", {"status": 403}),
+                            ("sts", {"fault": "reset"})):
+        cloud.control("script", service=service, times=-1, answers=[answer])
+        assert unknown in aws.ok("doctor").decode()
+        cloud.control("unscript")
+    cloud.control("set", service="iam", principals=[])  # a role with a path is not found
+    assert "AWS IAM: HTTP 404 NoSuchEntity" in aws.ok("doctor").decode()
+
+
 def test_print_policy_names_the_key_and_what_is_needed(aws, cloud):
     for form in (cloud.env["AWS_KEY_ARN"], "alias/dekhand"):
         aws.env["AWS_KMS_KEY_ID"] = form

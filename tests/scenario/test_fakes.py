@@ -423,6 +423,7 @@ def test_json_that_is_spoiled(spoiled):
     ("container", ("GET", "/v2/credentials/x"), 429, "TooManyRequests"),
     ("kms", ("POST", "/", {"X-Amz-Target": "TrentService.Decrypt"}), 400, "ThrottlingException"),
     ("sts", ("POST", "/", {}, b"Action=AssumeRole&Version=2011-06-15"), 400, "<Code>Throttling<"),
+    ("iam", ("POST", "/", {}, b"Action=SimulatePrincipalPolicy"), 400, "<Code>Throttling<"),
     ("vault", ("GET", "/keys/kek?api-version=7.4"), 429, '"code": "Throttled"'),
     ("token", ("POST", "/t/oauth2/v2.0/token"), 429, "temporarily_unavailable"),
 ])

@@ -65,7 +65,7 @@ static void regions_and_endpoints_are_botocores(void **state)
     }
     fclose(file);
     assert_true(regions >= 45);
-    assert_int_equal(endpoints, 2 * 8 * 4);
+    assert_int_equal(endpoints, 3 * 8 * 4);
 }
 
 static void each_partition_is_found_by_its_prefix(void **state)
