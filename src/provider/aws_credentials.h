@@ -1,26 +1,25 @@
 /*
  * aws_credentials: the AWS credentials of a process, kept fresh.
  *
- * Called by aws.c. From a quarter of an hour before they expire one thread asks for new ones, and
- * what goes wrong then is of no account; from ten minutes before all wait for it (PROVIDERS A.5).
- * How long credentials are good is counted from the answer that brought them, by a clock that does
- * not stand still in sleep: a wrong wall clock makes them no older. A caller signs with the ones
- * that it has in its hands (get .. put). Shared by threads.
+ * Called by aws.c. From a quarter of an hour before they expire one thread asks for new ones, from
+ * ten minutes before all wait for it (PROVIDERS A.5); how, pass.h says. How long they are good is
+ * counted from the answer that brought them. A caller signs with the ones that it has in its hands
+ * (get .. put). Shared by threads.
  */
 #ifndef DK_PROVIDER_AWS_CREDENTIALS_H
 #define DK_PROVIDER_AWS_CREDENTIALS_H
 
 #include "crypto/suite.h"
-#include "provider/aws_setup.h"
 #include "net/http.h"
+#include "provider/aws_setup.h"
+#include "provider/pass.h"
 
 struct dk_aws_keys {
+    struct dk_pass pass;
     char *id;
     struct dk_secret secret;
     char *token;     /* NULL = none */
-    unsigned number; /* counts the times that they were asked for */
-    int64_t good_ms; /* of the clock that counts sleep; INT64_MAX = for ever */
-    unsigned holders;
+    unsigned number; /* counts the ones that came */
 };
 
 struct dk_aws_credentials_setup {

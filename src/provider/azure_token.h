@@ -2,11 +2,8 @@
  * azure_token: the access token of a process, kept fresh.
  *
  * Called by azure.c. A token that is good for two hours or more is renewed from half of its life
- * on, each one from five minutes before its end. One thread asks, the others go on with the one
- * that still is good; what goes wrong then is of no account. Where there is none, all wait for who
- * asks, and for a second are told what he was told. How long a token is good is counted from the
- * moment it was asked for, by a clock that does not stand still in sleep: a wrong wall clock makes
- * it no older. Shared by threads.
+ * on, each one from five minutes before its end; how, pass.h says. How long it is good is counted
+ * from the moment it was asked for. Shared by threads.
  */
 #ifndef DK_PROVIDER_AZURE_TOKEN_H
 #define DK_PROVIDER_AZURE_TOKEN_H
@@ -15,14 +12,13 @@
 #include "net/http.h"
 #include "provider/azure_challenge.h"
 #include "provider/azure_setup.h"
+#include "provider/pass.h"
 
 struct dk_azure_token {
+    struct dk_pass pass;
     char *bearer; /* "Bearer ..", as the header has it */
     char resource[DK_AZURE_RESOURCE_MAX + 1];
-    unsigned number;  /* counts the tokens */
-    int64_t renew_ms; /* of the clock that counts sleep */
-    int64_t good_ms;
-    unsigned holders;
+    unsigned number; /* counts the tokens */
 };
 
 struct dk_azure_tokens_setup {

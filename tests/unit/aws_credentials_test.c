@@ -67,7 +67,7 @@ static void R16_each_source_gives_keys_that_kms_takes(void **state)
         assert_int_equal(keys->number, 1);
         bool temporary = from != DK_FROM_KEYS && from != DK_FROM_COMMAND;
         assert_int_equal(keys->token != NULL, temporary);
-        assert_int_equal(keys->good_ms == INT64_MAX, from == DK_FROM_KEYS);
+        assert_int_equal(keys->pass.good_ms == INT64_MAX, from == DK_FROM_KEYS);
         dk_aws_credentials_put(desk.credentials, keys);
         assert_int_equal(number(), 1); /* and is not asked twice */
         assert_int_equal(asked(), temporary ? 1 : 0);
