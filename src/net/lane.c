@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <openssl/ssl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/secret.h"
@@ -17,7 +18,7 @@ static struct dk_lane *lane_new(const struct dk_mem *mem)
         return NULL;
     }
     for (size_t i = 0; i < DK_LANE_SOCKETS; i++) {
-        lane->sockets[i] = -1;
+        lane->sockets[i].fd = -1;
     }
     lane->multi = curl_multi_init();
     if (lane->multi == NULL) {
@@ -60,28 +61,41 @@ void dk_lane_give(struct dk_http *http, struct dk_lane *lane)
     pthread_mutex_unlock(&http->lock);
 }
 
-/* Each socket's number stands for a place without readers now: the parent's stays as it was. */
+/* A child may have closed all that it had of its parent: then the number is another file's. */
+static bool is_still_open(const struct dk_socket *socket)
+{
+    struct stat now;
+    return fstat(socket->fd, &now) == 0 && S_ISSOCK(now.st_mode) && now.st_ino == socket->ino;
+}
+
+/* Each socket's number stands for a place without readers now: the parent's stays as it was. A lane
+   without any says nothing of what became of libcurl's own descriptors: it is not closed either. */
 bool dk_lane_forked(struct dk_lane *lane)
 {
     int nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
+    size_t put_away = 0, lost = 0;
     for (size_t i = 0; i < DK_LANE_SOCKETS; i++) {
-        if (lane->sockets[i] >= 0 && nowhere >= 0) {
-            (void)dup3(nowhere, lane->sockets[i], O_CLOEXEC);
+        struct dk_socket *socket = &lane->sockets[i];
+        if (socket->fd >= 0) {
+            bool ok =
+                nowhere >= 0 && is_still_open(socket) && dup3(nowhere, socket->fd, O_CLOEXEC) >= 0;
+            put_away += ok;
+            lost += !ok;
         }
-        lane->sockets[i] = -1;
+        socket->fd = -1;
     }
     if (nowhere >= 0) {
         close(nowhere);
     }
-    return nowhere >= 0;
+    return put_away > 0 && lost == 0;
 }
 
 /* ---- sockets --------------------------------------------------------------------------------- */
 
-static int *find_socket(struct dk_lane *lane, int fd)
+static struct dk_socket *find_socket(struct dk_lane *lane, int fd)
 {
     for (size_t i = 0; i < DK_LANE_SOCKETS; i++) {
-        if (lane->sockets[i] == fd) {
+        if (lane->sockets[i].fd == fd) {
             return &lane->sockets[i];
         }
     }
@@ -98,23 +112,25 @@ static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_so
         transfer->forbidden = true;
         return CURL_SOCKET_BAD;
     }
-    int *place = find_socket(transfer->lane, -1);
+    struct dk_socket *place = find_socket(transfer->lane, -1);
+    struct stat made;
     int fd = place == NULL
                  ? -1
                  : socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
     if (fd < 0) {
         return CURL_SOCKET_BAD;
     }
-    *place = fd;
+    place->fd = fd;
+    place->ino = fstat(fd, &made) == 0 ? made.st_ino : 0;
     return fd;
 }
 
 /* A connection may be closed by another transfer than the one that made it, of the same lane. */
 static int close_socket(void *arg, curl_socket_t fd)
 {
-    int *place = find_socket(arg, fd);
+    struct dk_socket *place = find_socket(arg, fd);
     if (place != NULL) {
-        *place = -1;
+        place->fd = -1;
     }
     return close(fd);
 }
@@ -226,6 +242,8 @@ static void set_transport(CURL *easy, struct dk_transfer *transfer, int64_t ms)
     const struct dk_http_limits *limits = &http->setup.limits;
     int64_t connect = limits->connect_ms < ms ? limits->connect_ms : ms;
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    /* Else who gives up a look-up waits for its thread: as long as the resolver likes. */
+    curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)connect);
     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)ms);
     curl_easy_setopt(easy, CURLOPT_PROXY, http->proxy != NULL ? http->proxy : "");

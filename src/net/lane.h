@@ -15,9 +15,14 @@
 
 #define DK_LANE_SOCKETS 64
 
+struct dk_socket {
+    int fd;    /* -1 = free place */
+    ino_t ino; /* that it is known by */
+};
+
 struct dk_lane {
     CURLM *multi;
-    int sockets[DK_LANE_SOCKETS]; /* open ones, -1 = free place */
+    struct dk_socket sockets[DK_LANE_SOCKETS]; /* open ones */
     bool lent;
     struct dk_lane *next; /* of all */
     struct dk_lane *next_idle;
@@ -60,7 +65,8 @@ struct dk_transfer {
 struct dk_lane *dk_lane_take(struct dk_http *http);
 void dk_lane_give(struct dk_http *http, struct dk_lane *lane);
 void dk_lane_free(const struct dk_mem *mem, struct dk_lane *lane);
-/* False: its sockets are the parent's still, and it is not to be closed. */
+/* In a child. False: it is not to be closed, and stays where it is: its descriptors' numbers may be
+   the parent's still, or another's already. */
 DK_MUST_USE bool dk_lane_forked(struct dk_lane *lane);
 
 /* Puts the transfer's request on its way, within `ms`. */

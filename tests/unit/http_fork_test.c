@@ -6,7 +6,9 @@
 #include <cmocka.h>
 
 /* A process that forks with connections open, also amid a request. Against the fake. */
+#include <fcntl.h>
 #include <pthread.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "support/cloud.h"
@@ -129,6 +131,37 @@ static void a_fork_amid_a_request_disturbs_it_not(void **state)
     assert_int_equal(slow.built, 1);
 }
 
+enum { FILES = 64 };
+
+/* A service that turns into a daemon: it closes all, and what it opens has the sockets' numbers. */
+static int go_on_as_a_daemon(void *arg)
+{
+    struct dk_http *ours = arg;
+    int files[FILES];
+    struct stat before[FILES], after;
+    closefrom(3);
+    for (int i = 0; i < FILES; i++) {
+        files[i] = open("/tmp", O_TMPFILE | O_RDWR, 0600);
+        DK_TEST_CHILD(files[i] >= 0 && write(files[i], "1", 1) == 1);
+        DK_TEST_CHILD(fstat(files[i], &before[i]) == 0);
+    }
+    dk_http_after_fork(ours);
+    for (int i = 0; i < FILES; i++) {
+        DK_TEST_CHILD(fstat(files[i], &after) == 0);
+        DK_TEST_CHILD(after.st_ino == before[i].st_ino && after.st_size == 1);
+    }
+    return ask_as_a_child(ours);
+}
+
+static void a_child_that_closed_all_keeps_what_it_opened_since(void **state)
+{
+    (void)state;
+    succeeds(http, &tls);
+    assert_true(dk_test_in_child(false, go_on_as_a_daemon, http));
+    succeeds(http, &tls);
+    assert_int_equal(asked(), 5);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void)
@@ -136,6 +169,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_child_makes_a_connection_of_its_own_and_the_parents_goes_on),
         TEST(a_fork_amid_a_request_disturbs_it_not),
+        TEST(a_child_that_closed_all_keeps_what_it_opened_since),
     };
     return cmocka_run_group_tests_name("http_fork", tests, NULL, NULL);
 }
