@@ -1,9 +1,38 @@
 #include "net/xml.h"
 
 #include <expat.h>
+#include <malloc.h>
+#include <openssl/crypto.h>
+#include <stdlib.h>
 
 #define DEPTH_MAX 16
 #define NAME_MAX_BYTES 64
+
+/* ---- expat's memory -------------------------------------------------------------------------- */
+
+/* It copies what it reads, and an answer may be a secret access key. */
+static void wiping_free(void *p)
+{
+    if (p != NULL) {
+        OPENSSL_cleanse(p, malloc_usable_size(p));
+        free(p);
+    }
+}
+
+static void *wiping_realloc(void *p, size_t n)
+{
+    void *larger = malloc(n);
+    if (larger != NULL && p != NULL) {
+        size_t had = malloc_usable_size(p);
+        memcpy(larger, p, had < n ? had : n);
+        wiping_free(p);
+    }
+    return larger;
+}
+
+static const XML_Memory_Handling_Suite wiping = {malloc, wiping_realloc, wiping_free};
+
+/* ---- documents ------------------------------------------------------------------------------- */
 
 struct reading {
     XML_Parser parser;
@@ -85,7 +114,7 @@ dk_rc dk_xml_read(struct dk_view xml, const struct dk_xml_field *fields, size_t 
     for (size_t i = 0; i < count; i++) {
         fields[i].out[0] = '\0';
     }
-    reading.parser = XML_ParserCreate("UTF-8");
+    reading.parser = XML_ParserCreate_MM("UTF-8", &wiping, NULL);
     if (reading.parser == NULL) {
         return DK_FAIL(err, NOMEM, "no memory to read an answer");
     }

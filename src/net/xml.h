@@ -1,7 +1,8 @@
 /*
  * xml: the texts of a few elements of an answer (AWS STS answers in XML), by expat.
  *
- * Called by provider/. No DTD, no entity but the five; depth 16.
+ * Called by provider/. No DTD, no entity but the five; depth 16. What expat frees is wiped, for an
+ * answer may hold a secret access key.
  */
 #ifndef DK_NET_XML_H
 #define DK_NET_XML_H
