@@ -64,19 +64,46 @@ static bool is_usable(const struct dk_azure *azure, const struct dk_vault_key *k
     return check_usable(azure, key, &ignored) == DK_OK;
 }
 
+static unsigned failed_looks(struct dk_azure *azure)
+{
+    pthread_mutex_lock(&azure->lock);
+    unsigned failed = azure->failed_looks;
+    pthread_mutex_unlock(&azure->lock);
+    return failed;
+}
+
+/* One thread at a time. Who waited while another asked in vain is told what he was told: else each
+   of a crowd would wait for all before it, as long as a call may take. */
+static dk_rc look_for_all(struct dk_azure *azure, unsigned before, struct dk_vault_key *out,
+                          struct dk_err *err)
+{
+    if (failed_looks(azure) != before) {
+        *err = azure->look_failure;
+        return err->rc;
+    }
+    dk_rc rc = look(azure, out, err);
+    if (rc == DK_OK) {
+        remember(azure, out);
+        return rc;
+    }
+    pthread_mutex_lock(&azure->lock);
+    azure->failed_looks++;
+    azure->look_failure = *err;
+    pthread_mutex_unlock(&azure->lock);
+    return rc;
+}
+
 /* A key that was found not to be usable is looked at again before that is said. */
 static dk_rc learn(struct dk_azure *azure, bool wraps, struct dk_vault_key *out, struct dk_err *err)
 {
+    unsigned before = failed_looks(azure);
     if (recall(azure, wraps, out) && (!wraps || is_usable(azure, out))) {
         return DK_OK;
     }
     pthread_mutex_lock(&azure->look);
     dk_rc rc = DK_OK;
     if (!recall(azure, wraps, out) || (wraps && !is_usable(azure, out))) {
-        rc = look(azure, out, err);
-        if (rc == DK_OK) {
-            remember(azure, out);
-        }
+        rc = look_for_all(azure, before, out, err);
     }
     pthread_mutex_unlock(&azure->look);
     DK_TRY(rc);

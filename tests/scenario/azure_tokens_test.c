@@ -249,6 +249,46 @@ static void R16_threads_wait_for_one_token(void **state)
     dk_desk_close(&shared);
 }
 
+static struct dk_err crowd_errs[8];
+
+static void *generate_once(void *arg)
+{
+    struct dk_err *mine = arg;
+    struct dk_wrap_context context = dk_desk_context("acme");
+    struct dk_secret key = {0};
+    struct dk_wrapped wrapped;
+    uint8_t check[DK_CHECK_VALUE];
+    dk_err_clear(mine);
+    if (dk_provider_generate(shared.provider, &context, &key, &wrapped, check, mine) == DK_OK) {
+        dk_secret_free(shared.arena, &key);
+    }
+    return NULL;
+}
+
+/* Nobody knows the key yet, and the vault is down: not each of them waits for all before it. */
+static void F26_threads_are_told_together_that_the_vault_is_down(void **state)
+{
+    (void)state;
+    enum { THREADS = 8 };
+    pthread_t threads[THREADS];
+    dk_desk_open(&shared, "kek");
+    (void)dk_cloud_control("script",
+                           "{\"service\":\"vault\",\"times\":-1,\"answers\":[{\"status\":503}]}");
+    (void)dk_cloud_control("latency", "{\"service\":\"vault\",\"seconds\":0.5}");
+    for (size_t i = 0; i < THREADS; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, generate_once, &crowd_errs[i]), 0);
+    }
+    for (size_t i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(crowd_errs[i].rc, DK_E_UNREACHABLE);
+        DK_TEST_SAYS(crowd_errs[i], "HTTP 503");
+    }
+    assert_int_equal(dk_cloud_count("vault.get"), 3); /* the tries of one call */
+    (void)dk_cloud_control("unscript", "{}");
+    dk_desk_expect_generates(&shared);
+    dk_desk_close(&shared);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -262,6 +302,7 @@ int main(void)
         cmocka_unit_test(a_refusal_without_a_challenge_is_told_as_it_came),
         cmocka_unit_test(after_a_fork_all_is_asked_anew),
         cmocka_unit_test(R16_threads_wait_for_one_token),
+        cmocka_unit_test(F26_threads_are_told_together_that_the_vault_is_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
