@@ -42,7 +42,8 @@ void dk_aws_credentials_after_fork(struct dk_aws_credentials *credentials);
 
 /*
  * Lent until dk_aws_credentials_put(). E_CONFIG: there is no source. E_UNREACHABLE,
- * E_PROVIDER_DENIED, E_PROVIDER: the source gave none, and there are none that are still good.
+ * E_THROTTLED, E_PROVIDER_DENIED, E_PROVIDER: the source gave none, and there are none that are
+ * still good.
  */
 DK_MUST_USE dk_rc dk_aws_credentials_get(struct dk_aws_credentials *credentials,
                                          struct dk_aws_keys **out, struct dk_err *err);

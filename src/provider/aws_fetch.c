@@ -101,9 +101,9 @@ static enum dk_http_next explain(struct ask *ask, const struct dk_http_reply *re
     char code[64], message[200];
     long status = reply->status;
     dk_aws_error_of(reply, code, message);
-    bool again = status >= 500 || status == 429 || begins(code, "Throttl") ||
-                 strcmp(code, "IDPCommunicationError") == 0;
-    dk_rc rc = again ? DK_E_UNREACHABLE : DK_E_PROVIDER_DENIED;
+    bool throttled = status == 429 || begins(code, "Throttl");
+    bool again = throttled || status >= 500 || strcmp(code, "IDPCommunicationError") == 0;
+    dk_rc rc = throttled ? DK_E_THROTTLED : again ? DK_E_UNREACHABLE : DK_E_PROVIDER_DENIED;
     const char *role = ask->role != NULL ? ask->role->arn : "";
     (void)dk_err_set_backend(err, rc, status, __FILE__, __LINE__,
                              "%s gave no credentials: HTTP %ld %.60s%s%.100s%s%.80s", who(ask),

@@ -112,7 +112,7 @@ static void R16_an_instance_that_does_not_answer_is_named(void **state)
     end();
 }
 
-static void each_refusal_is_told(void **state)
+static void R15_each_refusal_is_told(void **state)
 {
     (void)state;
     static const struct {
@@ -146,12 +146,12 @@ static void each_refusal_is_told(void **state)
          "longer than", 1},
         {DK_FROM_CONTAINER, "container", NULL, "{\"status\":401}", DK_E_PROVIDER_DENIED, "HTTP 401",
          1},
-        {DK_FROM_CONTAINER, "container", NULL, "{\"fault\":\"throttle\"}", DK_E_UNREACHABLE,
+        {DK_FROM_CONTAINER, "container", NULL, "{\"fault\":\"throttle\"}", DK_E_THROTTLED,
          "HTTP 429", 3},
         {DK_FROM_WEB_IDENTITY, "sts", NULL, "{\"body\":\"<a/>\"}", DK_E_PROVIDER,
          "without an access key", 1},
         {DK_FROM_WEB_IDENTITY, "sts", NULL, "{\"body\":\"<a\"}", DK_E_PROVIDER, "XML", 1},
-        {DK_FROM_WEB_IDENTITY, "sts", NULL, "{\"fault\":\"throttle\"}", DK_E_UNREACHABLE,
+        {DK_FROM_WEB_IDENTITY, "sts", NULL, "{\"fault\":\"throttle\"}", DK_E_THROTTLED,
          "Throttling: Rate exceeded", 3},
         {DK_FROM_WEB_IDENTITY, "sts", NULL,
          "{\"status\":400,\"body\":\"<E><Error><Code>IDPCommunicationError</Code></Error></E>\"}",
@@ -222,7 +222,7 @@ int main(void)
         cmocka_unit_test(a_role_on_a_role_is_taken_in_order),
         cmocka_unit_test(a_container_may_have_its_token_in_a_setting),
         cmocka_unit_test(R16_an_instance_that_does_not_answer_is_named),
-        cmocka_unit_test(each_refusal_is_told),
+        cmocka_unit_test(R15_each_refusal_is_told),
         cmocka_unit_test(F34_a_token_file_that_is_gone_is_named),
         cmocka_unit_test(R16_a_role_is_taken_with_a_clock_that_is_an_hour_off),
     };
