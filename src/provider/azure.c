@@ -163,13 +163,14 @@ static dk_rc prepare(struct dk_azure *azure, enum dk_provider_op op, struct dk_p
     return DK_OK;
 }
 
-/* What all items need to know of the key; why it is not known is each one's error. */
+/* A token, and what all items need to know of the key; why it is not known is each one's error. */
 static bool aim(struct dk_azure *azure, struct dk_http_call *calls, size_t n, bool wraps)
 {
     struct dk_vault_key key;
     struct dk_err err;
     dk_err_clear(&err);
     dk_rc rc = learn(azure, wraps, &key, &err);
+    rc = rc == DK_OK ? dk_azure_renew_token(azure, &err) : rc;
     for (size_t i = 0; i < n; i++) {
         struct dk_azure_call *x = calls[i].self;
         if (rc != DK_OK) {

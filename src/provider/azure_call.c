@@ -62,19 +62,35 @@ static dk_rc seal(struct dk_azure_call *x, struct dk_err *err)
     return dk_azure_seal(setup->suite, &x->w, &x->item->context, &x->item->key, &x->blob, err);
 }
 
+/* False: no challenge told it yet. */
+static bool know_resource(struct dk_azure *azure, char resource[static DK_AZURE_RESOURCE_MAX + 1])
+{
+    pthread_mutex_lock(&azure->lock);
+    memcpy(resource, azure->resource, sizeof azure->resource);
+    pthread_mutex_unlock(&azure->lock);
+    return resource[0] != '\0';
+}
+
+dk_rc dk_azure_renew_token(struct dk_azure *azure, struct dk_err *err)
+{
+    struct dk_azure_token *token = NULL;
+    char resource[DK_AZURE_RESOURCE_MAX + 1];
+    if (know_resource(azure, resource)) {
+        DK_TRY(dk_azure_token_get(azure->tokens, resource, &token, err));
+        dk_azure_token_put(azure->tokens, token);
+    }
+    return DK_OK;
+}
+
 /* The first call of all goes out without a token, to be told by whom it is wanted. */
 static dk_rc authorize(struct dk_azure_call *x, struct dk_http_request *out, struct dk_err *err)
 {
-    struct dk_azure *azure = x->azure;
     char resource[DK_AZURE_RESOURCE_MAX + 1];
     put_token(x);
-    pthread_mutex_lock(&azure->lock);
-    memcpy(resource, azure->resource, sizeof resource);
-    pthread_mutex_unlock(&azure->lock);
-    if (resource[0] == '\0') {
+    if (!know_resource(x->azure, resource)) {
         return DK_OK;
     }
-    DK_TRY(dk_azure_token_get(azure->tokens, resource, &x->token, err));
+    DK_TRY(dk_azure_token_get_amid(x->azure->tokens, resource, &x->token, err));
     return dk_http_add(out, "Authorization", x->token->bearer, err);
 }
 

@@ -53,6 +53,8 @@ struct dk_azure_call {
     struct dk_err first;          /* why the first one was refused */
 };
 
+/* Before a run: what all its requests would wait for, once. */
+DK_MUST_USE dk_rc dk_azure_renew_token(struct dk_azure *azure, struct dk_err *err);
 /* For struct dk_http_call; `self` is the call. */
 DK_MUST_USE dk_rc dk_azure_call_build(void *self, struct dk_http_request *out, struct dk_err *err);
 enum dk_http_next dk_azure_call_judge(void *self, const struct dk_http_reply *reply,

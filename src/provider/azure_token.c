@@ -144,6 +144,15 @@ dk_rc dk_azure_token_get(struct dk_azure_tokens *t, const char *resource,
     return DK_OK;
 }
 
+dk_rc dk_azure_token_get_amid(struct dk_azure_tokens *t, const char *resource,
+                              struct dk_azure_token **out, struct dk_err *err)
+{
+    struct dk_pass *pass = NULL;
+    DK_TRY(dk_passes_get_amid(t->passes, resource, &pass, err));
+    *out = (struct dk_azure_token *)pass;
+    return DK_OK;
+}
+
 void dk_azure_token_put(struct dk_azure_tokens *t, struct dk_azure_token *token)
 {
     dk_passes_put(t->passes, &token->pass);

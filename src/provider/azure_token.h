@@ -44,6 +44,9 @@ void dk_azure_tokens_after_fork(struct dk_azure_tokens *tokens);
  */
 DK_MUST_USE dk_rc dk_azure_token_get(struct dk_azure_tokens *tokens, const char *resource,
                                      struct dk_azure_token **out, struct dk_err *err);
+/* Amid a run: one that is still good is not renewed (pass.h). */
+DK_MUST_USE dk_rc dk_azure_token_get_amid(struct dk_azure_tokens *tokens, const char *resource,
+                                          struct dk_azure_token **out, struct dk_err *err);
 void dk_azure_token_put(struct dk_azure_tokens *tokens, struct dk_azure_token *token);
 /* The vault refused the one of this number: the next get asks anew. False: it did so just now. */
 bool dk_azure_token_refused(struct dk_azure_tokens *tokens, unsigned number);

@@ -154,7 +154,7 @@ static bool has_failed_locked(const struct dk_passes *p, unsigned before, int64_
     return p->failures != before || now - FAILED_MS < p->failed_ms;
 }
 
-static dk_rc get_locked(struct dk_passes *p, const char *want, struct dk_err *err)
+static dk_rc get_locked(struct dk_passes *p, const char *want, bool ahead, struct dk_err *err)
 {
     const unsigned number = p->number, failures = p->failures;
     for (;;) {
@@ -162,6 +162,9 @@ static dk_rc get_locked(struct dk_passes *p, const char *want, struct dk_err *er
         enum age age = age_locked(p, want, now);
         bool bides = age != OVER && (p->asking || now < p->again_ms);
         if (age == FRESH || (age == DUE && bides) || came_locked(p, want, number)) {
+            return DK_OK;
+        }
+        if (age != OVER && !ahead) {
             return DK_OK;
         }
         if (p->asking) {
@@ -177,16 +180,28 @@ static dk_rc get_locked(struct dk_passes *p, const char *want, struct dk_err *er
     }
 }
 
-dk_rc dk_passes_get(struct dk_passes *p, const char *want, struct dk_pass **out, struct dk_err *err)
+static dk_rc lend(struct dk_passes *p, const char *want, bool ahead, struct dk_pass **out,
+                  struct dk_err *err)
 {
     pthread_mutex_lock(&p->lock);
-    dk_rc rc = get_locked(p, want, err);
+    dk_rc rc = get_locked(p, want, ahead, err);
     if (rc == DK_OK) {
         *out = p->pass;
         p->pass->holders++;
     }
     pthread_mutex_unlock(&p->lock);
     return rc;
+}
+
+dk_rc dk_passes_get(struct dk_passes *p, const char *want, struct dk_pass **out, struct dk_err *err)
+{
+    return lend(p, want, true, out, err);
+}
+
+dk_rc dk_passes_get_amid(struct dk_passes *p, const char *want, struct dk_pass **out,
+                         struct dk_err *err)
+{
+    return lend(p, want, false, out, err);
 }
 
 void dk_passes_put(struct dk_passes *p, struct dk_pass *pass)

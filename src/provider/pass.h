@@ -55,6 +55,10 @@ void dk_passes_after_fork(struct dk_passes *passes, void (*disown)(struct dk_pas
 /* Lent until dk_passes_put(). The errors of fetch: there is none that is good. */
 DK_MUST_USE dk_rc dk_passes_get(struct dk_passes *passes, const char *want, struct dk_pass **out,
                                 struct dk_err *err);
+/* For who has requests on their way that would wait meanwhile, until they time out: asks only where
+   there is none that is good. Before a run somebody gets one the other way. */
+DK_MUST_USE dk_rc dk_passes_get_amid(struct dk_passes *passes, const char *want,
+                                     struct dk_pass **out, struct dk_err *err);
 void dk_passes_put(struct dk_passes *passes, struct dk_pass *pass);
 /*
  * The service refused the one of this number: it is lent to nobody any more. True: a get has

@@ -249,6 +249,47 @@ static void R16_threads_wait_for_one_token(void **state)
     dk_desk_close(&shared);
 }
 
+static int64_t (*boot_ms_before)(void *arg);
+static int looks_at_the_clock;
+
+/* Soon after its beginning a run is in the last five minutes of the token. */
+static int64_t boot_ms_of_a_long_run(void *arg)
+{
+    return boot_ms_before(arg) + (looks_at_the_clock++ < 10 ? 0 : 57 * MINUTE_MS);
+}
+
+/* It would hold up the requests that are on their way, until they time out (breaker, budget). */
+static void R15_R16_a_token_is_not_renewed_amid_a_run(void **state)
+{
+    (void)state;
+    enum { ITEMS = 24 };
+    struct dk_desk desk;
+    struct dk_wrapped wrapped;
+    struct dk_secret key = {0};
+    struct dk_provider_item items[ITEMS];
+    dk_desk_open(&desk, "kek");
+    DK_TEST_OK(err, dk_desk_generate(&desk, "acme", &key, &wrapped, &err));
+    dk_desk_clear_counts();
+    boot_ms_before = desk.w.world.clock.boot_ms;
+    desk.w.world.clock.boot_ms = boot_ms_of_a_long_run;
+    for (size_t i = 0; i < ITEMS; i++) {
+        items[i] =
+            (struct dk_provider_item){.context = dk_desk_context("acme"), .wrapped = &wrapped};
+    }
+    dk_provider_unwrap_many(desk.provider, items, ITEMS);
+    assert_true(looks_at_the_clock > 10);
+    assert_int_equal(dk_cloud_count("token.Token"), 0);
+    for (size_t i = 0; i < ITEMS; i++) {
+        assert_int_equal(items[i].err.rc, DK_OK);
+        assert_true(dk_secret_equal(&items[i].key, &key));
+        dk_secret_free(desk.arena, &items[i].key);
+    }
+    dk_desk_expect_opens(&desk, "acme", &wrapped, &key); /* the next one does, before it begins */
+    assert_int_equal(dk_cloud_count("token.Token"), 1);
+    dk_secret_free(desk.arena, &key);
+    dk_desk_close(&desk);
+}
+
 static struct dk_err crowd_errs[8];
 
 static void *generate_once(void *arg)
@@ -302,6 +343,7 @@ int main(void)
         cmocka_unit_test(a_refusal_without_a_challenge_is_told_as_it_came),
         cmocka_unit_test(after_a_fork_all_is_asked_anew),
         cmocka_unit_test(R16_threads_wait_for_one_token),
+        cmocka_unit_test(R15_R16_a_token_is_not_renewed_amid_a_run),
         cmocka_unit_test(F26_threads_are_told_together_that_the_vault_is_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -317,6 +317,28 @@ static void R17_a_failure_is_of_no_account_while_the_old_one_is_good(void **stat
     end();
 }
 
+/* Amid a run nobody asks while one is good: the requests on their way would time out meanwhile. */
+static void R15_R16_amid_a_run_a_good_one_is_not_renewed(void **state)
+{
+    (void)state;
+    struct dk_pass *pass = NULL;
+    begin();
+    assert_int_equal(number(), 1);
+    static const int64_t steps[] = {RENEW_AT_MS, LATE_AT_MS - RENEW_AT_MS,
+                                    LIFE_MS - LATE_AT_MS - 1};
+    for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
+        clock_ms += steps[i];
+        DK_TEST_OK(err, dk_passes_get_amid(passes, NULL, &pass, &err));
+        dk_passes_put(passes, pass);
+        assert_int_equal(desk.asked, 1);
+    }
+    clock_ms += 1;
+    DK_TEST_OK(err, dk_passes_get_amid(passes, NULL, &pass, &err));
+    assert_int_equal(((struct ticket *)pass)->number, 2);
+    dk_passes_put(passes, pass);
+    end();
+}
+
 static void one_without_an_end_is_asked_for_once(void **state)
 {
     (void)state;
@@ -471,6 +493,7 @@ int main(void)
         cmocka_unit_test(R16_what_is_over_when_it_comes_is_for_all_who_waited),
         cmocka_unit_test(R16_the_next_one_is_asked_for_while_the_old_one_serves),
         cmocka_unit_test(R17_a_failure_is_of_no_account_while_the_old_one_is_good),
+        cmocka_unit_test(R15_R16_amid_a_run_a_good_one_is_not_renewed),
         cmocka_unit_test(one_without_an_end_is_asked_for_once),
         cmocka_unit_test(F34_a_refused_one_is_lent_to_nobody_any_more),
         cmocka_unit_test(F34_who_is_refused_while_another_asks_waits_for_it),
