@@ -8,14 +8,37 @@
 /* ---- data keys ------------------------------------------------------------------------------- */
 
 /* What KMS made is opaque; what is no base64 it never made. */
-static dk_rc check_blob(struct dk_provider_item *item)
+static dk_rc check_blob(const char *blob, struct dk_err *err)
 {
     uint8_t bytes[DK_WRAPPED_MAX];
     size_t n = 0;
-    const char *blob = item->wrapped->blob;
     return dk_base64_decode(blob, strlen(blob), bytes, sizeof bytes, &n) && n > 0
                ? DK_OK
-               : DK_FAIL(&item->err, FORMAT, "the wrapped key is no CiphertextBlob of AWS KMS");
+               : DK_FAIL(err, FORMAT, "the wrapped key is no CiphertextBlob of AWS KMS");
+}
+
+/* A wrap that a row holds: opened, or moved, under the key that it names. */
+static dk_rc prepare_row(struct dk_aws *aws, const struct dk_wrapped *row, struct dk_aws_call *x,
+                         struct dk_err *err)
+{
+    x->ask.key_id = row->kms_key_id;
+    x->ask.blob = row->blob;
+    DK_TRY(check_blob(row->blob, err));
+    return dk_aws_check_row(aws, row->kms_key_id, err);
+}
+
+/* KMS moves within a region: both keys are asked for there. */
+static dk_rc prepare_move(struct dk_aws *aws, struct dk_provider_item *item, struct dk_aws_call *x)
+{
+    struct dk_aws_key key;
+    x->ask.op = DK_KMS_REENCRYPT;
+    x->ask.destination = aws->aws.key_id;
+    x->answer.wrapped = item->wrapped;
+    DK_TRY(prepare_row(aws, item->before, x, &item->err));
+    return dk_aws_key_parse(item->before->kms_key_id, &key) &&
+                   strcmp(key.region, aws->aws.region) == 0
+               ? DK_OK
+               : DK_FAIL(&item->err, PROVIDER, "AWS KMS moves no wrap from region to region");
 }
 
 static dk_rc prepare(struct dk_aws *aws, enum dk_provider_op op, struct dk_provider_item *item,
@@ -34,13 +57,12 @@ static dk_rc prepare(struct dk_aws *aws, enum dk_provider_op op, struct dk_provi
         x->ask.plaintext = &item->key;
         x->answer.wrapped = item->wrapped;
         return DK_OK;
+    case DK_PROVIDER_MOVE:
+        return prepare_move(aws, item, x);
     default:
         x->ask.op = DK_KMS_DECRYPT;
-        x->ask.key_id = item->wrapped->kms_key_id;
-        x->ask.blob = item->wrapped->blob;
         x->answer.key = &item->key;
-        DK_TRY(check_blob(item));
-        return dk_aws_check_row(aws, item->wrapped->kms_key_id, &item->err);
+        return prepare_row(aws, item->wrapped, x, &item->err);
     }
 }
 
@@ -66,11 +88,13 @@ static void fail_all(struct dk_provider_item *const *items, size_t count)
 }
 
 /* One that reads like a key of AWS: for others nobody is asked (I32). */
-static bool any_of_ours(struct dk_provider_item *const *items, size_t count)
+static bool any_of_ours(enum dk_provider_op op, struct dk_provider_item *const *items, size_t count)
 {
     struct dk_aws_key key;
     for (size_t i = 0; i < count; i++) {
-        if (dk_aws_key_parse(items[i]->wrapped->kms_key_id, &key) && key.form == DK_AWS_KEY_ARN) {
+        const struct dk_wrapped *row =
+            op == DK_PROVIDER_MOVE ? items[i]->before : items[i]->wrapped;
+        if (dk_aws_key_parse(row->kms_key_id, &key) && key.form == DK_AWS_KEY_ARN) {
             return true;
         }
     }
@@ -91,8 +115,9 @@ static bool is_ready(struct dk_aws *aws, enum dk_provider_op op,
     dk_rc rc = dk_aws_credentials_get(aws->credentials, &keys, &err);
     if (rc == DK_OK) {
         dk_aws_credentials_put(aws->credentials, keys);
-        bool learns = op == DK_PROVIDER_UNWRAP && aws->aws.key.account[0] == '\0';
-        rc = learns && any_of_ours(items, count) ? dk_aws_learn_own(aws, arn, &err) : DK_OK;
+        bool learns = (op == DK_PROVIDER_UNWRAP || op == DK_PROVIDER_MOVE) &&
+                      aws->aws.key.account[0] == '\0';
+        rc = learns && any_of_ours(op, items, count) ? dk_aws_learn_own(aws, arn, &err) : DK_OK;
     }
     for (size_t i = 0; i < count && rc != DK_OK; i++) {
         items[i]->err = err;
@@ -255,7 +280,7 @@ _Static_assert(DK_KMS_OPS <= DK_PROVIDER_OPERATIONS, "counts");
 
 const struct dk_provider_ops dk_provider_aws = {
     .name = "aws-kms",
-    .caps = DK_PROVIDER_BINDS_CONTEXT | DK_PROVIDER_AUTHENTICATES,
+    .caps = DK_PROVIDER_BINDS_CONTEXT | DK_PROVIDER_AUTHENTICATES | DK_PROVIDER_MOVES,
     .open = aws_open,
     .close = aws_close,
     .after_fork = aws_after_fork,

@@ -192,6 +192,7 @@ static const struct {
     [DK_PROVIDER_GENERATE] = {"generateDataKey", check_generated},
     [DK_PROVIDER_WRAP] = {"encrypt", check_wrapped},
     [DK_PROVIDER_UNWRAP] = {"decryptDataKey", check_unwrapped},
+    [DK_PROVIDER_MOVE] = {"reEncrypt", check_wrapped},
 };
 
 /* The guide's debug line, and a log line for a failure. */
@@ -363,6 +364,46 @@ void dk_provider_wrap_many(struct dk_provider *provider, struct dk_provider_item
     }
     run(provider, DK_PROVIDER_WRAP, items, count);
     compare_unwrapped(provider, items, count);
+}
+
+/* What was moved is opened once: its key is the answer. */
+static void open_moved(struct dk_provider *provider, struct dk_provider_item *items, size_t count,
+                       struct dk_provider_item *again)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (items[i].err.rc == DK_OK) {
+            again[n].context = items[i].context;
+            again[n++].wrapped = items[i].wrapped;
+        }
+    }
+    dk_provider_unwrap_many(provider, again, n);
+    n = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (items[i].err.rc == DK_OK) {
+            items[i].key = again[n].key;
+            items[i].err = again[n++].err;
+        }
+    }
+}
+
+void dk_provider_move_many(struct dk_provider *provider, struct dk_provider_item *items,
+                           size_t count)
+{
+    const struct dk_mem *mem = &provider->setup.world->mem;
+    for (size_t i = 0; i < count; i++) {
+        dk_err_clear(&items[i].err);
+        items[i].key = (struct dk_secret){0};
+        *items[i].wrapped = (struct dk_wrapped){0};
+    }
+    struct dk_provider_item *again = dk_mem_alloc(mem, count * sizeof *again);
+    if (again == NULL) {
+        fail_all(items, count);
+        return;
+    }
+    run(provider, DK_PROVIDER_MOVE, items, count);
+    open_moved(provider, items, count, again);
+    dk_mem_free(mem, again);
 }
 
 /* ---- one ------------------------------------------------------------------------------------- */

@@ -42,6 +42,7 @@ enum dk_provider_caps {
     DK_PROVIDER_BINDS_CONTEXT = 1, /* an unwrap under another context fails */
     DK_PROVIDER_AUTHENTICATES = 2, /* only a holder of the master key can make a wrap */
     DK_PROVIDER_AT_HAND = 4,       /* it waits for nobody: may be asked inside a transaction */
+    DK_PROVIDER_MOVES = 8,         /* from one of its keys to another, the data key staying there */
 };
 
 /* How often a service was asked, by operation as it names and bills them. Atomic, of this process.
@@ -73,6 +74,7 @@ struct dk_provider_item {
     struct dk_wrap_context context;
     struct dk_secret key;                 /* to wrap: lent; else the answer */
     struct dk_wrapped *wrapped;           /* to unwrap: lent; else the answer */
+    const struct dk_wrapped *before;      /* to move: lent, the wrap under another of its keys */
     uint8_t check_value[DK_CHECK_VALUE];  /* of a generated key */
     char answered[DK_KMS_KEY_ID_MAX + 1]; /* unwrap: the id in the provider's answer */
     struct dk_err err;                    /* how it ended */
@@ -97,7 +99,12 @@ DK_PRINTF(4, 5)
 void dk_provider_say(const struct dk_provider_tell *tell, enum dk_provider_level level,
                      const char *todo, const char *format, ...);
 
-enum dk_provider_op { DK_PROVIDER_GENERATE, DK_PROVIDER_WRAP, DK_PROVIDER_UNWRAP };
+enum dk_provider_op {
+    DK_PROVIDER_GENERATE,
+    DK_PROVIDER_WRAP,
+    DK_PROVIDER_UNWRAP,
+    DK_PROVIDER_MOVE,
+};
 
 /*
  * Calls of a back end. `key` is a cell with room for DK_SECRET_CELL bytes; the back end sets key->n
@@ -117,7 +124,8 @@ struct dk_provider_ops {
     /*
      * The same for each item, as many at once as is good; each ends in its own err.
      * Generate: key, wrapped. Wrap: wrapped. Unwrap opens wrapped->blob, which was made under
-     * wrapped->kms_key_id: key, answered. E_AUTH: another context or a changed blob.
+     * wrapped->kms_key_id: key, answered. E_AUTH: another context or a changed blob. Move, of those
+     * that can: wrapped, by the newest key, of what `before` holds under the same context.
      */
     void (*run)(void *self, enum dk_provider_op op, struct dk_provider_item *const *items,
                 size_t count);
@@ -171,6 +179,11 @@ void dk_provider_unwrap_many(struct dk_provider *provider, struct dk_provider_it
 /* Wraps keys that exist: items with context, key (lent) and a place for the wrap; each blob was
    unwrapped again and compared (I15), or err. */
 void dk_provider_wrap_many(struct dk_provider *provider, struct dk_provider_item *items,
+                           size_t count);
+
+/* Moves wraps (DK_PROVIDER_MOVES): items with context, `before` and a place for the wrap; each blob
+   was unwrapped, and `key` is what it holds, for the caller to compare and free; or err. */
+void dk_provider_move_many(struct dk_provider *provider, struct dk_provider_item *items,
                            size_t count);
 
 /* One: its check value has DK_CHECK_VALUE bytes. */

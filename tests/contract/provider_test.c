@@ -546,7 +546,7 @@ static void a_child_process_gets_its_master_key_again(void **state)
 /* ---- what the checked calls refuse: the fake answers as no provider should
  * ----------------------- */
 
-enum { FAKE = 1 };
+enum { FAKE = 1, AWS_FAKE = 2 };
 
 static const enum dk_fake_key no_keys[] = {DK_FAKE_BYTES_0, DK_FAKE_BYTES_31, DK_FAKE_BYTES_33,
                                            DK_FAKE_ZEROS};
@@ -590,6 +590,77 @@ static void F30_a_data_key_that_is_none_is_refused(void **state)
     DK_TEST_OK(err, dk_provider_unwrap(desk.provider, &context, &wrapped, &key, &err));
     dk_secret_free(desk.arena, &key);
     dk_secret_free(desk.arena, &good);
+    desk_close(&desk);
+}
+
+/* As the settings name another of its keys. */
+static void desk_turn(struct desk *desk, const char *key_id)
+{
+    dk_provider_close(desk->provider);
+    dk_cloud_set(&desk->settings, "AWS_KMS_KEY_ID", key_id);
+    DK_TEST_OK(err, dk_provider_open(&dk_provider_aws, &desk->setup, &desk->provider, &err));
+    assert_int_not_equal(dk_provider_caps(desk->provider) & DK_PROVIDER_MOVES, 0);
+}
+
+static struct dk_provider_item move(struct desk *desk, const char *tenant,
+                                    const struct dk_wrapped *before, struct dk_wrapped *wrapped)
+{
+    struct dk_provider_item item = {.before = before, .wrapped = wrapped};
+    item.context = context_of(tenant);
+    dk_provider_move_many(desk->provider, &item, 1);
+    return item;
+}
+
+static void R5_a_wrap_moves_to_another_key_and_the_data_key_stays_there(void **state)
+{
+    (void)state;
+    struct desk desk;
+    struct dk_secret key, again = {0};
+    struct dk_wrapped before, after;
+    struct dk_wrap_context context = context_of("acme");
+    desk_open(&desk, AWS_FAKE);
+    generate(&desk, "acme", &key, &before);
+    desk_turn(&desk, dk_cloud("AWS_OTHER_ARN"));
+    int wrapped = dk_cloud_count("kms.Encrypt"), opened = dk_cloud_count("kms.Decrypt");
+    struct dk_provider_item item = move(&desk, "acme", &before, &after);
+    assert_int_equal(item.err.rc, DK_OK);
+    assert_true(dk_secret_equal(&item.key, &key));
+    dk_secret_free(desk.arena, &item.key);
+    assert_string_equal(after.kms_key_id, dk_cloud("AWS_OTHER_ARN"));
+    assert_int_equal(dk_cloud_count("kms.Encrypt"), wrapped);
+    assert_int_equal(dk_cloud_count("kms.Decrypt"), opened + 1); /* what was moved opens */
+    DK_TEST_OK(err, dk_provider_unwrap(desk.provider, &context, &after, &again, &err));
+    assert_true(dk_secret_equal(&again, &key));
+    dk_secret_free(desk.arena, &again);
+    dk_secret_free(desk.arena, &key);
+    desk_close(&desk);
+}
+
+static void I02_what_cannot_be_moved_leaves_no_key(void **state)
+{
+    (void)state;
+    struct desk desk;
+    struct dk_secret key;
+    struct dk_wrapped before, after;
+    desk_open(&desk, AWS_FAKE);
+    generate(&desk, "acme", &key, &before);
+    dk_secret_free(desk.arena, &key);
+    desk_turn(&desk, dk_cloud("AWS_OTHER_ARN"));
+    struct dk_provider_item item = move(&desk, "globex", &before, &after);
+    assert_int_equal(item.err.rc, DK_E_AUTH);
+    assert_null(item.key.cell);
+    dk_cloud_control("deny", "{\"action\": \"kms:ReEncryptTo\"}");
+    item = move(&desk, "acme", &before, &after);
+    assert_int_equal(item.err.rc, DK_E_PROVIDER_DENIED);
+    dk_cloud_reset();
+    dk_cloud_script("kms", "ReEncrypt", "{\"fault\": \"wrong_key_id\"}", 1);
+    item = move(&desk, "acme", &before, &after);
+    assert_int_equal(item.err.rc, DK_E_PROVIDER);
+    dk_cloud_reset();
+    snprintf(before.kms_key_id, sizeof before.kms_key_id, "%s",
+             "arn:aws:kms:us-east-1:999999999999:key/4bc8e833-4893-4f1d-a601-fd75e88d836d");
+    item = move(&desk, "acme", &before, &after);
+    assert_int_equal(item.err.rc, DK_E_NO_MASTER_KEY);
     desk_close(&desk);
 }
 
@@ -1012,6 +1083,8 @@ int main(void)
         cmocka_unit_test(threads_share_a_provider_and_no_key_comes_twice),
         cmocka_unit_test(a_child_process_gets_its_master_key_again),
         cmocka_unit_test(F30_a_data_key_that_is_none_is_refused),
+        cmocka_unit_test(R5_a_wrap_moves_to_another_key_and_the_data_key_stays_there),
+        cmocka_unit_test(I02_what_cannot_be_moved_leaves_no_key),
         cmocka_unit_test(F31_an_answer_under_another_key_id_is_refused),
         cmocka_unit_test(F32_the_same_key_twice_is_refused),
         cmocka_unit_test(I15_a_fresh_wrap_that_does_not_hold_the_key_is_refused),
