@@ -115,8 +115,8 @@ static bool is_ready(struct dk_aws *aws, enum dk_provider_op op,
     dk_rc rc = dk_aws_credentials_get(aws->credentials, &keys, &err);
     if (rc == DK_OK) {
         dk_aws_credentials_put(aws->credentials, keys);
-        bool learns = (op == DK_PROVIDER_UNWRAP || op == DK_PROVIDER_MOVE) &&
-                      aws->aws.key.account[0] == '\0';
+        bool learns =
+            (op == DK_PROVIDER_UNWRAP || op == DK_PROVIDER_MOVE) && aws->aws.key.account[0] == '\0';
         rc = learns && any_of_ours(op, items, count) ? dk_aws_learn_own(aws, arn, &err) : DK_OK;
     }
     for (size_t i = 0; i < count && rc != DK_OK; i++) {
