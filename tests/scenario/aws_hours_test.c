@@ -34,7 +34,7 @@ static void begin(enum dk_aws_from from)
 static void end(void)
 {
     dk_provider_close(provider);
-    assert_true(dk_aws_desk_close(&desk));
+    dk_aws_desk_end(&desk);
 }
 
 #define CALLS 3 /* of KMS in works(): what was made is looked at by the provider too */
@@ -61,13 +61,6 @@ static void works(const char *when)
 static int kms_calls(void)
 {
     return dk_cloud_count("kms.GenerateDataKey") + dk_cloud_count("kms.Decrypt");
-}
-
-/* Of who hands out credentials. */
-static int asked(void)
-{
-    return dk_cloud_count("sts.AssumeRole") + dk_cloud_count("sts.AssumeRoleWithWebIdentity") +
-           dk_cloud_count("container.Credentials") + dk_cloud_count("imds.Credentials");
 }
 
 /* ---- 26 hours -------------------------------------------------------------------------------- */
@@ -114,9 +107,10 @@ static void R16_F34_26_hours_with_rotating_credentials_have_no_failure(void **st
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         begin(cases[i].from);
         work_for_26_hours(cases[i].from);
-        assert_in_range(asked(), cases[i].least, cases[i].most);
+        int asked = dk_aws_desk_asked();
+        assert_in_range(asked, cases[i].least, cases[i].most);
         assert_true(cases[i].from != DK_FROM_INSTANCE ||
-                    dk_cloud_count("imds.Token") == asked()); /* each with a token of its own */
+                    dk_cloud_count("imds.Token") == asked); /* each with a token of its own */
         end();
     }
 }
@@ -156,7 +150,7 @@ static void F34_credentials_that_are_taken_back_cost_one_retry(void **state)
         dk_cloud_script("kms", NULL, answer, 1);
         works(codes[i]);
         assert_int_equal(kms_calls(), 2 * CALLS + 1);
-        assert_int_equal(asked(), 2);
+        assert_int_equal(dk_aws_desk_asked(), 2);
         dk_cloud_script("kms", NULL, answer, -1); /* and when it stays, no storm */
         struct dk_secret key = {0};
         struct dk_wrapped wrapped;
@@ -167,7 +161,7 @@ static void F34_credentials_that_are_taken_back_cost_one_retry(void **state)
         DK_TEST_FAILS(err, PROVIDER_DENIED,
                       dk_provider_generate(provider, &context, &key, &wrapped, check_value, &err));
         assert_int_equal(kms_calls(), 2 * CALLS + 3);
-        assert_int_equal(asked(), 3);
+        assert_int_equal(dk_aws_desk_asked(), 3);
         end();
     }
 }
@@ -181,14 +175,14 @@ static void R16_a_clock_that_is_off_costs_one_retry_and_no_credentials(void **st
     for (enum dk_aws_from from = 0; from < DK_FROM_COUNT; from++) {
         begin(from);
         works("at first");
-        int calls = kms_calls(), times = asked();
+        int calls = kms_calls(), times = dk_aws_desk_asked();
         for (size_t i = 0; i < sizeof jumps / sizeof jumps[0]; i++) {
             desk.w.wall_us += jumps[i] * 1000000;
             works(dk_aws_from_name(from));
             works(dk_aws_from_name(from));
             calls += 2 * CALLS + 1;
             assert_int_equal(kms_calls(), calls);
-            assert_int_equal(asked(), times); /* their time is the monotonic clock's */
+            assert_int_equal(dk_aws_desk_asked(), times); /* their time is the monotonic clock's */
         }
         end();
     }
@@ -220,7 +214,7 @@ static void R16_a_machine_that_slept_asks_anew(void **state)
     desk.w.slept_ms += desk.w.mono_ms - mono_ms;
     desk.w.mono_ms = mono_ms;
     works("after fifty minutes of sleep");
-    assert_int_equal(asked(), 2);
+    assert_int_equal(dk_aws_desk_asked(), 2);
     end();
 }
 

@@ -37,7 +37,7 @@ static void begin_with(const char *key_id)
 static void end(void)
 {
     dk_provider_close(provider);
-    assert_true(dk_aws_desk_close(&desk));
+    dk_aws_desk_end(&desk);
 }
 
 static dk_rc generate(struct dk_secret *key, struct dk_wrapped *wrapped)

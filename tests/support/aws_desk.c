@@ -1,6 +1,12 @@
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <cmocka.h>
+
 #include "support/aws_desk.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -165,7 +171,7 @@ static dk_rc open_http(struct dk_aws_desk *desk, const char *service, struct dk_
     return dk_http_open(&setup, out, err);
 }
 
-dk_rc dk_aws_desk_credentials(struct dk_aws_desk *desk, struct dk_err *err)
+static dk_rc open_credentials(struct dk_aws_desk *desk, struct dk_err *err)
 {
     DK_TRY(open_http(desk, "AWS STS", &desk->sts, err));
     DK_TRY(open_http(desk, "the metadata service", &desk->metadata, err));
@@ -178,6 +184,32 @@ dk_rc dk_aws_desk_credentials(struct dk_aws_desk *desk, struct dk_err *err)
                                                    .metadata = desk->metadata,
                                                    .skew_us = &desk->skew_us};
     return dk_aws_credentials_open(&setup, &desk->credentials, err);
+}
+
+void dk_aws_desk_credentials(struct dk_aws_desk *desk)
+{
+    struct dk_err err;
+    DK_TEST_OK(err, open_credentials(desk, &err));
+}
+
+void dk_aws_desk_begin(struct dk_aws_desk *desk, enum dk_aws_from from)
+{
+    dk_aws_desk_open(desk, from);
+    dk_aws_desk_credentials(desk);
+}
+
+struct dk_aws_keys *dk_aws_desk_get(struct dk_aws_desk *desk)
+{
+    struct dk_aws_keys *keys = NULL;
+    struct dk_err err;
+    DK_TEST_OK(err, dk_aws_credentials_get(desk->credentials, &keys, &err));
+    return keys;
+}
+
+int dk_aws_desk_asked(void)
+{
+    return dk_cloud_count("sts.AssumeRole") + dk_cloud_count("sts.AssumeRoleWithWebIdentity") +
+           dk_cloud_count("container.Credentials") + dk_cloud_count("imds.Credentials");
 }
 
 struct question {
@@ -212,15 +244,19 @@ static enum dk_http_next judge(void *self, const struct dk_http_reply *reply, st
     return DK_HTTP_DONE;
 }
 
-dk_rc dk_aws_desk_kms(struct dk_aws_desk *desk, const struct dk_aws_keys *keys, struct dk_err *err)
+void dk_aws_desk_kms_takes(struct dk_aws_desk *desk, const struct dk_aws_keys *keys)
 {
+    struct dk_err err;
     struct question question = {desk, keys};
-    struct dk_http_call call = {build, judge, &question, err};
+    struct dk_http_call call = {build, judge, &question, &err};
+    dk_err_clear(&err);
     dk_http_run(desk->sts, &call, 1);
-    return err->rc;
+    if (err.rc != DK_OK) {
+        fail_msg("%s", err.text);
+    }
 }
 
-bool dk_aws_desk_close(struct dk_aws_desk *desk)
+void dk_aws_desk_end(struct dk_aws_desk *desk)
 {
     if (desk->aws.plan.mem != NULL) {
         dk_aws_credentials_close(desk->credentials);
@@ -232,5 +268,5 @@ bool dk_aws_desk_close(struct dk_aws_desk *desk)
     dk_arena_close(desk->arena);
     dk_suite_close(&desk->suite);
     dk_test_folder_remove(desk->folder);
-    return desk->w.live == 0;
+    assert_int_equal(desk->w.live, 0);
 }

@@ -1,6 +1,8 @@
 /*
  * aws_desk: a world, and settings that find AWS credentials in one of their sources, all at the
- * fake (support/cloud). Its clock and the fake's go together.
+ * fake (support/cloud). Its clock and the fake's go together. What does not succeed fails the test.
+ *
+ * A test includes it after <cmocka.h>.
  */
 #ifndef DK_TEST_AWS_DESK_H
 #define DK_TEST_AWS_DESK_H
@@ -39,12 +41,18 @@ struct dk_aws_desk {
 /* The fake is reset; aborts when anything fails. */
 void dk_aws_desk_open(struct dk_aws_desk *desk, enum dk_aws_from from);
 /* With the settings as they are by now. Short waits, three tries, no budget. */
-DK_MUST_USE dk_rc dk_aws_desk_credentials(struct dk_aws_desk *desk, struct dk_err *err);
-/* Whether KMS takes these keys: DescribeKey. */
-DK_MUST_USE dk_rc dk_aws_desk_kms(struct dk_aws_desk *desk, const struct dk_aws_keys *keys,
-                                  struct dk_err *err);
-/* True when all memory of the world was given back. */
-bool dk_aws_desk_close(struct dk_aws_desk *desk);
+void dk_aws_desk_credentials(struct dk_aws_desk *desk);
+/* Both. */
+void dk_aws_desk_begin(struct dk_aws_desk *desk, enum dk_aws_from from);
+/* All memory of the world was given back. */
+void dk_aws_desk_end(struct dk_aws_desk *desk);
+
+/* Credentials as they are now; dk_aws_credentials_put(). */
+struct dk_aws_keys *dk_aws_desk_get(struct dk_aws_desk *desk);
+/* How often a source was asked for some. */
+int dk_aws_desk_asked(void);
+/* KMS takes these: DescribeKey. */
+void dk_aws_desk_kms_takes(struct dk_aws_desk *desk, const struct dk_aws_keys *keys);
 
 /* All clocks go on. */
 void dk_aws_desk_advance(struct dk_aws_desk *desk, int64_t seconds);

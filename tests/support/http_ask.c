@@ -4,6 +4,12 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "support/cloud.h"
+
+/* The fake's names for what is asked, in scripts and counts. */
+#define SERVICE "imds"
+#define OPERATION "Token"
+
 int64_t dk_ask_now_ms(void)
 {
     struct timespec t;
@@ -87,6 +93,16 @@ dk_rc dk_ask_run(struct dk_http *http, struct dk_ask *ask)
     return ask->err.rc;
 }
 
+void dk_ask_script(const char *answer, int times)
+{
+    dk_cloud_script(SERVICE, OPERATION, answer, times);
+}
+
+int dk_ask_count(void)
+{
+    return dk_cloud_count(SERVICE "." OPERATION);
+}
+
 struct dk_endpoint dk_ask_endpoint(const char *url)
 {
     static const char *const none[] = {NULL};
@@ -100,4 +116,54 @@ struct dk_endpoint dk_ask_endpoint(const char *url)
         abort();
     }
     return to;
+}
+
+/* ---- the desk -------------------------------------------------------------------------------- */
+
+const struct dk_http_limits dk_ask_quick = {
+    .tries = 3,
+    .connect_ms = 10000,
+    .try_ms = 10000,
+    .total_ms = 20000,
+    .wait_ms = 20,
+    .wait_max_ms = 60,
+    .parallel = 8,
+    .budget = DK_BUDGET,
+};
+
+struct dk_http *dk_ask_desk_http(struct dk_ask_desk *desk, struct dk_http_limits limits,
+                                 const char *ca_file, const char *proxy)
+{
+    const struct dk_http_setup setup = {&desk->w.world, limits, "the service", ca_file, proxy};
+    struct dk_http *out = NULL;
+    struct dk_err err;
+    dk_err_clear(&err);
+    if (dk_http_open(&setup, &out, &err) != DK_OK) {
+        fprintf(stderr, "http_ask: %s\n", err.text);
+        abort();
+    }
+    return out;
+}
+
+void dk_ask_desk_reopen(struct dk_ask_desk *desk, struct dk_http_limits limits)
+{
+    dk_http_close(desk->http);
+    desk->http = dk_ask_desk_http(desk, limits, dk_cloud("FAKE_CA"), NULL);
+}
+
+void dk_ask_desk_open(struct dk_ask_desk *desk, struct dk_http_limits limits)
+{
+    memset(desk, 0, sizeof *desk);
+    dk_test_world_init(&desk->w);
+    dk_cloud_reset();
+    desk->tls = dk_ask_endpoint(dk_cloud("FAKE_TLS"));
+    desk->plain = dk_ask_endpoint(dk_cloud("FAKE_PLAIN"));
+    dk_ask_desk_reopen(desk, limits);
+}
+
+bool dk_ask_desk_close(struct dk_ask_desk *desk)
+{
+    dk_http_close(desk->http);
+    desk->http = NULL;
+    return desk->w.live == 0;
 }

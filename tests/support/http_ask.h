@@ -1,6 +1,6 @@
 /*
  * http_ask: a call of net/http whose owner is a test: it writes one plain request, keeps what was
- * answered, and judges as the owners of src/ do.
+ * answered, and judges as the owners of src/ do. And a desk: what such a test works with.
  *
  * The fake answers PUT /latest/api/token without a signature: that is what is asked.
  */
@@ -8,11 +8,7 @@
 #define DK_TEST_HTTP_ASK_H
 
 #include "net/http.h"
-
-/* The fake's names for it, in scripts and counts. */
-#define DK_ASK_SERVICE "imds"
-#define DK_ASK_OPERATION "Token"
-#define DK_ASK_COUNT "imds.Token"
+#include "support/expect.h"
 
 enum { DK_ASKS_BUILT = 8 };
 
@@ -34,8 +30,33 @@ struct dk_http_call dk_ask_call(struct dk_ask *ask);
 /* One call; how it ended. */
 dk_rc dk_ask_run(struct dk_http *http, struct dk_ask *ask);
 
+/* How the fake answers what is asked, the next `times` times (-1 = always), and how often it was.
+ */
+void dk_ask_script(const char *answer, int times);
+int dk_ask_count(void);
+
 /* The endpoint behind a URL of this machine; aborts when it is none. */
 struct dk_endpoint dk_ask_endpoint(const char *url);
 int64_t dk_ask_now_ms(void);
+
+/* Short waits, and time enough for a machine that is busy: where nothing hangs. */
+extern const struct dk_http_limits dk_ask_quick;
+
+/* A world, and in it a client that believes the fake's certificates. */
+struct dk_ask_desk {
+    struct dk_test_world w;
+    struct dk_endpoint tls, plain;
+    struct dk_http *http;
+};
+
+/* The fake is reset; aborts when anything fails. */
+void dk_ask_desk_open(struct dk_ask_desk *desk, struct dk_http_limits limits);
+/* Its client anew, with other limits. */
+void dk_ask_desk_reopen(struct dk_ask_desk *desk, struct dk_http_limits limits);
+/* One more in its world; NULL = the system's authorities, no proxy. dk_http_close(). */
+struct dk_http *dk_ask_desk_http(struct dk_ask_desk *desk, struct dk_http_limits limits,
+                                 const char *ca_file, const char *proxy);
+/* True when all memory of the world was given back. */
+bool dk_ask_desk_close(struct dk_ask_desk *desk);
 
 #endif

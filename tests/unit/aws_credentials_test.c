@@ -18,60 +18,31 @@
 
 static struct dk_err err;
 static struct dk_aws_desk desk;
-static void begin(enum dk_aws_from from)
-{
-    dk_aws_desk_open(&desk, from);
-    DK_TEST_OK(err, dk_aws_desk_credentials(&desk, &err));
-}
-
-static void end(void)
-{
-    assert_true(dk_aws_desk_close(&desk));
-}
-
-static struct dk_aws_keys *get(void)
-{
-    struct dk_aws_keys *keys = NULL;
-    DK_TEST_OK(err, dk_aws_credentials_get(desk.credentials, &keys, &err));
-    return keys;
-}
 
 /* How often they were asked for so far, by the number of the ones that are lent now. */
 static unsigned number(void)
 {
-    struct dk_aws_keys *keys = get();
+    struct dk_aws_keys *keys = dk_aws_desk_get(&desk);
     unsigned n = keys->number;
     dk_aws_credentials_put(desk.credentials, keys);
     return n;
-}
-
-/* What each source is asked with. */
-static int asked(void)
-{
-    return dk_cloud_count("sts.AssumeRole") + dk_cloud_count("sts.AssumeRoleWithWebIdentity") +
-           dk_cloud_count("container.Credentials") + dk_cloud_count("imds.Credentials");
-}
-
-static void kms_takes(const struct dk_aws_keys *keys)
-{
-    DK_TEST_OK(err, dk_aws_desk_kms(&desk, keys, &err));
 }
 
 static void R16_each_source_gives_keys_that_kms_takes(void **state)
 {
     (void)state;
     for (enum dk_aws_from from = 0; from < DK_FROM_COUNT; from++) {
-        begin(from);
-        struct dk_aws_keys *keys = get();
-        kms_takes(keys);
+        dk_aws_desk_begin(&desk, from);
+        struct dk_aws_keys *keys = dk_aws_desk_get(&desk);
+        dk_aws_desk_kms_takes(&desk, keys);
         assert_int_equal(keys->number, 1);
         bool temporary = from != DK_FROM_KEYS && from != DK_FROM_COMMAND;
         assert_int_equal(keys->token != NULL, temporary);
         assert_int_equal(keys->pass.good_ms == INT64_MAX, from == DK_FROM_KEYS);
         dk_aws_credentials_put(desk.credentials, keys);
         assert_int_equal(number(), 1); /* and is not asked twice */
-        assert_int_equal(asked(), temporary ? 1 : 0);
-        end();
+        assert_int_equal(dk_aws_desk_asked(), temporary ? 1 : 0);
+        dk_aws_desk_end(&desk);
     }
 }
 
@@ -81,40 +52,40 @@ static void R16_each_source_gives_keys_that_kms_takes(void **state)
 static void R16_they_are_fresh_before_they_end(void **state)
 {
     (void)state;
-    begin(DK_FROM_WEB_IDENTITY);
+    dk_aws_desk_begin(&desk, DK_FROM_WEB_IDENTITY);
     assert_int_equal(number(), 1);
     dk_aws_desk_advance(&desk, 44 * MINUTE);
     assert_int_equal(number(), 1);
     dk_aws_desk_advance(&desk, 1 * MINUTE + 2);
     assert_int_equal(number(), 2);
-    assert_int_equal(asked(), 2);
+    assert_int_equal(dk_aws_desk_asked(), 2);
     dk_aws_desk_advance(&desk, 44 * MINUTE);
     assert_int_equal(number(), 2);
     dk_aws_desk_advance(&desk, 2 * MINUTE);
     assert_int_equal(number(), 3);
-    end();
+    dk_aws_desk_end(&desk);
 }
 
 static void R16_a_failure_keeps_the_old_ones_to_their_end(void **state)
 {
     (void)state;
-    begin(DK_FROM_WEB_IDENTITY);
+    dk_aws_desk_begin(&desk, DK_FROM_WEB_IDENTITY);
     assert_int_equal(number(), 1);
     dk_cloud_script("sts", NULL, "{\"fault\":\"html500\"}", -1);
     dk_aws_desk_advance(&desk, 46 * MINUTE);
     assert_int_equal(number(), 1);
-    assert_int_equal(asked(), 1 + 3);
+    assert_int_equal(dk_aws_desk_asked(), 1 + 3);
     assert_int_equal(number(), 1); /* within a minute nobody asks again */
-    assert_int_equal(asked(), 1 + 3);
+    assert_int_equal(dk_aws_desk_asked(), 1 + 3);
     dk_aws_desk_advance(&desk, 1 * MINUTE);
     assert_int_equal(number(), 1);
-    assert_int_equal(asked(), 1 + 6);
+    assert_int_equal(dk_aws_desk_asked(), 1 + 6);
     dk_aws_desk_advance(&desk, 12 * MINUTE); /* in the last ten minutes too */
-    struct dk_aws_keys *keys = get();
+    struct dk_aws_keys *keys = dk_aws_desk_get(&desk);
     assert_int_equal(keys->number, 1);
-    kms_takes(keys);
+    dk_aws_desk_kms_takes(&desk, keys);
     dk_aws_credentials_put(desk.credentials, keys);
-    assert_int_equal(asked(), 1 + 9);
+    assert_int_equal(dk_aws_desk_asked(), 1 + 9);
     dk_aws_desk_advance(&desk, 2 * MINUTE);
     DK_TEST_FAILS(err, UNREACHABLE, dk_aws_credentials_get(desk.credentials, &keys, &err));
     DK_TEST_SAYS(err, "AWS STS gave no credentials: HTTP 500");
@@ -122,7 +93,7 @@ static void R16_a_failure_keeps_the_old_ones_to_their_end(void **state)
     (void)dk_cloud_control("unscript", "{}");
     dk_aws_desk_advance(&desk, 2);
     assert_int_equal(number(), 2);
-    end();
+    dk_aws_desk_end(&desk);
 }
 
 struct getter {
@@ -163,28 +134,28 @@ static void run_crowd(void)
 static void a_crowd_of_32_asks_once(void **state)
 {
     (void)state;
-    begin(DK_FROM_WEB_IDENTITY);
+    dk_aws_desk_begin(&desk, DK_FROM_WEB_IDENTITY);
     (void)dk_cloud_control("latency", "{\"service\":\"sts\",\"seconds\":0.3}");
     run_crowd();
     for (int i = 0; i < CROWD; i++) {
         assert_int_equal(crowd[i].err.rc, DK_OK);
         assert_int_equal(crowd[i].number, 1);
     }
-    assert_int_equal(asked(), 1);
+    assert_int_equal(dk_aws_desk_asked(), 1);
     dk_aws_desk_advance(&desk, 51 * MINUTE); /* nine minutes are left: all wait for the new ones */
     run_crowd();
     for (int i = 0; i < CROWD; i++) {
         assert_int_equal(crowd[i].number, 2);
     }
-    assert_int_equal(asked(), 2);
-    end();
+    assert_int_equal(dk_aws_desk_asked(), 2);
+    dk_aws_desk_end(&desk);
 }
 
 /* Fourteen minutes are left: one thread asks, and the others go on with what they have. */
 static void before_that_only_one_waits(void **state)
 {
     (void)state;
-    begin(DK_FROM_WEB_IDENTITY);
+    dk_aws_desk_begin(&desk, DK_FROM_WEB_IDENTITY);
     assert_int_equal(number(), 1);
     dk_aws_desk_advance(&desk, 46 * MINUTE);
     (void)dk_cloud_control("latency", "{\"service\":\"sts\",\"seconds\":0.5}");
@@ -196,15 +167,15 @@ static void before_that_only_one_waits(void **state)
         assert_true(crowd[i].number == 1 || crowd[i].number == 2);
     }
     assert_int_equal(waited, 1);
-    assert_int_equal(asked(), 2);
-    end();
+    assert_int_equal(dk_aws_desk_asked(), 2);
+    dk_aws_desk_end(&desk);
 }
 
 /* A source that is down is not asked by each of them in turn. */
 static void a_crowd_that_gets_none_asks_once_and_hears_it_together(void **state)
 {
     (void)state;
-    begin(DK_FROM_WEB_IDENTITY);
+    dk_aws_desk_begin(&desk, DK_FROM_WEB_IDENTITY);
     dk_cloud_script("sts", NULL, "{\"status\":403,\"body\":\"no\"}", -1);
     (void)dk_cloud_control("latency", "{\"service\":\"sts\",\"seconds\":0.2}");
     run_crowd();
@@ -213,14 +184,14 @@ static void a_crowd_that_gets_none_asks_once_and_hears_it_together(void **state)
         assert_non_null(strstr(crowd[i].err.text, "HTTP 403"));
         assert_true(crowd[i].took_ms < 4000);
     }
-    assert_int_equal(asked(), 1);
+    assert_int_equal(dk_aws_desk_asked(), 1);
     struct dk_aws_keys *keys = NULL;
     DK_TEST_FAILS(err, PROVIDER_DENIED, dk_aws_credentials_get(desk.credentials, &keys, &err));
-    assert_int_equal(asked(), 1); /* nor by the next call of a batch */
+    assert_int_equal(dk_aws_desk_asked(), 1); /* nor by the next call of a batch */
     (void)dk_cloud_control("unscript", "{}");
     dk_aws_desk_advance(&desk, 2);
     assert_int_equal(number(), 1);
-    end();
+    dk_aws_desk_end(&desk);
 }
 
 /* ---- refused --------------------------------------------------------------------------------- */
@@ -228,7 +199,7 @@ static void a_crowd_that_gets_none_asks_once_and_hears_it_together(void **state)
 static void F34_what_a_service_refused_is_asked_for_anew(void **state)
 {
     (void)state;
-    begin(DK_FROM_INSTANCE);
+    dk_aws_desk_begin(&desk, DK_FROM_INSTANCE);
     assert_int_equal(number(), 1);
     dk_aws_desk_advance(&desk, 10);
     assert_true(dk_aws_credentials_refused(desk.credentials, 1));
@@ -241,39 +212,39 @@ static void F34_what_a_service_refused_is_asked_for_anew(void **state)
     dk_aws_desk_advance(&desk, 6);
     assert_true(dk_aws_credentials_refused(desk.credentials, 2));
     assert_int_equal(number(), 3);
-    end();
+    dk_aws_desk_end(&desk);
 }
 
 static void F34_keys_that_cannot_change_are_not_asked_for(void **state)
 {
     (void)state;
-    begin(DK_FROM_KEYS);
+    dk_aws_desk_begin(&desk, DK_FROM_KEYS);
     assert_int_equal(number(), 1);
     dk_aws_desk_advance(&desk, 3600);
     assert_false(dk_aws_credentials_refused(desk.credentials, 1));
     assert_int_equal(number(), 1);
-    end();
+    dk_aws_desk_end(&desk);
 }
 
 static void keys_in_hand_stay_good_while_new_ones_come(void **state)
 {
     (void)state;
-    begin(DK_FROM_CONTAINER);
-    struct dk_aws_keys *old = get(), *also = get();
+    dk_aws_desk_begin(&desk, DK_FROM_CONTAINER);
+    struct dk_aws_keys *old = dk_aws_desk_get(&desk), *also = dk_aws_desk_get(&desk);
     assert_ptr_equal(old, also);
     dk_aws_desk_advance(&desk, 10);
     (void)dk_cloud_control("rotate_credentials", "{\"service\":\"container\"}");
     assert_true(dk_aws_credentials_refused(desk.credentials, old->number));
-    struct dk_aws_keys *fresh = get();
+    struct dk_aws_keys *fresh = dk_aws_desk_get(&desk);
     assert_ptr_not_equal(old, fresh);
     assert_string_not_equal(old->id, fresh->id);
-    kms_takes(fresh);
-    kms_takes(old); /* the fake's go on until they end */
+    dk_aws_desk_kms_takes(&desk, fresh);
+    dk_aws_desk_kms_takes(&desk, old); /* the fake's go on until they end */
     dk_aws_credentials_put(desk.credentials, old);
-    kms_takes(also);
+    dk_aws_desk_kms_takes(&desk, also);
     dk_aws_credentials_put(desk.credentials, also);
     dk_aws_credentials_put(desk.credentials, fresh);
-    end();
+    dk_aws_desk_end(&desk);
 }
 
 /* ---- what comes is nearly over, or over --------------------------------------------------------
@@ -285,7 +256,7 @@ static void R16_what_has_ended_already_is_tried(void **state)
     (void)state;
     static const int64_t ends[] = {-5, 0, -86400};
     for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
-        begin(DK_FROM_COMMAND);
+        dk_aws_desk_begin(&desk, DK_FROM_COMMAND);
         dk_aws_desk_command(&desk, ends[i]);
         assert_int_equal(number(), 1);
         dk_aws_desk_advance(&desk, 19 * MINUTE);
@@ -293,7 +264,7 @@ static void R16_what_has_ended_already_is_tried(void **state)
         dk_aws_desk_advance(&desk, 2 * MINUTE);
         assert_int_equal(number(), 2);
         assert_true(dk_aws_credentials_refused(desk.credentials, 1));
-        end();
+        dk_aws_desk_end(&desk);
     }
 }
 
@@ -301,21 +272,21 @@ static void R16_what_has_ended_already_is_tried(void **state)
 static void an_instance_may_give_what_is_nearly_over(void **state)
 {
     (void)state;
-    begin(DK_FROM_INSTANCE);
+    dk_aws_desk_begin(&desk, DK_FROM_INSTANCE);
     (void)dk_cloud_control("lifetime", "{\"service\":\"imds\",\"seconds\":240}");
     assert_int_equal(number(), 1);
     dk_aws_desk_advance(&desk, 19 * MINUTE);
     assert_int_equal(number(), 1);
-    assert_int_equal(asked(), 1);
+    assert_int_equal(dk_aws_desk_asked(), 1);
     dk_aws_desk_advance(&desk, 2 * MINUTE);
     assert_int_equal(number(), 2);
-    end();
+    dk_aws_desk_end(&desk);
 }
 
 static void short_lived_ones_are_not_asked_for_all_the_time(void **state)
 {
     (void)state;
-    begin(DK_FROM_COMMAND);
+    dk_aws_desk_begin(&desk, DK_FROM_COMMAND);
     dk_aws_desk_command(&desk, 8 * MINUTE);
     assert_int_equal(number(), 1);
     dk_aws_desk_advance(&desk, 5 * MINUTE);
@@ -323,7 +294,7 @@ static void short_lived_ones_are_not_asked_for_all_the_time(void **state)
     dk_aws_desk_command(&desk, 8 * MINUTE);
     dk_aws_desk_advance(&desk, 2 * MINUTE);
     assert_int_equal(number(), 2);
-    end();
+    dk_aws_desk_end(&desk);
 }
 
 /* ---- fork, memory ---------------------------------------------------------------------------- */
@@ -347,14 +318,14 @@ static int get_as_a_child(void *arg)
 static void a_child_asks_for_its_own(void **state)
 {
     (void)state;
-    begin(DK_FROM_CONTAINER);
+    dk_aws_desk_begin(&desk, DK_FROM_CONTAINER);
     assert_int_equal(number(), 1);
     assert_true(dk_test_in_child(false, get_as_a_child, NULL));
-    assert_int_equal(asked(), 2);
-    struct dk_aws_keys *keys = get();
-    kms_takes(keys);
+    assert_int_equal(dk_aws_desk_asked(), 2);
+    struct dk_aws_keys *keys = dk_aws_desk_get(&desk);
+    dk_aws_desk_kms_takes(&desk, keys);
     dk_aws_credentials_put(desk.credentials, keys);
-    end();
+    dk_aws_desk_end(&desk);
 }
 
 static void nothing_is_left_when_an_allocation_fails(void **state)
@@ -365,7 +336,7 @@ static void nothing_is_left_when_an_allocation_fails(void **state)
         bool got = false;
         for (unsigned n = 1; !got && n < 120; n++) {
             struct dk_aws_keys *keys = NULL;
-            begin(sources[i]);
+            dk_aws_desk_begin(&desk, sources[i]);
             desk.w.fail_alloc_at = desk.w.allocs + n;
             dk_err_clear(&err);
             got = dk_aws_credentials_get(desk.credentials, &keys, &err) == DK_OK;
@@ -375,7 +346,7 @@ static void nothing_is_left_when_an_allocation_fails(void **state)
             if (got) {
                 dk_aws_credentials_put(desk.credentials, keys);
             }
-            end();
+            dk_aws_desk_end(&desk);
         }
         assert_true(got);
     }

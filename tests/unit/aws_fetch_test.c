@@ -14,36 +14,6 @@
 static struct dk_err err;
 static struct dk_aws_desk desk;
 
-static void begin(enum dk_aws_from from)
-{
-    dk_aws_desk_open(&desk, from);
-    DK_TEST_OK(err, dk_aws_desk_credentials(&desk, &err));
-}
-
-static void end(void)
-{
-    assert_true(dk_aws_desk_close(&desk));
-}
-
-static struct dk_aws_keys *get(void)
-{
-    struct dk_aws_keys *keys = NULL;
-    DK_TEST_OK(err, dk_aws_credentials_get(desk.credentials, &keys, &err));
-    return keys;
-}
-
-/* What each source is asked with. */
-static int asked(void)
-{
-    return dk_cloud_count("sts.AssumeRole") + dk_cloud_count("sts.AssumeRoleWithWebIdentity") +
-           dk_cloud_count("container.Credentials") + dk_cloud_count("imds.Credentials");
-}
-
-static void kms_takes(const struct dk_aws_keys *keys)
-{
-    DK_TEST_OK(err, dk_aws_desk_kms(&desk, keys, &err));
-}
-
 static void a_role_on_a_role_is_taken_in_order(void **state)
 {
     (void)state;
@@ -59,9 +29,9 @@ static void a_role_on_a_role_is_taken_in_order(void **state)
     dk_aws_desk_config(&desk, text);
     (void)dk_cloud_control(
         "set", "{\"service\":\"sts\",\"roles\":[\"dekhand\",\"last\"],\"external_id\":\"e-1\"}");
-    DK_TEST_OK(err, dk_aws_desk_credentials(&desk, &err));
-    struct dk_aws_keys *keys = get();
-    kms_takes(keys);
+    dk_aws_desk_credentials(&desk);
+    struct dk_aws_keys *keys = dk_aws_desk_get(&desk);
+    dk_aws_desk_kms_takes(&desk, keys);
     dk_aws_credentials_put(desk.credentials, keys);
     assert_int_equal(dk_cloud_count("sts.AssumeRole"), 2);
     const char *said = dk_cloud_control("requests", "{}");
@@ -69,7 +39,7 @@ static void a_role_on_a_role_is_taken_in_order(void **state)
     const char *last = strstr(said, "RoleArn=arn%3Aaws%3Aiam%3A%3A111122223333%3Arole%2Flast");
     assert_true(middle != NULL && last > middle);
     assert_non_null(strstr(last, "RoleSessionName=here&DurationSeconds=900&ExternalId=e-1"));
-    end();
+    dk_aws_desk_end(&desk);
 }
 
 static void a_container_may_have_its_token_in_a_setting(void **state)
@@ -84,12 +54,12 @@ static void a_container_may_have_its_token_in_a_setting(void **state)
     snprintf(url, sizeof url, "%s%s", dk_cloud("FAKE_PLAIN"), dk_cloud("AWS_CONTAINER_PATH"));
     dk_cloud_set(&desk.settings, "AWS_CONTAINER_AUTHORIZATION_TOKEN", token);
     dk_cloud_set(&desk.settings, "AWS_CONTAINER_CREDENTIALS_FULL_URI", url);
-    DK_TEST_OK(err, dk_aws_desk_credentials(&desk, &err));
-    struct dk_aws_keys *keys = get();
-    kms_takes(keys);
+    dk_aws_desk_credentials(&desk);
+    struct dk_aws_keys *keys = dk_aws_desk_get(&desk);
+    dk_aws_desk_kms_takes(&desk, keys);
     dk_aws_credentials_put(desk.credentials, keys);
     assert_int_equal(dk_cloud_count("container.Credentials"), 1);
-    end();
+    dk_aws_desk_end(&desk);
 }
 
 /* ---- sources that give nothing of use -------------------------------------------------------- */
@@ -106,10 +76,10 @@ static void fails_to_get(dk_rc rc, const char *words)
 static void R16_an_instance_that_does_not_answer_is_named(void **state)
 {
     (void)state;
-    begin(DK_FROM_INSTANCE);
+    dk_aws_desk_begin(&desk, DK_FROM_INSTANCE);
     dk_cloud_script("imds", "Token", "{\"fault\":\"reset\"}", -1);
     fails_to_get(DK_E_UNREACHABLE, "hop limit");
-    end();
+    dk_aws_desk_end(&desk);
 }
 
 static void R15_each_refusal_is_told(void **state)
@@ -160,15 +130,15 @@ static void R15_each_refusal_is_told(void **state)
          DK_E_PROVIDER_DENIED, "HTTP 307", 1},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        begin(cases[i].from);
+        dk_aws_desk_begin(&desk, cases[i].from);
         dk_cloud_script(cases[i].service, cases[i].operation, cases[i].answer, -1);
         struct dk_aws_keys *keys = NULL;
         dk_err_clear(&err);
         if (dk_aws_credentials_get(desk.credentials, &keys, &err) != cases[i].rc ||
-            strstr(err.text, cases[i].words) == NULL || asked() != cases[i].count) {
-            fail_msg("%zu: %d, %d times: %s", i, (int)err.rc, asked(), err.text);
+            strstr(err.text, cases[i].words) == NULL || dk_aws_desk_asked() != cases[i].count) {
+            fail_msg("%zu: %d, %d times: %s", i, (int)err.rc, dk_aws_desk_asked(), err.text);
         }
-        end();
+        dk_aws_desk_end(&desk);
     }
 }
 
@@ -185,7 +155,7 @@ static void F34_a_token_file_that_is_gone_is_named(void **state)
         dk_aws_desk_open(&desk, cases[i].from);
         snprintf(path, sizeof path, "%.63s/token", desk.folder);
         dk_cloud_set(&desk.settings, cases[i].setting, path);
-        DK_TEST_OK(err, dk_aws_desk_credentials(&desk, &err));
+        dk_aws_desk_credentials(&desk);
         fails_to_get(DK_E_CONFIG, cases[i].setting);
         dk_test_file_write(path, " \n", 2, 0600);
         dk_aws_desk_advance(&desk, 2);
@@ -193,7 +163,7 @@ static void F34_a_token_file_that_is_gone_is_named(void **state)
         dk_test_file_write(path, "a\nb", 3, 0600);
         dk_aws_desk_advance(&desk, 2);
         fails_to_get(i == 0 ? DK_E_PROVIDER_DENIED : DK_E_CONFIG, "");
-        end();
+        dk_aws_desk_end(&desk);
     }
 }
 
@@ -203,17 +173,17 @@ static void R16_a_role_is_taken_with_a_clock_that_is_an_hour_off(void **state)
     (void)state;
     static const int64_t offsets[] = {3600, -3600, 86400 * 3};
     for (size_t i = 0; i < sizeof offsets / sizeof offsets[0]; i++) {
-        begin(DK_FROM_ROLE);
+        dk_aws_desk_begin(&desk, DK_FROM_ROLE);
         desk.w.wall_us += offsets[i] * 1000000;
-        dk_aws_credentials_put(desk.credentials, get());
+        dk_aws_credentials_put(desk.credentials, dk_aws_desk_get(&desk));
         assert_int_equal(dk_cloud_count("sts.AssumeRole"), 2); /* one retry */
-        end();
+        dk_aws_desk_end(&desk);
     }
-    begin(DK_FROM_ROLE); /* where the clock is right, the secret is wrong */
+    dk_aws_desk_begin(&desk, DK_FROM_ROLE); /* where the clock is right, the secret is wrong */
     desk.aws.plan.secret[0] ^= 1;
     fails_to_get(DK_E_PROVIDER_DENIED, "SignatureDoesNotMatch");
-    assert_int_equal(asked(), 1);
-    end();
+    assert_int_equal(dk_aws_desk_asked(), 1);
+    dk_aws_desk_end(&desk);
 }
 
 int main(void)

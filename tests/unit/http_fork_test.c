@@ -15,58 +15,20 @@
 #include "support/expect.h"
 #include "support/http_ask.h"
 
-static struct dk_err err;
-static struct dk_test_world w;
-static struct dk_http *http;
-static struct dk_endpoint tls;
-
-/* Short waits, and time enough for a machine that is busy: here nothing hangs. */
-static const struct dk_http_limits quick = {
-    .tries = 3,
-    .connect_ms = 10000,
-    .try_ms = 10000,
-    .total_ms = 20000,
-    .wait_ms = 20,
-    .wait_max_ms = 60,
-    .parallel = 8,
-    .budget = DK_BUDGET,
-};
-
-static struct dk_http *open_with(struct dk_http_limits limits, const char *ca_file,
-                                 const char *proxy)
-{
-    struct dk_http *out = NULL;
-    struct dk_http_setup setup = {&w.world, limits, "the service", ca_file, proxy};
-    DK_TEST_OK(err, dk_http_open(&setup, &out, &err));
-    return out;
-}
+static struct dk_ask_desk desk;
 
 static int begin(void **state)
 {
     (void)state;
-    dk_test_world_init(&w);
-    dk_cloud_reset();
-    tls = dk_ask_endpoint(dk_cloud("FAKE_TLS"));
-    http = open_with(quick, dk_cloud("FAKE_CA"), NULL);
+    dk_ask_desk_open(&desk, dk_ask_quick);
     return 0;
 }
 
 static int end(void **state)
 {
     (void)state;
-    dk_http_close(http);
-    assert_int_equal(w.live, 0);
+    assert_true(dk_ask_desk_close(&desk));
     return 0;
-}
-
-static void script(const char *answer, int times)
-{
-    dk_cloud_script(DK_ASK_SERVICE, DK_ASK_OPERATION, answer, times);
-}
-
-static int asked(void)
-{
-    return dk_cloud_count(DK_ASK_COUNT);
 }
 
 static void succeeds(struct dk_http *with, const struct dk_endpoint *to)
@@ -83,7 +45,7 @@ static int ask_as_a_child(void *arg)
     struct dk_http *ours = arg;
     dk_http_after_fork(ours);
     for (int i = 0; i < 3; i++) {
-        struct dk_ask ask = dk_ask_of(&tls);
+        struct dk_ask ask = dk_ask_of(&desk.tls);
         DK_TEST_CHILD(dk_ask_run(ours, &ask) == DK_OK);
         DK_TEST_CHILD(ask.status == 200);
     }
@@ -94,21 +56,21 @@ static int ask_as_a_child(void *arg)
 static void a_child_makes_a_connection_of_its_own_and_the_parents_goes_on(void **state)
 {
     (void)state;
-    succeeds(http, &tls);
+    succeeds(desk.http, &desk.tls);
     int before = dk_cloud_count("connections");
-    assert_true(dk_test_in_child(false, ask_as_a_child, http));
+    assert_true(dk_test_in_child(false, ask_as_a_child, desk.http));
     assert_int_equal(dk_cloud_count("connections"), before + 1);
     for (int i = 0; i < 3; i++) {
-        succeeds(http, &tls);
+        succeeds(desk.http, &desk.tls);
     }
     assert_int_equal(dk_cloud_count("connections"), before + 1);
-    assert_int_equal(asked(), 7);
+    assert_int_equal(dk_ask_count(), 7);
 }
 
 static void *ask_slowly(void *arg)
 {
     struct dk_ask *ask = arg;
-    (void)dk_ask_run(http, ask);
+    (void)dk_ask_run(desk.http, ask);
     return NULL;
 }
 
@@ -116,15 +78,15 @@ static void *ask_slowly(void *arg)
 static void a_fork_amid_a_request_disturbs_it_not(void **state)
 {
     (void)state;
-    struct dk_ask slow = dk_ask_of(&tls);
+    struct dk_ask slow = dk_ask_of(&desk.tls);
     pthread_t thread;
-    script("{\"fault\":\"slow\",\"seconds\":0.5}", 1);
+    dk_ask_script("{\"fault\":\"slow\",\"seconds\":0.5}", 1);
     assert_int_equal(pthread_create(&thread, NULL, ask_slowly, &slow), 0);
-    for (int i = 0; i < 5000 && asked() == 0; i++) {
+    for (int i = 0; i < 5000 && dk_ask_count() == 0; i++) {
         usleep(1000);
     }
-    assert_int_equal(asked(), 1);
-    assert_true(dk_test_in_child(false, ask_as_a_child, http));
+    assert_int_equal(dk_ask_count(), 1);
+    assert_true(dk_test_in_child(false, ask_as_a_child, desk.http));
     assert_int_equal(pthread_join(thread, NULL), 0);
     assert_int_equal(slow.err.rc, DK_OK);
     assert_int_equal(slow.status, 200);

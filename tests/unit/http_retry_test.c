@@ -14,10 +14,7 @@
 #include "support/expect.h"
 #include "support/http_ask.h"
 
-static struct dk_err err;
-static struct dk_test_world w;
-static struct dk_http *http;
-static struct dk_endpoint tls;
+static struct dk_ask_desk desk;
 
 static const struct dk_http_limits quick = {
     .tries = 3,
@@ -30,41 +27,18 @@ static const struct dk_http_limits quick = {
     .budget = DK_BUDGET,
 };
 
-static void open_with(struct dk_http_limits limits)
-{
-    struct dk_http_setup setup = {&w.world, limits, "the service", dk_cloud("FAKE_CA"), NULL};
-    dk_http_close(http);
-    http = NULL;
-    DK_TEST_OK(err, dk_http_open(&setup, &http, &err));
-}
-
 static int begin(void **state)
 {
     (void)state;
-    dk_test_world_init(&w);
-    dk_cloud_reset();
-    tls = dk_ask_endpoint(dk_cloud("FAKE_TLS"));
-    open_with(quick);
+    dk_ask_desk_open(&desk, quick);
     return 0;
 }
 
 static int end(void **state)
 {
     (void)state;
-    dk_http_close(http);
-    http = NULL;
-    assert_int_equal(w.live, 0);
+    assert_true(dk_ask_desk_close(&desk));
     return 0;
-}
-
-static void script(const char *answer, int times)
-{
-    dk_cloud_script(DK_ASK_SERVICE, DK_ASK_OPERATION, answer, times);
-}
-
-static int asked(void)
-{
-    return dk_cloud_count(DK_ASK_COUNT);
 }
 
 /* ---- one that fails and then does not (F26) -------------------------------------------------- */
@@ -77,13 +51,14 @@ static void F26_what_passes_is_asked_again_and_comes(void **state)
         "{\"fault\":\"html500\",\"status\":503}", "{\"fault\":\"throttle\"}"};
     for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
         dk_cloud_reset();
-        open_with(quick); /* an old connection that ends is tried again by libcurl itself */
-        script(faults[i], 2);
-        struct dk_ask ask = dk_ask_of(&tls);
-        if (dk_ask_run(http, &ask) != DK_OK) {
+        /* On an old connection that ends libcurl itself tries again. */
+        dk_ask_desk_reopen(&desk, quick);
+        dk_ask_script(faults[i], 2);
+        struct dk_ask ask = dk_ask_of(&desk.tls);
+        if (dk_ask_run(desk.http, &ask) != DK_OK) {
             fail_msg("%s: %s", faults[i], ask.err.text);
         }
-        assert_int_equal(asked(), 3);
+        assert_int_equal(dk_ask_count(), 3);
         assert_int_equal(ask.built, 3);
         assert_true(ask.built_ms[1] - ask.built_ms[0] <= 20 + 400); /* a busy machine's grace */
         assert_true(ask.built_ms[2] - ask.built_ms[1] <= 40 + 400);
@@ -102,11 +77,11 @@ static void F26_what_stays_is_told_after_the_last_try(void **state)
                  {"{\"fault\":\"throttle\"}", DK_E_THROTTLED}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         dk_cloud_reset();
-        open_with(quick);
-        script(cases[i].fault, -1);
-        struct dk_ask ask = dk_ask_of(&tls);
-        assert_int_equal(dk_ask_run(http, &ask), cases[i].rc);
-        assert_int_equal(asked(), 3);
+        dk_ask_desk_reopen(&desk, quick);
+        dk_ask_script(cases[i].fault, -1);
+        struct dk_ask ask = dk_ask_of(&desk.tls);
+        assert_int_equal(dk_ask_run(desk.http, &ask), cases[i].rc);
+        assert_int_equal(dk_ask_count(), 3);
         assert_int_equal(ask.judged, 3);
     }
 }
@@ -114,10 +89,10 @@ static void F26_what_stays_is_told_after_the_last_try(void **state)
 static void F28_what_will_not_pass_is_asked_once(void **state)
 {
     (void)state;
-    script("{\"status\":403,\"body\":\"no\"}", -1);
-    struct dk_ask ask = dk_ask_of(&tls);
-    assert_int_equal(dk_ask_run(http, &ask), DK_E_PROVIDER);
-    assert_int_equal(asked(), 1);
+    dk_ask_script("{\"status\":403,\"body\":\"no\"}", -1);
+    struct dk_ask ask = dk_ask_of(&desk.tls);
+    assert_int_equal(dk_ask_run(desk.http, &ask), DK_E_PROVIDER);
+    assert_int_equal(dk_ask_count(), 1);
 }
 
 /* ---- time ------------------------------------------------------------------------------------ */
@@ -128,11 +103,11 @@ static void F26_who_hangs_is_left_in_time(void **state)
     struct dk_http_limits limits = quick;
     limits.try_ms = 150;
     limits.total_ms = 400;
-    open_with(limits);
-    script("{\"fault\":\"hang\"}", -1);
+    dk_ask_desk_reopen(&desk, limits);
+    dk_ask_script("{\"fault\":\"hang\"}", -1);
     int64_t from = dk_ask_now_ms();
-    struct dk_ask ask = dk_ask_of(&tls);
-    assert_int_equal(dk_ask_run(http, &ask), DK_E_UNREACHABLE);
+    struct dk_ask ask = dk_ask_of(&desk.tls);
+    assert_int_equal(dk_ask_run(desk.http, &ask), DK_E_UNREACHABLE);
     int64_t took = dk_ask_now_ms() - from;
     assert_true(took >= 290 && took < 400 + 400);
     assert_int_equal(ask.built, 3); /* one hang leaves room for a second try */
@@ -145,11 +120,11 @@ static void F26_bytes_one_by_one_do_not_prolong_it(void **state)
     struct dk_http_limits limits = quick;
     limits.tries = 1;
     limits.try_ms = 200;
-    open_with(limits);
-    script("{\"fault\":\"drip\",\"seconds\":0.02}", -1);
+    dk_ask_desk_reopen(&desk, limits);
+    dk_ask_script("{\"fault\":\"drip\",\"seconds\":0.02}", -1);
     int64_t from = dk_ask_now_ms();
-    struct dk_ask ask = dk_ask_of(&tls);
-    assert_int_equal(dk_ask_run(http, &ask), DK_E_UNREACHABLE);
+    struct dk_ask ask = dk_ask_of(&desk.tls);
+    assert_int_equal(dk_ask_run(desk.http, &ask), DK_E_UNREACHABLE);
     assert_true(dk_ask_now_ms() - from < 200 + 400);
 }
 
@@ -159,9 +134,9 @@ static void a_service_asks_to_wait_and_is_heard(void **state)
     static const char *const answers[] = {"{\"fault\":\"retry_after\",\"seconds\":1}",
                                           "{\"fault\":\"retry_after\",\"date\":2}"};
     for (size_t i = 0; i < 2; i++) { /* a date has no fractions: between one and two seconds */
-        script(answers[i], 1);
-        struct dk_ask ask = dk_ask_of(&tls);
-        assert_int_equal(dk_ask_run(http, &ask), DK_OK);
+        dk_ask_script(answers[i], 1);
+        struct dk_ask ask = dk_ask_of(&desk.tls);
+        assert_int_equal(dk_ask_run(desk.http, &ask), DK_OK);
         int64_t waited = ask.built_ms[1] - ask.built_ms[0];
         assert_true(waited >= 1000 && waited <= 2000 + 400);
     }
@@ -172,9 +147,9 @@ static void a_date_to_wait_for_is_of_the_services_clock(void **state)
 {
     (void)state;
     (void)dk_cloud_control("clock", "{\"offset\":-86400}");
-    script("{\"fault\":\"retry_after\",\"date\":2}", 1);
-    struct dk_ask ask = dk_ask_of(&tls);
-    assert_int_equal(dk_ask_run(http, &ask), DK_OK);
+    dk_ask_script("{\"fault\":\"retry_after\",\"date\":2}", 1);
+    struct dk_ask ask = dk_ask_of(&desk.tls);
+    assert_int_equal(dk_ask_run(desk.http, &ask), DK_OK);
     int64_t waited = ask.built_ms[1] - ask.built_ms[0];
     assert_true(waited >= 1000 && waited <= 2000 + 400);
 }
@@ -188,12 +163,12 @@ static void F27_a_wait_that_is_longer_than_the_call_ends_it_at_once(void **state
                                           "{\"fault\":\"retry_after\",\"date\":86400}"};
     for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++) {
         dk_cloud_reset();
-        script(answers[i], -1);
+        dk_ask_script(answers[i], -1);
         int64_t from = dk_ask_now_ms();
-        struct dk_ask ask = dk_ask_of(&tls);
-        assert_int_equal(dk_ask_run(http, &ask), DK_E_THROTTLED);
+        struct dk_ask ask = dk_ask_of(&desk.tls);
+        assert_int_equal(dk_ask_run(desk.http, &ask), DK_E_THROTTLED);
         assert_true(dk_ask_now_ms() - from < 1000);
-        assert_int_equal(asked(), 1);
+        assert_int_equal(dk_ask_count(), 1);
     }
 }
 
@@ -205,9 +180,9 @@ static void a_wait_that_cannot_be_read_is_none(void **state)
         char answer[160];
         snprintf(answer, sizeof answer, "{\"status\":429,\"headers\":{\"Retry-After\":\"%s\"}}",
                  values[i]);
-        script(answer, 1);
-        struct dk_ask ask = dk_ask_of(&tls);
-        assert_int_equal(dk_ask_run(http, &ask), DK_OK);
+        dk_ask_script(answer, 1);
+        struct dk_ask ask = dk_ask_of(&desk.tls);
+        assert_int_equal(dk_ask_run(desk.http, &ask), DK_OK);
         assert_true(ask.built_ms[1] - ask.built_ms[0] <= 20 + 400);
     }
 }
@@ -220,13 +195,13 @@ static void F27_R15_throttled_calls_soon_ask_once_each(void **state)
     struct dk_http_limits limits = quick;
     limits.budget = 50;
     limits.wait_ms = 1;
-    open_with(limits);
-    script("{\"fault\":\"throttle\"}", -1);
+    dk_ask_desk_reopen(&desk, limits);
+    dk_ask_script("{\"fault\":\"throttle\"}", -1);
     for (int i = 0; i < 60; i++) {
-        struct dk_ask ask = dk_ask_of(&tls);
-        assert_int_equal(dk_ask_run(http, &ask), DK_E_THROTTLED);
+        struct dk_ask ask = dk_ask_of(&desk.tls);
+        assert_int_equal(dk_ask_run(desk.http, &ask), DK_E_THROTTLED);
     }
-    assert_int_equal(asked(), 60 + 50 / DK_BUDGET_RETRY); /* not 180: no storm */
+    assert_int_equal(dk_ask_count(), 60 + 50 / DK_BUDGET_RETRY); /* not 180: no storm */
 }
 
 static void a_success_gives_back_what_its_retry_cost(void **state)
@@ -235,18 +210,18 @@ static void a_success_gives_back_what_its_retry_cost(void **state)
     struct dk_http_limits limits = quick;
     limits.budget = DK_BUDGET_RETRY;
     limits.wait_ms = 1;
-    open_with(limits);
+    dk_ask_desk_reopen(&desk, limits);
     for (int i = 0; i < 5; i++) {
-        script("{\"fault\":\"throttle\"}", 1);
-        struct dk_ask ask = dk_ask_of(&tls);
-        assert_int_equal(dk_ask_run(http, &ask), DK_OK);
+        dk_ask_script("{\"fault\":\"throttle\"}", 1);
+        struct dk_ask ask = dk_ask_of(&desk.tls);
+        assert_int_equal(dk_ask_run(desk.http, &ask), DK_OK);
         assert_int_equal(ask.built, 2);
     }
-    script("{\"status\":403}", 1); /* an answer, and no success */
-    script("{\"fault\":\"throttle\"}", 2);
-    struct dk_ask ask = dk_ask_of(&tls), broke = dk_ask_of(&tls);
-    assert_int_equal(dk_ask_run(http, &ask), DK_E_PROVIDER);
-    assert_int_equal(dk_ask_run(http, &broke), DK_E_THROTTLED);
+    dk_ask_script("{\"status\":403}", 1); /* an answer, and no success */
+    dk_ask_script("{\"fault\":\"throttle\"}", 2);
+    struct dk_ask ask = dk_ask_of(&desk.tls), broke = dk_ask_of(&desk.tls);
+    assert_int_equal(dk_ask_run(desk.http, &ask), DK_E_PROVIDER);
+    assert_int_equal(dk_ask_run(desk.http, &broke), DK_E_THROTTLED);
     assert_int_equal(broke.built, 2);
 }
 
@@ -256,10 +231,10 @@ static void a_timeout_costs_twice_as_much(void **state)
     struct dk_http_limits limits = quick;
     limits.try_ms = 100;
     limits.budget = DK_BUDGET_TIMEOUT;
-    open_with(limits);
-    script("{\"fault\":\"hang\"}", -1);
-    struct dk_ask ask = dk_ask_of(&tls);
-    assert_int_equal(dk_ask_run(http, &ask), DK_E_UNREACHABLE);
+    dk_ask_desk_reopen(&desk, limits);
+    dk_ask_script("{\"fault\":\"hang\"}", -1);
+    struct dk_ask ask = dk_ask_of(&desk.tls);
+    assert_int_equal(dk_ask_run(desk.http, &ask), DK_E_UNREACHABLE);
     assert_int_equal(ask.built, 2);
     (void)dk_cloud_control("release", "{}");
 }
@@ -269,11 +244,11 @@ static void a_budget_of_nothing_is_no_budget(void **state)
     (void)state;
     struct dk_http_limits limits = quick;
     limits.budget = 0;
-    open_with(limits);
-    script("{\"fault\":\"html500\"}", -1);
+    dk_ask_desk_reopen(&desk, limits);
+    dk_ask_script("{\"fault\":\"html500\"}", -1);
     for (int i = 0; i < 12; i++) { /* and no breaker */
-        struct dk_ask ask = dk_ask_of(&tls);
-        assert_int_equal(dk_ask_run(http, &ask), DK_E_UNREACHABLE);
+        struct dk_ask ask = dk_ask_of(&desk.tls);
+        assert_int_equal(dk_ask_run(desk.http, &ask), DK_E_UNREACHABLE);
         assert_int_equal(ask.built, 3);
     }
 }
@@ -282,32 +257,32 @@ static void a_budget_of_nothing_is_no_budget(void **state)
 
 static void fail_until_it_opens(void)
 {
-    script("{\"fault\":\"html500\"}", 20);
+    dk_ask_script("{\"fault\":\"html500\"}", 20);
     struct dk_http_limits limits = quick;
     limits.tries = 1;
-    open_with(limits);
+    dk_ask_desk_reopen(&desk, limits);
     for (int i = 0; i < DK_BREAKER_WINDOW; i++) {
-        struct dk_ask ask = dk_ask_of(&tls);
-        assert_int_equal(dk_ask_run(http, &ask), DK_E_UNREACHABLE);
+        struct dk_ask ask = dk_ask_of(&desk.tls);
+        assert_int_equal(dk_ask_run(desk.http, &ask), DK_E_UNREACHABLE);
     }
-    assert_int_equal(asked(), DK_BREAKER_WINDOW);
+    assert_int_equal(dk_ask_count(), DK_BREAKER_WINDOW);
 }
 
 static void F26_a_service_that_is_down_is_left_alone(void **state)
 {
     (void)state;
     fail_until_it_opens();
-    struct dk_ask ask = dk_ask_of(&tls);
-    assert_int_equal(dk_ask_run(http, &ask), DK_E_UNREACHABLE);
+    struct dk_ask ask = dk_ask_of(&desk.tls);
+    assert_int_equal(dk_ask_run(desk.http, &ask), DK_E_UNREACHABLE);
     DK_TEST_SAYS(ask.err, "it is asked again in 5 s");
     assert_int_equal(ask.built, 0);
-    assert_int_equal(asked(), DK_BREAKER_WINDOW);
-    w.mono_ms += 5000;
-    struct dk_ask probe = dk_ask_of(&tls);
-    assert_int_equal(dk_ask_run(http, &probe), DK_OK);
-    assert_int_equal(asked(), DK_BREAKER_WINDOW + 1);
-    struct dk_ask after = dk_ask_of(&tls);
-    assert_int_equal(dk_ask_run(http, &after), DK_OK);
+    assert_int_equal(dk_ask_count(), DK_BREAKER_WINDOW);
+    desk.w.mono_ms += 5000;
+    struct dk_ask probe = dk_ask_of(&desk.tls);
+    assert_int_equal(dk_ask_run(desk.http, &probe), DK_OK);
+    assert_int_equal(dk_ask_count(), DK_BREAKER_WINDOW + 1);
+    struct dk_ask after = dk_ask_of(&desk.tls);
+    assert_int_equal(dk_ask_run(desk.http, &after), DK_OK);
 }
 
 /* Its owner had nothing to send: that says nothing of the service. */
@@ -315,15 +290,15 @@ static void a_probe_that_is_not_sent_does_not_close_it(void **state)
 {
     (void)state;
     fail_until_it_opens();
-    w.mono_ms += 5000;
-    struct dk_ask ask = dk_ask_of(&tls);
+    desk.w.mono_ms += 5000;
+    struct dk_ask ask = dk_ask_of(&desk.tls);
     ask.build_fails = DK_E_PROVIDER_DENIED;
-    assert_int_equal(dk_ask_run(http, &ask), DK_E_PROVIDER_DENIED);
-    script("{\"fault\":\"html500\"}", 1);
-    struct dk_ask probe = dk_ask_of(&tls), next = dk_ask_of(&tls);
-    assert_int_equal(dk_ask_run(http, &probe), DK_E_UNREACHABLE);
+    assert_int_equal(dk_ask_run(desk.http, &ask), DK_E_PROVIDER_DENIED);
+    dk_ask_script("{\"fault\":\"html500\"}", 1);
+    struct dk_ask probe = dk_ask_of(&desk.tls), next = dk_ask_of(&desk.tls);
+    assert_int_equal(dk_ask_run(desk.http, &probe), DK_E_UNREACHABLE);
     assert_int_equal(probe.built, 1);
-    assert_int_equal(dk_ask_run(http, &next), DK_E_UNREACHABLE);
+    assert_int_equal(dk_ask_run(desk.http, &next), DK_E_UNREACHABLE);
     assert_int_equal(next.built, 0);
     DK_TEST_SAYS(next.err, "it is asked again in 10 s");
 }
@@ -333,30 +308,30 @@ static void what_is_not_sent_is_no_success(void **state)
     (void)state;
     struct dk_http_limits limits = quick;
     limits.tries = 1;
-    open_with(limits);
-    script("{\"fault\":\"html500\"}", 20);
+    dk_ask_desk_reopen(&desk, limits);
+    dk_ask_script("{\"fault\":\"html500\"}", 20);
     for (int i = 0; i < DK_BREAKER_WINDOW; i++) {
         struct dk_ask unsent[3];
         for (int k = 0; k < 3; k++) {
-            unsent[k] = dk_ask_of(&tls);
+            unsent[k] = dk_ask_of(&desk.tls);
             unsent[k].build_fails = DK_E_CONFIG;
-            assert_int_equal(dk_ask_run(http, &unsent[k]), DK_E_CONFIG);
+            assert_int_equal(dk_ask_run(desk.http, &unsent[k]), DK_E_CONFIG);
         }
-        struct dk_ask ask = dk_ask_of(&tls);
-        assert_int_equal(dk_ask_run(http, &ask), DK_E_UNREACHABLE);
+        struct dk_ask ask = dk_ask_of(&desk.tls);
+        assert_int_equal(dk_ask_run(desk.http, &ask), DK_E_UNREACHABLE);
     }
-    struct dk_ask ask = dk_ask_of(&tls);
-    assert_int_equal(dk_ask_run(http, &ask), DK_E_UNREACHABLE);
+    struct dk_ask ask = dk_ask_of(&desk.tls);
+    assert_int_equal(dk_ask_run(desk.http, &ask), DK_E_UNREACHABLE);
     assert_int_equal(ask.built, 0);
 }
 
 static void F28_denials_do_not_open_it(void **state)
 {
     (void)state;
-    script("{\"status\":403}", -1);
+    dk_ask_script("{\"status\":403}", -1);
     for (int i = 0; i < 3 * DK_BREAKER_WINDOW; i++) {
-        struct dk_ask ask = dk_ask_of(&tls);
-        assert_int_equal(dk_ask_run(http, &ask), DK_E_PROVIDER);
+        struct dk_ask ask = dk_ask_of(&desk.tls);
+        assert_int_equal(dk_ask_run(desk.http, &ask), DK_E_PROVIDER);
         assert_int_equal(ask.built, 1);
     }
 }
@@ -369,10 +344,10 @@ static void run_many(struct dk_ask *asks, size_t count)
 {
     struct dk_http_call calls[MANY];
     for (size_t i = 0; i < count; i++) {
-        asks[i] = dk_ask_of(&tls);
+        asks[i] = dk_ask_of(&desk.tls);
         calls[i] = dk_ask_call(&asks[i]);
     }
-    dk_http_run(http, calls, count);
+    dk_http_run(desk.http, calls, count);
 }
 
 static void no_more_are_on_their_way_than_may_be(void **state)
@@ -397,7 +372,7 @@ static void each_of_many_ends_as_itself(void **state)
 {
     (void)state;
     struct dk_ask asks[MANY];
-    script("{\"status\":403}", 10);
+    dk_ask_script("{\"status\":403}", 10);
     run_many(asks, MANY);
     size_t denied = 0;
     for (size_t i = 0; i < MANY; i++) {
@@ -406,19 +381,20 @@ static void each_of_many_ends_as_itself(void **state)
         assert_true(asks[i].err.rc == DK_OK || asks[i].err.rc == DK_E_PROVIDER);
     }
     assert_int_equal(denied, 10);
-    dk_http_run(http, NULL, 0);
+    dk_http_run(desk.http, NULL, 0);
 }
 
 static void F26_many_at_once_when_all_fail_is_no_storm(void **state)
 {
     (void)state;
     struct dk_ask asks[MANY];
-    script("{\"fault\":\"html500\"}", -1);
+    dk_ask_script("{\"fault\":\"html500\"}", -1);
     run_many(asks, MANY);
     for (size_t i = 0; i < MANY; i++) {
         assert_int_equal(asks[i].err.rc, DK_E_UNREACHABLE);
     }
-    assert_true(asked() <= DK_BREAKER_WINDOW + 8); /* and what was on its way when it opened */
+    /* And what was on its way when it opened. */
+    assert_true(dk_ask_count() <= DK_BREAKER_WINDOW + 8);
 }
 
 static void the_pace_is_kept(void **state)
@@ -427,16 +403,16 @@ static void the_pace_is_kept(void **state)
     struct dk_ask asks[40];
     struct dk_http_limits limits = quick;
     limits.per_second = 50;
-    open_with(limits);
+    dk_ask_desk_reopen(&desk, limits);
     int64_t from = dk_ask_now_ms();
     run_many(asks, 40);
     assert_true(dk_ask_now_ms() - from >= 39 * 20 - 2);
     assert_true(dk_ask_now_ms() - from < 39 * 20 + 1000);
     int64_t first = asks[0].built_ms[0], last = asks[39].built_ms[0];
     assert_true(last - first >= 39 * 20 - 2);
-    script("{\"fault\":\"throttle\"}", 1);
-    struct dk_ask again = dk_ask_of(&tls);
-    assert_int_equal(dk_ask_run(http, &again), DK_OK); /* a retry takes its turn */
+    dk_ask_script("{\"fault\":\"throttle\"}", 1);
+    struct dk_ask again = dk_ask_of(&desk.tls);
+    assert_int_equal(dk_ask_run(desk.http, &again), DK_OK); /* a retry takes its turn */
     assert_true(again.built_ms[1] - again.built_ms[0] >= 19);
 }
 
@@ -446,8 +422,8 @@ static void *ask_often(void *arg)
 {
     struct dk_ask *asks = arg;
     for (int i = 0; i < EACH; i++) {
-        asks[i] = dk_ask_of(&tls);
-        (void)dk_ask_run(http, &asks[i]);
+        asks[i] = dk_ask_of(&desk.tls);
+        (void)dk_ask_run(desk.http, &asks[i]);
     }
     return NULL;
 }
@@ -466,7 +442,7 @@ static void threads_share_it(void **state)
             assert_int_equal(asks[i][k].err.rc, DK_OK);
         }
     }
-    assert_int_equal(asked(), THREADS * EACH);
+    assert_int_equal(dk_ask_count(), THREADS * EACH);
     assert_true(dk_cloud_count("connections") <= THREADS);
 }
 

@@ -14,59 +14,21 @@
 #include "support/http_ask.h"
 
 static struct dk_err err;
-static struct dk_test_world w;
-static struct dk_http *http;
-static struct dk_endpoint tls, plain;
+static struct dk_ask_desk desk;
 static char folder_of_keys[64], key_log[96];
-
-/* Short waits, and time enough for a machine that is busy: here nothing hangs. */
-static const struct dk_http_limits quick = {
-    .tries = 3,
-    .connect_ms = 10000,
-    .try_ms = 10000,
-    .total_ms = 20000,
-    .wait_ms = 20,
-    .wait_max_ms = 60,
-    .parallel = 8,
-    .budget = DK_BUDGET,
-};
-
-static struct dk_http *open_with(struct dk_http_limits limits, const char *ca_file,
-                                 const char *proxy)
-{
-    struct dk_http *out = NULL;
-    struct dk_http_setup setup = {&w.world, limits, "the service", ca_file, proxy};
-    DK_TEST_OK(err, dk_http_open(&setup, &out, &err));
-    return out;
-}
 
 static int begin(void **state)
 {
     (void)state;
-    dk_test_world_init(&w);
-    dk_cloud_reset();
-    tls = dk_ask_endpoint(dk_cloud("FAKE_TLS"));
-    plain = dk_ask_endpoint(dk_cloud("FAKE_PLAIN"));
-    http = open_with(quick, dk_cloud("FAKE_CA"), NULL);
+    dk_ask_desk_open(&desk, dk_ask_quick);
     return 0;
 }
 
 static int end(void **state)
 {
     (void)state;
-    dk_http_close(http);
-    assert_int_equal(w.live, 0);
+    assert_true(dk_ask_desk_close(&desk));
     return 0;
-}
-
-static void script(const char *answer, int times)
-{
-    dk_cloud_script(DK_ASK_SERVICE, DK_ASK_OPERATION, answer, times);
-}
-
-static int asked(void)
-{
-    return dk_cloud_count(DK_ASK_COUNT);
 }
 
 static void succeeds(struct dk_http *with, const struct dk_endpoint *to)
@@ -92,8 +54,8 @@ static void fails(struct dk_http *with, const struct dk_endpoint *to, dk_rc rc, 
 static void an_answer_comes_with_its_status_head_and_body(void **state)
 {
     (void)state;
-    struct dk_ask ask = dk_ask_of(&tls);
-    assert_int_equal(dk_ask_run(http, &ask), DK_OK);
+    struct dk_ask ask = dk_ask_of(&desk.tls);
+    assert_int_equal(dk_ask_run(desk.http, &ask), DK_OK);
     assert_int_equal(ask.status, 200);
     assert_int_equal(ask.built, 1);
     assert_memory_equal(ask.head, "HTTP/1.1 200 OK\r\n", 17);
@@ -103,15 +65,15 @@ static void an_answer_comes_with_its_status_head_and_body(void **state)
     assert_non_null(strstr(said, "\"user-agent\": \"dekhand/"));
     assert_non_null(strstr(said, "\"x-aws-ec2-metadata-token-ttl-seconds\": \"60\""));
     assert_null(strstr(said, "\"expect\""));
-    succeeds(http, &plain);
+    succeeds(desk.http, &desk.plain);
 }
 
 static void an_answer_in_chunks_is_put_together(void **state)
 {
     (void)state;
-    script("{\"fault\":\"chunked\"}", 1);
-    struct dk_ask ask = dk_ask_of(&tls);
-    assert_int_equal(dk_ask_run(http, &ask), DK_OK);
+    dk_ask_script("{\"fault\":\"chunked\"}", 1);
+    struct dk_ask ask = dk_ask_of(&desk.tls);
+    assert_int_equal(dk_ask_run(desk.http, &ask), DK_OK);
     assert_non_null(strstr(ask.head, "\r\nTransfer-Encoding: chunked\r\n"));
     assert_true(ask.body_n > 40);
     assert_null(strchr(ask.body, '\n'));
@@ -120,9 +82,9 @@ static void an_answer_in_chunks_is_put_together(void **state)
 static void an_answer_without_a_body_is_one(void **state)
 {
     (void)state;
-    script("{\"fault\":\"empty\"}", 1);
-    struct dk_ask ask = dk_ask_of(&tls);
-    assert_int_equal(dk_ask_run(http, &ask), DK_OK);
+    dk_ask_script("{\"fault\":\"empty\"}", 1);
+    struct dk_ask ask = dk_ask_of(&desk.tls);
+    assert_int_equal(dk_ask_run(desk.http, &ask), DK_OK);
     assert_int_equal(ask.body_n, 0);
 }
 
@@ -141,31 +103,31 @@ static void F29_a_broken_answer_is_none(void **state)
     };
     for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
         dk_cloud_reset();
-        script(faults[i], -1);
-        struct dk_ask ask = dk_ask_of(&tls);
-        if (dk_ask_run(http, &ask) != DK_E_PROVIDER) {
+        dk_ask_script(faults[i], -1);
+        struct dk_ask ask = dk_ask_of(&desk.tls);
+        if (dk_ask_run(desk.http, &ask) != DK_E_PROVIDER) {
             fail_msg("%s: %d %s", faults[i], (int)ask.err.rc, ask.err.text);
         }
         assert_int_equal(ask.status, 0);
-        assert_int_equal(asked(), 3);
+        assert_int_equal(dk_ask_count(), 3);
         dk_cloud_reset();
-        script(faults[i], 1);
-        succeeds(http, &tls);
-        assert_int_equal(asked(), 2);
+        dk_ask_script(faults[i], 1);
+        succeeds(desk.http, &desk.tls);
+        assert_int_equal(dk_ask_count(), 2);
     }
 }
 
 static void F29_an_answer_that_is_too_long_is_refused_once(void **state)
 {
     (void)state;
-    struct dk_ask ask = dk_ask_of(&tls);
-    script("{\"fault\":\"oversize\",\"bytes\":65537}", -1);
-    assert_int_equal(dk_ask_run(http, &ask), DK_E_PROVIDER);
+    struct dk_ask ask = dk_ask_of(&desk.tls);
+    dk_ask_script("{\"fault\":\"oversize\",\"bytes\":65537}", -1);
+    assert_int_equal(dk_ask_run(desk.http, &ask), DK_E_PROVIDER);
     DK_TEST_SAYS(ask.err, "longer than an answer is");
-    assert_int_equal(asked(), 1);
+    assert_int_equal(dk_ask_count(), 1);
     dk_cloud_reset();
-    script("{\"fault\":\"oversize\",\"bytes\":65536}", -1);
-    succeeds(http, &tls);
+    dk_ask_script("{\"fault\":\"oversize\",\"bytes\":65536}", -1);
+    succeeds(desk.http, &desk.tls);
 }
 
 static void F29_headers_that_are_too_long_are_refused(void **state)
@@ -177,23 +139,23 @@ static void F29_headers_that_are_too_long_are_refused(void **state)
     memset(value, 'v', sizeof value - 1);
     value[sizeof value - 1] = '\0';
     n += (size_t)snprintf(answer + n, sizeof answer - n, "[\"X-Long\",\"%s\"]]}", value);
-    script(answer, 1);
-    succeeds(http, &tls); /* 1.5 KiB are none too many */
-    script("{\"fault\":\"oversize\",\"bytes\":1048576}", 1);
-    fails(http, &tls, DK_E_PROVIDER, "longer than an answer is");
+    dk_ask_script(answer, 1);
+    succeeds(desk.http, &desk.tls); /* 1.5 KiB are none too many */
+    dk_ask_script("{\"fault\":\"oversize\",\"bytes\":1048576}", 1);
+    fails(desk.http, &desk.tls, DK_E_PROVIDER, "longer than an answer is");
 }
 
 /* A server that says a second status line in the place of a body. */
 static void F29_bytes_after_the_answer_are_not_the_next_one(void **state)
 {
     (void)state;
-    script("{\"status\":200,\"headers\":{\"Content-Length\":\"2\"},"
-           "\"body\":\"okHTTP/1.1 200 OK\\r\\nContent-Length: 4\\r\\n\\r\\nevil\"}",
-           1);
-    struct dk_ask first = dk_ask_of(&tls), second = dk_ask_of(&tls);
-    assert_int_equal(dk_ask_run(http, &first), DK_OK);
+    dk_ask_script("{\"status\":200,\"headers\":{\"Content-Length\":\"2\"},"
+                  "\"body\":\"okHTTP/1.1 200 OK\\r\\nContent-Length: 4\\r\\n\\r\\nevil\"}",
+                  1);
+    struct dk_ask first = dk_ask_of(&desk.tls), second = dk_ask_of(&desk.tls);
+    assert_int_equal(dk_ask_run(desk.http, &first), DK_OK);
     assert_string_equal(first.body, "ok");
-    assert_int_equal(dk_ask_run(http, &second), DK_OK);
+    assert_int_equal(dk_ask_run(desk.http, &second), DK_OK);
     assert_string_not_equal(second.body, "evil");
     assert_true(second.body_n > 40);
 }
@@ -210,9 +172,9 @@ static void I29_F35_a_redirect_is_not_followed(void **state)
                  "{\"fault\":\"redirect\",\"status\":%d,"
                  "\"to\":\"http://169.254.169.254/latest/meta-data/\"}",
                  statuses[i]);
-        script(answer, 1);
-        struct dk_ask ask = dk_ask_of(&tls);
-        assert_int_equal(dk_ask_run(http, &ask), DK_E_PROVIDER);
+        dk_ask_script(answer, 1);
+        struct dk_ask ask = dk_ask_of(&desk.tls);
+        assert_int_equal(dk_ask_run(desk.http, &ask), DK_E_PROVIDER);
         assert_int_equal(ask.status, statuses[i]);
         assert_int_equal(ask.built, 1);
     }
@@ -226,28 +188,28 @@ static void I29_an_address_that_is_none_of_a_service_is_not_connected_to(void **
     static const char *const hosts[] = {"127.0.0.1", "localhost", "169.254.169.254", "::1",
                                         "fe80::1",   "0.0.0.0",   "::ffff:127.0.0.1"};
     int connections = dk_cloud_count("connections");
-    struct dk_http_limits limits = quick;
+    struct dk_http_limits limits = dk_ask_quick;
     limits.budget = 0; /* no breaker */
-    struct dk_http *other = open_with(limits, NULL, NULL);
+    struct dk_http *other = dk_ask_desk_http(&desk, limits, NULL, NULL);
     for (size_t i = 0; i < sizeof hosts / sizeof hosts[0]; i++) {
-        struct dk_endpoint to = plain;
+        struct dk_endpoint to = desk.plain;
         to.loopback = false;
         snprintf(to.host, sizeof to.host, "%s", hosts[i]);
         fails(other, &to, DK_E_UNREACHABLE, "nothing was sent");
     }
     dk_http_close(other);
-    assert_int_equal(asked(), 0);
+    assert_int_equal(dk_ask_count(), 0);
     assert_int_equal(dk_cloud_count("connections"), connections);
 }
 
 static void F26_a_name_that_nobody_knows_is_unreachable(void **state)
 {
     (void)state;
-    struct dk_endpoint to = tls;
+    struct dk_endpoint to = desk.tls;
     to.loopback = false;
     snprintf(to.host, sizeof to.host, "kms.nowhere.invalid");
     snprintf(to.authority, sizeof to.authority, "kms.nowhere.invalid");
-    fails(http, &to, DK_E_UNREACHABLE, "kms.nowhere.invalid");
+    fails(desk.http, &to, DK_E_UNREACHABLE, "kms.nowhere.invalid");
 }
 
 /* ---- certificates (R29) ---------------------------------------------------------------------- */
@@ -266,25 +228,25 @@ static void R29_F26_a_certificate_that_is_not_good_gets_no_request(void **state)
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct dk_endpoint to = dk_ask_endpoint(dk_cloud(cases[i].port));
-        fails(http, &to, DK_E_UNREACHABLE, cases[i].words);
+        fails(desk.http, &to, DK_E_UNREACHABLE, cases[i].words);
     }
-    assert_int_equal(asked(), 0);
+    assert_int_equal(dk_ask_count(), 0);
 }
 
 static void R29_the_fakes_authority_is_none_of_the_systems(void **state)
 {
     (void)state;
-    struct dk_http *other = open_with(quick, NULL, NULL);
-    fails(other, &tls, DK_E_UNREACHABLE, "certificate");
-    assert_int_equal(asked(), 0);
+    struct dk_http *other = dk_ask_desk_http(&desk, dk_ask_quick, NULL, NULL);
+    fails(other, &desk.tls, DK_E_UNREACHABLE, "certificate");
+    assert_int_equal(dk_ask_count(), 0);
     dk_http_close(other);
 }
 
 static void a_ca_file_that_is_none_is_named(void **state)
 {
     (void)state;
-    struct dk_http *other = open_with(quick, "/nowhere/ca.pem", NULL);
-    struct dk_ask ask = dk_ask_of(&tls);
+    struct dk_http *other = dk_ask_desk_http(&desk, dk_ask_quick, "/nowhere/ca.pem", NULL);
+    struct dk_ask ask = dk_ask_of(&desk.tls);
     assert_int_equal(dk_ask_run(other, &ask), DK_E_CONFIG);
     DK_TEST_SAYS(ask.err, "KMS_CA_FILE");
     assert_int_equal(ask.built, 1);
@@ -297,8 +259,8 @@ static int ask_in_a_strange_environment(void *arg)
 {
     const char *folder = arg;
     struct dk_http *own = NULL;
-    struct dk_http_setup setup = {&dk_world_default, quick, "the service", dk_cloud("FAKE_CA"),
-                                  NULL};
+    struct dk_http_setup setup = {&dk_world_default, dk_ask_quick, "the service",
+                                  dk_cloud("FAKE_CA"), NULL};
     DK_TEST_CHILD(setenv("HOME", folder, 1) == 0);
     static const char *const names[] = {"http_proxy", "https_proxy", "HTTPS_PROXY", "ALL_PROXY"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
@@ -306,7 +268,7 @@ static int ask_in_a_strange_environment(void *arg)
     }
     dk_err_clear(&err);
     DK_TEST_CHILD(dk_http_open(&setup, &own, &err) == DK_OK);
-    struct dk_ask over_tls = dk_ask_of(&tls), in_clear = dk_ask_of(&plain);
+    struct dk_ask over_tls = dk_ask_of(&desk.tls), in_clear = dk_ask_of(&desk.plain);
     DK_TEST_CHILD(dk_ask_run(own, &over_tls) == DK_OK);
     DK_TEST_CHILD(dk_ask_run(own, &in_clear) == DK_OK);
     dk_http_close(own);
@@ -323,7 +285,7 @@ static void R29_proxies_and_netrc_of_the_environment_are_passed_over(void **stat
     snprintf(path, sizeof path, "%s/.netrc", folder);
     dk_test_file_write(path, netrc, sizeof netrc - 1, 0644);
     assert_true(dk_test_in_child(false, ask_in_a_strange_environment, folder));
-    assert_int_equal(asked(), 2);
+    assert_int_equal(dk_ask_count(), 2);
     assert_null(strstr(dk_cloud_control("requests", "{}"), "\"authorization\""));
     dk_test_folder_remove(folder);
 }
@@ -332,15 +294,16 @@ static void R29_proxies_and_netrc_of_the_environment_are_passed_over(void **stat
 static void R29_no_proxy_of_the_environment_does_not_go_round_ours(void **state)
 {
     (void)state;
-    struct dk_http *other = open_with(quick, dk_cloud("FAKE_CA"), "http://127.0.0.1:1");
-    struct dk_ask ask = dk_ask_of(&tls);
+    struct dk_http *other =
+        dk_ask_desk_http(&desk, dk_ask_quick, dk_cloud("FAKE_CA"), "http://127.0.0.1:1");
+    struct dk_ask ask = dk_ask_of(&desk.tls);
     assert_int_equal(setenv("no_proxy", "*", 1), 0);
     (void)dk_ask_run(other, &ask);
     assert_int_equal(unsetenv("no_proxy"), 0);
     dk_http_close(other);
     assert_int_equal(ask.err.rc, DK_E_UNREACHABLE);
     DK_TEST_SAYS(ask.err, "127.0.0.1 port 1");
-    assert_int_equal(asked(), 0);
+    assert_int_equal(dk_ask_count(), 0);
 }
 
 /* It was set before the first request of this process. */
@@ -348,7 +311,7 @@ static void R29_the_keys_of_tls_are_written_to_no_file_of_the_environment(void *
 {
     (void)state;
     struct stat s;
-    succeeds(http, &tls);
+    succeeds(desk.http, &desk.tls);
     assert_true(stat(key_log, &s) != 0 || s.st_size == 0);
 }
 
@@ -359,20 +322,20 @@ static void a_connection_serves_again(void **state)
     (void)state;
     int before = dk_cloud_count("connections");
     for (int i = 0; i < 10; i++) {
-        succeeds(http, &tls);
+        succeeds(desk.http, &desk.tls);
     }
     assert_int_equal(dk_cloud_count("connections"), before + 1);
-    assert_int_equal(asked(), 10);
+    assert_int_equal(dk_ask_count(), 10);
 }
 
 static void a_connection_that_was_closed_meanwhile_is_made_anew(void **state)
 {
     (void)state;
-    succeeds(http, &tls);
-    script("{\"status\":200,\"headers\":{\"Connection\":\"close\"},\"body\":\"bye\"}", 1);
-    succeeds(http, &tls);
-    succeeds(http, &tls);
-    assert_int_equal(asked(), 3);
+    succeeds(desk.http, &desk.tls);
+    dk_ask_script("{\"status\":200,\"headers\":{\"Connection\":\"close\"},\"body\":\"bye\"}", 1);
+    succeeds(desk.http, &desk.tls);
+    succeeds(desk.http, &desk.tls);
+    assert_int_equal(dk_ask_count(), 3);
 }
 
 /* ---- no memory ------------------------------------------------------------------------------- */
@@ -380,27 +343,28 @@ static void a_connection_that_was_closed_meanwhile_is_made_anew(void **state)
 static void nothing_is_left_when_an_allocation_fails(void **state)
 {
     (void)state;
-    dk_http_close(http);
-    http = NULL;
+    dk_http_close(desk.http);
+    desk.http = NULL;
     bool went_well = false;
     for (unsigned n = 1; !went_well && n < 60; n++) {
         struct dk_http *own = NULL;
-        struct dk_http_setup setup = {&w.world, quick, "the service", dk_cloud("FAKE_CA"), "x"};
+        struct dk_http_setup setup = {&desk.w.world, dk_ask_quick, "the service",
+                                      dk_cloud("FAKE_CA"), "x"};
         setup.proxy = NULL;
-        w.fail_alloc_at = w.allocs + n;
+        desk.w.fail_alloc_at = desk.w.allocs + n;
         dk_err_clear(&err);
         if (dk_http_open(&setup, &own, &err) == DK_OK) {
-            struct dk_ask ask = dk_ask_of(&tls);
+            struct dk_ask ask = dk_ask_of(&desk.tls);
             went_well = dk_ask_run(own, &ask) == DK_OK;
             assert_true(went_well || ask.err.rc == DK_E_NOMEM);
         } else {
             assert_int_equal(err.rc, DK_E_NOMEM);
         }
         dk_http_close(own);
-        assert_int_equal(w.live, 0);
+        assert_int_equal(desk.w.live, 0);
     }
     assert_true(went_well);
-    w.fail_alloc_at = 0;
+    desk.w.fail_alloc_at = 0;
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
