@@ -44,6 +44,7 @@ def test_environment(build, scratch):
     env = clean_environment()
     env.update(
         DEKHAND_ROOT=str(ROOT),
+        DEKHAND_BUILD=build,
         DEKHAND_BIN=str(out_dir(build) / "dekhand"),
         TMPDIR=str(scratch),
         XDG_STATE_HOME=str(scratch / "state"),

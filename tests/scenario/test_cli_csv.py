@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from cli_tool import RANDOM_BYTES, RANDOM_FILES
 from csv_model import VALUE, Table
 
 # Few columns suffice: `id` names rows, `tenant` their tenants, `name` and `note` are encrypted.
@@ -462,7 +463,7 @@ def check_random_file(cli, data, rejects):
 
 
 def test_random_files_follow_the_rules(cli, tmp_path):
-    files = [RandomFile(seed).data() for seed in range(300)]
+    files = [RandomFile(seed).data() for seed in range(RANDOM_FILES)]
     pairs = [check_random_file(cli, data, tmp_path / "bad.csv") for data in files]
     cli.ok("rotate", "--all")
     for encrypted, good in pairs:
@@ -472,6 +473,6 @@ def test_random_files_follow_the_rules(cli, tmp_path):
 def test_random_bytes_never_pass_through_encrypt_unread(cli, tmp_path):
     """Whatever follows the header, the output is what the model says is good."""
     dice = random.Random(20)
-    for _ in range(100):
+    for _ in range(RANDOM_BYTES):
         rest = bytes(dice.choices(b'a1,,"\n\r\0\xff', k=dice.randrange(200)))
         check_random_file(cli, HEADER + rest, tmp_path / "bad.csv")

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from cli_tool import check_schema
+from cli_tool import RANDOM_BYTES, RANDOM_FILES, check_schema
 from jsonl_model import VALUE, Rules, lines, read
 
 FIELDS = ("name", "note")
@@ -490,10 +490,10 @@ def check_random_file(cli, data, rejects):
 
 
 def test_random_files_follow_the_rules(cli, tmp_path):
-    files = [RandomFile(seed).data() for seed in range(300)]
+    files = [RandomFile(seed).data() for seed in range(RANDOM_FILES)]
     pairs = [check_random_file(cli, data, tmp_path / "bad") for data in files]
-    assert sum(len(lines(good)[1]) for _, good in pairs) > 500
-    assert sum(RULES.split(data)[1] != b"" for data in files) > 50
+    assert sum(len(lines(good)[1]) for _, good in pairs) > RANDOM_FILES * 5 / 3
+    assert sum(RULES.split(data)[1] != b"" for data in files) > RANDOM_FILES / 6
     cli.ok("rotate", "--all")
     for encrypted, good in pairs:
         check_same(good, decrypt(cli, encrypted))
@@ -502,7 +502,7 @@ def test_random_files_follow_the_rules(cli, tmp_path):
 def test_random_bytes_never_pass_through_encrypt_unread(cli, tmp_path):
     """Whatever the bytes are, the output is what the model says is good."""
     dice = random.Random(21)
-    for _ in range(100):
+    for _ in range(RANDOM_BYTES):
         start = dice.choice((b"", b'{"tenant":"a",', b'{"tenant":"a","name":'))
         rest = bytes(dice.choices(b'a1,:{}[]"\\ \n\r\0\xff', k=dice.randrange(60)))
         check_random_file(cli, start + rest, tmp_path / "bad")
