@@ -2,7 +2,8 @@
 # Installs what this machine lacks to build (build), test (test), fuzz (fuzz) or look for errors of
 # memory (valgrind), and says so first.
 # Debian 12 and Ubuntu 24.04. With nothing lacking it prints nothing and asks for nothing.
-# For the tests it also keeps a virtual environment of Python, with tests/requirements.txt in it.
+# For the tests it also keeps a virtual environment of Python, with tests/requirements.txt in it, and
+# the program of tests/local_kms.
 set -eu
 build="gcc libc6-dev binutils pkg-config libssl-dev libsqlite3-dev libpq-dev libcurl4-openssl-dev
        libjansson-dev libexpat1-dev"
@@ -10,6 +11,7 @@ test="clang libcmocka-dev zlib1g-dev python3 python3-venv python3-pytest python3
       python3-jsonschema gcovr clang-format mandoc sqlite3 zsh fish postgresql pgbouncer"
 valgrind="valgrind"
 fuzz="clang libclang-rt-dev"
+command -v go >/dev/null 2>&1 || test="$test golang-go"
 case "${1:-}" in
 build) want=$build ;;
 test) want=$test ;;
@@ -39,8 +41,28 @@ python_environment() {
     rm -f "$log"
     echo "$sum" >"$stamp"
 }
+# An emulator of AWS KMS that knows the states of a key. Its parts are those whose sums are in go.sum.
+local_kms() {
+    source=$(dirname "$0")/../tests/local_kms
+    program=$(dirname "$0")/../build/cache/local-kms
+    [ -n "$(find "$source" -newer "$program" 2>&1)" ] || return 0
+    echo "dekhand: building tests/local_kms into build/cache" >&2
+    log=$(mktemp)
+    if ! (cd "$source" && GOTOOLCHAIN=local GOFLAGS=-mod=readonly CGO_ENABLED=0 \
+        go build -trimpath -buildvcs=false -o ../../build/cache/local-kms.new .) >"$log" 2>&1; then
+        cat "$log" >&2
+        rm -f "$log"
+        echo "dekhand: tests/local_kms could not be built (above)" >&2
+        exit 1
+    fi
+    rm -f "$log"
+    mv "$program.new" "$program"
+}
 finish() {
-    [ "$1" != test ] || python_environment
+    if [ "$1" = test ]; then
+        python_environment
+        local_kms
+    fi
     exit 0
 }
 

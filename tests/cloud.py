@@ -3,7 +3,7 @@
 Everything listens on 127.0.0.1 alone, on free ports, and lies in a temporary folder. Prints its
 addresses, names and secrets as lines NAME=VALUE and then an empty line; ends at the end of its
 standard input, and when the process that started it is gone. With --moto one moto server runs
-beside it, with its checks of who calls off.
+beside it, with its checks of who calls off; with --only-moto nothing else.
 """
 
 import argparse
@@ -112,6 +112,7 @@ def await_end(parent):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--moto", action="store_true", help="a moto server too")
+    parser.add_argument("--only-moto", action="store_true", help="a moto server, and no fake")
     parser.add_argument("--tls-port", type=int, default=0)
     parser.add_argument("--plain-port", type=int, default=0)
     options = parser.parse_args()
@@ -124,10 +125,12 @@ def main():
     with ExitStack() as cleanup:
         folder = Path(tempfile.mkdtemp(prefix="dekhand-cloud."))
         cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
-        moto = Moto(folder) if options.moto else None
+        moto = Moto(folder) if options.moto or options.only_moto else None
+        environment = {}
         if moto is not None:
             cleanup.callback(moto.stop)
-        environment = Fake(folder, options.tls_port, options.plain_port).environment
+        if not options.only_moto:
+            environment = Fake(folder, options.tls_port, options.plain_port).environment
         if moto is not None:
             moto.wait()
             environment.update(moto.environment)

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #define PYTHON "build/cache/python/bin/python" /* it finds its packages by this name */
+#define LOCAL_KMS "build/cache/local-kms"
 
 enum { LINES = 64, TEXT = 512 };
 
@@ -28,12 +29,33 @@ static void give_up(const char *why)
 
 /* ---- the program ----------------------------------------------------------------------------- */
 
-static void run_fake(int input, int output)
+/* Each prints the names that it is asked for by, as lines NAME=VALUE. */
+struct program {
+    const char *name; /* NULL = all that the others do not have */
+    const char *argv[4];
+};
+
+static const struct program programs[] = {
+    {"MOTO", {PYTHON, "tests/cloud.py", "--only-moto", NULL}},
+    {"LOCAL_KMS", {LOCAL_KMS, NULL}},
+    {NULL, {PYTHON, "tests/cloud.py", NULL}},
+};
+
+static const struct program *program_of(const char *name)
+{
+    const struct program *program = programs;
+    while (program->name != NULL && strcmp(program->name, name) != 0) {
+        program++;
+    }
+    return program;
+}
+
+static void run(int input, int output, const struct program *program)
 {
     dup2(input, 0);
     dup2(output, 1);
     prctl(PR_SET_PDEATHSIG, SIGTERM);
-    execl(PYTHON, PYTHON, "tests/cloud.py", "--moto", (char *)NULL);
+    execv(program->argv[0], (char *const *)(uintptr_t)program->argv);
     _exit(127);
 }
 
@@ -54,15 +76,16 @@ static void read_lines(FILE *from)
 }
 
 /* Its standard input is ours to hold: it ends when we do. */
-static void start(void)
+static void start(const struct program *program)
 {
+    size_t before = line_count;
     int in[2], out[2];
     if (pipe2(in, O_CLOEXEC) != 0 || pipe2(out, O_CLOEXEC) != 0) {
         give_up("no pipes");
     }
     pid_t pid = fork();
     if (pid == 0) {
-        run_fake(in[0], out[1]);
+        run(in[0], out[1], program);
     }
     close(in[0]);
     close(out[1]);
@@ -72,24 +95,34 @@ static void start(void)
     }
     read_lines(from);
     fclose(from);
-    if (line_count == 0) {
-        give_up(
-            "tests/cloud.py did not start: is build/cache/python there (scripts/need.sh test)?");
+    if (line_count == before) {
+        fprintf(stderr, "cloud: %s did not start: scripts/need.sh test makes it\n",
+                program->argv[0]);
+        abort();
     }
 }
 
-const char *dk_cloud(const char *name)
+static const char *find(const char *name)
 {
-    if (line_count == 0) {
-        start();
-    }
     for (size_t i = 0; i < line_count; i++) {
         if (strcmp(lines[i].name, name) == 0) {
             return lines[i].value;
         }
     }
-    give_up(name);
     return NULL;
+}
+
+const char *dk_cloud(const char *name)
+{
+    const struct program *program = program_of(name);
+    if (find(program->name != NULL ? program->name : "FAKE_PLAIN") == NULL) {
+        start(program);
+    }
+    const char *value = find(name);
+    if (value == NULL) {
+        give_up(name);
+    }
+    return value;
 }
 
 /* ---- asking it ------------------------------------------------------------------------------- */
@@ -168,24 +201,44 @@ void dk_cloud_reset(void)
     (void)dk_cloud_control("reset", "{}");
 }
 
+/* The body of a 200 of a KMS that looks at no signature. */
+static const char *ask_kms(const char *url, const char *operation, const char *json)
+{
+    char head[320];
+    snprintf(head, sizeof head,
+             "Content-Type: application/x-amz-json-1.1\r\nX-Amz-Target: TrentService.%s\r\n"
+             "Authorization: AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/kms/aws4_request, "
+             "SignedHeaders=host, Signature=0\r\n",
+             operation);
+    return post(url, "/", head, json);
+}
+
+static void make_key(const char *url, char arn[static 128])
+{
+    const char *answer = ask_kms(url, "CreateKey", "{}");
+    const char *at = strstr(answer, "\"arn:aws:kms:");
+    if (at == NULL) {
+        give_up(answer);
+    }
+    snprintf(arn, 128, "%.*s", (int)strcspn(at + 1, "\""), at + 1);
+}
+
 const char *dk_cloud_moto_key(void)
 {
     static char arn[128];
     if (arn[0] == '\0') {
-        const char *answer =
-            post(dk_cloud("MOTO"), "/",
-                 "Content-Type: application/x-amz-json-1.1\r\nX-Amz-Target: "
-                 "TrentService.CreateKey\r\nAuthorization: AWS4-HMAC-SHA256 "
-                 "Credential=x/20260101/us-east-1/kms/aws4_request, SignedHeaders=host, "
-                 "Signature=0\r\n",
-                 "{}");
-        const char *at = strstr(answer, "\"arn:aws:kms:");
-        if (at == NULL) {
-            give_up(answer);
-        }
-        snprintf(arn, sizeof arn, "%.*s", (int)strcspn(at + 1, "\""), at + 1);
+        make_key(dk_cloud("MOTO"), arn);
     }
     return arn;
+}
+
+void dk_cloud_local_kms_do(const struct dk_settings *settings, const char *operation,
+                           const char *more)
+{
+    char json[256];
+    snprintf(json, sizeof json, "{\"KeyId\":\"%s\"%s}",
+             dk_settings_str(settings, DK_OPT_AWS_KMS_KEY_ID), more);
+    (void)ask_kms(dk_cloud("LOCAL_KMS"), operation, json);
 }
 
 void dk_cloud_boto3_wraps(const uint8_t *key, size_t n, const char *timestamp, char *blob,
@@ -239,6 +292,13 @@ void dk_cloud_aws(struct dk_settings *settings)
 void dk_cloud_moto(struct dk_settings *settings)
 {
     set_aws(settings, dk_cloud_moto_key(), dk_cloud("MOTO"));
+}
+
+void dk_cloud_local_kms(struct dk_settings *settings)
+{
+    char arn[128];
+    make_key(dk_cloud("LOCAL_KMS"), arn);
+    set_aws(settings, arn, dk_cloud("LOCAL_KMS"));
 }
 
 void dk_cloud_azure(struct dk_settings *settings, const char *key)

@@ -1,9 +1,10 @@
 /*
- * cloud: the fake of AWS and Azure (tests/cloud.py), and moto, for one test program.
+ * cloud: the fake of AWS and Azure (tests/cloud.py), moto, and local-kms (tests/local_kms), for one
+ * test program.
  *
- * Started at the first call with the Python of build/cache, gone with this process, however it
- * ends. Programs run in the repository's root. Nothing here asserts: what cannot fail for a good
- * reason aborts.
+ * Each started when it is first asked for, out of build/cache, gone with this process, however it
+ * ends. Programs run in the repository's root. Nothing here asserts: what cannot fail
+ * for a good reason aborts.
  */
 #ifndef DK_TEST_CLOUD_H
 #define DK_TEST_CLOUD_H
@@ -32,9 +33,15 @@ const char *dk_cloud_moto_key(void);
 void dk_cloud_boto3_wraps(const uint8_t *key, size_t n, const char *timestamp, char *blob,
                           size_t cap);
 
-/* Settings for AWS at the fake, at moto; `settings` is initialised here. */
+/* Settings for AWS at the fake, at moto, at local-kms with a key of their own; `settings` is
+   initialised here. */
 void dk_cloud_aws(struct dk_settings *settings);
 void dk_cloud_moto(struct dk_settings *settings);
+void dk_cloud_local_kms(struct dk_settings *settings);
+/* "DisableKey" and the like with the key of these settings at local-kms; `more` = further members:
+   `,"PendingWindowInDays":7`. */
+void dk_cloud_local_kms_do(const struct dk_settings *settings, const char *operation,
+                           const char *more);
 /* For Azure at the fake, with this key: "kek", "kek-wrap", "kek-oct". */
 void dk_cloud_azure(struct dk_settings *settings, const char *key);
 void dk_cloud_set(struct dk_settings *settings, const char *name, const char *value);
