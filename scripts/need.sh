@@ -48,14 +48,17 @@ local_kms() {
     [ -n "$(find "$source" -newer "$program" 2>&1)" ] || return 0
     echo "dekhand: building tests/local_kms into build/cache" >&2
     log=$(mktemp)
-    if ! (cd "$source" && GOTOOLCHAIN=local GOFLAGS=-mod=readonly CGO_ENABLED=0 \
-        go build -trimpath -buildvcs=false -o ../../build/cache/local-kms.new .) >"$log" 2>&1; then
+    scratch=$(mktemp -d)
+    if ! (cd "$source" && export GOTOOLCHAIN=local GOFLAGS=-mod=readonly CGO_ENABLED=0 \
+        GOPATH="$scratch/path" GOCACHE="$scratch/cache" &&
+        go build -trimpath -buildvcs=false -o ../../build/cache/local-kms.new . &&
+        go clean -modcache) >"$log" 2>&1; then
         cat "$log" >&2
         rm -f "$log"
         echo "dekhand: tests/local_kms could not be built (above)" >&2
         exit 1
     fi
-    rm -f "$log"
+    rm -rf "$log" "$scratch"
     mv "$program.new" "$program"
 }
 finish() {

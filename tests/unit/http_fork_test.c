@@ -118,10 +118,10 @@ static int go_on_as_a_daemon(void *arg)
 static void a_child_that_closed_all_keeps_what_it_opened_since(void **state)
 {
     (void)state;
-    succeeds(http, &tls);
-    assert_true(dk_test_in_child(false, go_on_as_a_daemon, http));
-    succeeds(http, &tls);
-    assert_int_equal(asked(), 5);
+    succeeds(desk.http, &desk.tls);
+    assert_true(dk_test_in_child(false, go_on_as_a_daemon, desk.http));
+    succeeds(desk.http, &desk.tls);
+    assert_int_equal(dk_ask_count(), 5);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
