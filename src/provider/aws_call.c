@@ -17,7 +17,8 @@ dk_rc dk_aws_call_build(void *self, struct dk_http_request *out, struct dk_err *
     struct dk_aws *aws = x->aws;
     out->to = &aws->aws.kms;
     dk_aws_call_end(x);
-    DK_TRY(dk_aws_credentials_get(aws->credentials, &x->keys, err));
+    DK_TRY(
+        dk_aws_credentials_get_amid(aws->credentials, &x->keys, err)); /* who runs it asked ahead */
     x->skew_us = __atomic_load_n(&aws->skew_us, __ATOMIC_RELAXED);
     struct dk_sigv4 sign = {.suite = aws->setup.suite,
                             .access_key_id = x->keys->id,

@@ -163,6 +163,15 @@ dk_rc dk_aws_credentials_get(struct dk_aws_credentials *c, struct dk_aws_keys **
     return DK_OK;
 }
 
+dk_rc dk_aws_credentials_get_amid(struct dk_aws_credentials *c, struct dk_aws_keys **out,
+                                  struct dk_err *err)
+{
+    struct dk_pass *pass = NULL;
+    DK_TRY(dk_passes_get_amid(c->passes, NULL, &pass, err));
+    *out = (struct dk_aws_keys *)pass;
+    return DK_OK;
+}
+
 void dk_aws_credentials_put(struct dk_aws_credentials *c, struct dk_aws_keys *keys)
 {
     dk_passes_put(c->passes, &keys->pass);

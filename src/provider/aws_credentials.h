@@ -47,6 +47,9 @@ void dk_aws_credentials_after_fork(struct dk_aws_credentials *credentials);
  */
 DK_MUST_USE dk_rc dk_aws_credentials_get(struct dk_aws_credentials *credentials,
                                          struct dk_aws_keys **out, struct dk_err *err);
+/* Amid a run: see dk_passes_get_amid(). */
+DK_MUST_USE dk_rc dk_aws_credentials_get_amid(struct dk_aws_credentials *credentials,
+                                              struct dk_aws_keys **out, struct dk_err *err);
 void dk_aws_credentials_put(struct dk_aws_credentials *credentials, struct dk_aws_keys *keys);
 /* The service refused the ones of this number: the next get asks anew. False: they cannot change.
  */

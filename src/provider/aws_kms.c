@@ -320,6 +320,9 @@ void dk_aws_error_of(const struct dk_http_reply *reply, char code[static 64],
     if (code[0] == '\0' && dk_http_header(reply, "x-amzn-errortype", header, sizeof header)) {
         take_code(header, code);
     }
+    for (char *c = message; *c != '\0'; c++) {
+        *c = (unsigned char)*c < ' ' || *c == 0x7f ? ' ' : *c; /* it goes into a line of a log */
+    }
 }
 
 /* Codes of KMS and what they mean; a name that ends with * is a beginning. */

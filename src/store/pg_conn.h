@@ -26,6 +26,7 @@ struct dk_pg_conn {
     bool taken;
     bool used; /* before it was taken: it may have died meanwhile */
     int64_t idle_since_ms;
+    ino_t ino; /* of its socket: a child of a fork may have closed it, and opened something else */
 };
 
 /* One server of the URL's list. */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/stat.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -229,6 +230,14 @@ static dk_rc wait_for_free(struct dk_pg *store, struct dk_pg_conn **out, struct 
                                   DK_PG_POOL, store->where, FREE_S);
 }
 
+static dk_rc connect_one(struct dk_pg *store, struct dk_pg_conn *conn, struct dk_err *err)
+{
+    struct stat made;
+    DK_TRY(dk_pg_connect(store, &conn->pg, err));
+    conn->ino = fstat(PQsocket(conn->pg), &made) == 0 ? made.st_ino : 0;
+    return DK_OK;
+}
+
 dk_rc dk_pg_take(struct dk_pg *store, struct dk_pg_conn **out, struct dk_err *err)
 {
     struct dk_pg_conn *conn = NULL;
@@ -241,7 +250,7 @@ dk_rc dk_pg_take(struct dk_pg *store, struct dk_pg_conn **out, struct dk_err *er
         close_one(conn);
     }
     conn->used = conn->pg != NULL;
-    dk_rc rc = conn->pg == NULL ? dk_pg_connect(store, &conn->pg, err) : DK_OK;
+    dk_rc rc = conn->pg == NULL ? connect_one(store, conn, err) : DK_OK;
     if (rc != DK_OK) {
         dk_pg_give(store, conn);
         return rc;
@@ -272,13 +281,22 @@ void dk_pg_lose(struct dk_pg *store, struct dk_pg_conn *conn)
     atomic_store(&store->lost_ms, dk_pg_now_ms());
 }
 
+static bool is_still_its_socket(const struct dk_pg_conn *conn)
+{
+    struct stat now;
+    return conn->pg != NULL && PQsocket(conn->pg) >= 0 && fstat(PQsocket(conn->pg), &now) == 0 &&
+           S_ISSOCK(now.st_mode) && now.st_ino == conn->ino;
+}
+
 /* A goodbye on a socket that the parent has too would end the parent's session. */
 static void drop(struct dk_pg_conn *conn, int nowhere)
 {
-    if (conn->pg != NULL && !conn->taken && nowhere >= 0 && PQsocket(conn->pg) >= 0) {
+    if (!is_still_its_socket(conn)) {
+        /* none, or closed: its number may be another file's by now */
+    } else if (!conn->taken && nowhere >= 0) {
         (void)dup2(nowhere, PQsocket(conn->pg));
         PQfinish(conn->pg);
-    } else if (conn->pg != NULL && PQsocket(conn->pg) >= 0) {
+    } else {
         close(PQsocket(conn->pg)); /* the rest stays: a thread was in the middle of it */
     }
     conn->pg = NULL;

@@ -5,8 +5,10 @@
 #include <stdio.h>
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -84,6 +86,50 @@ static void a_child_that_only_closes_writes_no_counts(void **state)
     ASSERT_CODE(dk_test_decrypt(d, "acme", &value, "x"), OK);
     dk_place_close(d);
     assert_int_equal(dk_place_number(&place, "SELECT sum(messages) FROM encryption_keys"), 1);
+    dk_place_free(&place);
+}
+
+enum { FILES = 64 };
+
+/* As a service that turns into a daemon; its files get the numbers that our connections had. */
+static int close_all_and_seal(struct dekhand *d, struct report *report)
+{
+    int files[FILES];
+    struct stat before[FILES], after;
+    closefrom(3);
+    for (int i = 0; i < FILES; i++) {
+        files[i] = open("/tmp", O_TMPFILE | O_RDWR, 0600);
+        if (files[i] < 0 || write(files[i], "1", 1) != 1 || fstat(files[i], &before[i]) != 0) {
+            return 1;
+        }
+    }
+    report->code = dk_test_encrypt(d, "acme", "from the child", &report->value);
+    for (int i = 0; i < FILES; i++) {
+        if (fstat(files[i], &after) != 0 || after.st_ino != before[i].st_ino ||
+            after.st_size != 1) {
+            return 2;
+        }
+    }
+    return dekhand_close(d, NULL) == DEKHAND_OK ? 0 : 3;
+}
+
+static void a_child_that_closed_all_keeps_what_it_opened_since(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    struct dk_test_value value;
+    struct report *report = dk_test_shared(sizeof *report);
+    dk_place_new(&place, false);
+    struct dekhand *d = dk_place_open(&place);
+    ASSERT_CODE(dk_test_encrypt(d, "acme", "from the parent", &value), OK);
+    pid_t child = fork();
+    if (child == 0) {
+        _exit(close_all_and_seal(d, report));
+    }
+    assert_int_equal(wait_for(child), 0);
+    ASSERT_CODE(report->code, OK);
+    ASSERT_CODE(dk_test_decrypt(d, "acme", &report->value, "from the child"), OK);
+    dk_place_close(d);
     dk_place_free(&place);
 }
 
@@ -489,6 +535,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(I18_a_child_with_a_warm_parent_seals_and_opens_under_other_nonces),
         cmocka_unit_test(a_child_that_only_closes_writes_no_counts),
+        cmocka_unit_test(a_child_that_closed_all_keeps_what_it_opened_since),
         cmocka_unit_test(a_grandchild_goes_on_too),
         cmocka_unit_test(a_child_without_the_master_key_file_says_so),
         cmocka_unit_test(a_child_of_a_fork_inside_a_transaction_leaves_it_alone),
