@@ -1513,6 +1513,58 @@ static void I06_first_versions_are_made_while_others_are_stored(void **state)
     }
 }
 
+struct summed {
+    char text[256];
+    bool once; /* stops after the first */
+};
+
+static bool note_sum(void *arg, const struct dk_call_row *row)
+{
+    struct summed *summed = arg;
+    size_t n = strlen(summed->text);
+    snprintf(summed->text + n, sizeof summed->text - n, "%s %s %s %lld %lld\n", row->day,
+             row->source, row->operation, (long long)row->calls, (long long)row->failed);
+    return !summed->once;
+}
+
+static void assert_sums(struct shop *shop, const char *from, bool once, const char *right)
+{
+    struct summed summed = {.once = once};
+    struct dk_txn txn = begin(shop, DK_TXN_READ);
+    DK_TEST_OK(err, txn.ops->calls_sum(txn.self, from, note_sum, &summed, &err));
+    dk_store_rollback(&txn);
+    assert_string_equal(summed.text, right);
+}
+
+static void calls_add_up_by_day_and_are_summed_by_operation(void **state)
+{
+    (void)state;
+    static const struct dk_call_row rows[] = {{"2026-01-30", "aws-kms", "Decrypt", 5, 1},
+                                              {"2026-01-31", "aws-kms", "Decrypt", 7, 0},
+                                              {"2026-01-31", "cache", "hit", DK_CALLS_MAX / 2, 0}};
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        shop_open(&shop, i);
+        for (int twice = 0; twice < 2; twice++) {
+            struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
+            DK_TEST_OK(err, txn.ops->calls_add(txn.self, rows, 3, &err));
+            commit(&txn);
+        }
+        struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
+        DK_TEST_OK(err, txn.ops->calls_add(txn.self, rows, 3, &err));
+        dk_store_rollback(&txn); /* it never was */
+        assert_sums(&shop, "2026-01-01", false,
+                    "2026-01-30 aws-kms Decrypt 24 2\n2026-01-31 cache hit 4503599627370496 0\n");
+        assert_sums(&shop, "2026-01-31", true, "2026-01-31 aws-kms Decrypt 14 0\n");
+        assert_sums(&shop, "2026-02-01", false, "");
+        txn = begin(&shop, DK_TXN_WRITE);
+        DK_TEST_OK(err, txn.ops->calls_add(txn.self, &rows[2], 1, &err));
+        commit(&txn);
+        assert_sums(&shop, "2026-01-31", false, "2026-01-31 aws-kms Decrypt 14 0\n"); /* no count */
+        shop_close(&shop);
+    }
+}
+
 static void rows_that_dekhand_cannot_have_written_are_tampered(void **state)
 {
     (void)state;
@@ -1872,6 +1924,7 @@ int main(void)
         cmocka_unit_test(I06_first_versions_are_made_while_others_are_stored),
         cmocka_unit_test(R13_changes_since_a_mark_are_told_once),
         cmocka_unit_test(I04_a_store_that_is_older_than_a_mark_says_so),
+        cmocka_unit_test(calls_add_up_by_day_and_are_summed_by_operation),
         cmocka_unit_test(rows_that_dekhand_cannot_have_written_are_tampered),
         cmocka_unit_test(F80_a_newer_schema_is_refused),
         cmocka_unit_test(F23_the_database_of_another_program_is_left_alone),
