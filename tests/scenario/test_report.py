@@ -10,6 +10,7 @@ import pytest
 
 from cli_tool import Cli
 from fakes.cloud import Cloud
+from servers import new_database
 
 SECRET = b"+44 20 7946 0018"
 PRICE = {"usdPer10000Calls": 0.03, "usdKeyPerMonth": 1, "freeCallsPerMonth": 20000}
@@ -129,6 +130,22 @@ def test_two_providers_and_the_kind_of_the_key_in_the_vault(cloud, aws, tmp_path
     assert {"encrypt", "decrypt"} <= set(told(report, "azure-key-vault"))
     total = first["forecastUsdPerMonth"] + second["forecastUsdPerMonth"]
     assert report["forecastUsdPerMonth"] == pytest.approx(total, abs=0.002)
+
+
+def test_many_nodes_on_one_database_add_up(cloud, aws, postgres, tmp_path):
+    with new_database(postgres) as url:
+        aws.env.update(DATABASE_URL=url)
+        aws.ok("init")
+        before = cloud.requests()
+        (tmp_path / "other").mkdir()
+        other = Cli(tmp_path / "other")
+        other.env.update({name: value for name, value in aws.env.items()
+                          if name.startswith(("AWS_", "KMS_CA", "DATABASE"))})
+        value = aws.ok("encrypt", "--tenant", "acme", stdin=SECRET)
+        assert other.ok("decrypt", "--tenant", "acme", stdin=value) == SECRET
+        report = cost_of(other)
+        assert told(report) == asked(cloud, before)
+        assert report["cache"]["misses"] == 2
 
 
 def test_local_master_key_costs_nothing_and_keeps_no_counts(tmp_path):
