@@ -77,6 +77,85 @@ static bool is_ticking(const struct dk_cache *cache, int64_t now)
     return ticked != INT64_MIN && now - ticked <= POLLS_WITHOUT_TICK * cache->core->limits.poll_ms;
 }
 
+/* An outage, during which a key in hand goes on until its hard TTL. A provider whose answers cannot
+   be used says nothing about the key either. */
+static bool is_outage(dk_rc rc)
+{
+    return rc == DK_E_UNREACHABLE || rc == DK_E_BUSY || rc == DK_E_STORE || rc == DK_E_IO ||
+           rc == DK_E_NOMEM || rc == DK_E_THROTTLED || rc == DK_E_PROVIDER_DENIED ||
+           rc == DK_E_PROVIDER || dk_revoked_is(rc);
+}
+
+/* ---- two names of one key -------------------------------------------------------------------- */
+
+/*
+ * The version that encrypts has two names, and is opened by one of them. What the other gets was
+ * opened when that was: neither is ever younger for it, and who is due first asks the provider.
+ */
+static bool serves_twin(const struct dk_cache *cache, const struct dk_slot_key *key,
+                        uint32_t version, struct dk_hash128 id)
+{
+    return key->version == version && key->asked_ms >= 0 &&
+           dk_cache_now(cache) < due_of(cache, id, key->asked_ms);
+}
+
+static struct dk_hash128 active_id(const struct dk_cache *cache, const struct dk_key_name *name)
+{
+    const struct dk_key_name active = {.tenant = name->tenant, .version = DK_VERSION_ACTIVE};
+    return dk_cache_id(cache, &active);
+}
+
+bool dk_cache_has_twin(const struct dk_cache *cache, const struct dk_key_name *name,
+                       struct dk_hash128 id)
+{
+    struct dk_slot_key key;
+    return name->version != DK_VERSION_ACTIVE &&
+           dk_slots_peek(&cache->slots, active_id(cache, name), &key, NULL) &&
+           serves_twin(cache, &key, name->version, id);
+}
+
+static bool lend_locked(struct dk_cache *cache, const struct dk_key_name *name,
+                        struct dk_hash128 twin, uint32_t version, struct dk_live_key *out)
+{
+    struct dk_slot_key key;
+    uint8_t *cell = dk_secret_expose_for_crypto(&out->okm);
+    if (cache->forgetting > 0 || !dk_slots_peek(&cache->slots, twin, &key, cell) ||
+        !serves_twin(cache, &key, version, dk_cache_id(cache, name))) {
+        return false;
+    }
+    out->lent = true;
+    out->asked_ms = key.asked_ms;
+    return true;
+}
+
+static dk_rc lend(void *self, const struct dk_key_name *name, uint32_t version, bool waits,
+                  struct dk_live_key *out, struct dk_err *err)
+{
+    struct dk_cache *cache = self;
+    const struct dk_key_name by_version = {.tenant = name->tenant, .version = version};
+    struct dk_hash128 twin = dk_cache_id(cache, &by_version);
+    struct dk_live_key key = {.version = version};
+    struct dk_err theirs;
+    dk_rc rc = DK_OK;
+    dk_err_clear(&theirs);
+    DK_TRY(dk_secret_new(cache->core->arena, DK_FIELD_SECRET, &key.okm, err));
+    pthread_mutex_lock(&cache->lock);
+    struct dk_flight *flight = waits ? dk_flights_find(&cache->flights, twin) : NULL;
+    if (flight != NULL && is_outage(dk_flights_wait(&cache->flights, flight, &theirs))) {
+        *err = theirs;
+        rc = theirs.rc;
+    } else if (!lend_locked(cache, name, twin, version, &key)) {
+        rc = DK_E_NOT_FOUND;
+    }
+    pthread_mutex_unlock(&cache->lock);
+    if (rc != DK_OK) {
+        dk_secret_free(cache->core->arena, &key.okm);
+        return rc;
+    }
+    *out = key;
+    return DK_OK;
+}
+
 /* ---- open and close -------------------------------------------------------------------------- */
 
 size_t dk_cache_table_bytes(size_t keys)
@@ -121,6 +200,8 @@ dk_rc dk_cache_open(struct dk_core *core, const struct dk_key_source *below, str
     }
     pthread_mutex_init(&cache->lock, NULL);
     dk_flights_init(&cache->flights, &cache->lock);
+    cache->lender = (struct dk_key_lender){cache, lend};
+    core->lender = &cache->lender;
     *out = cache;
     return DK_OK;
 }
@@ -128,6 +209,7 @@ dk_rc dk_cache_open(struct dk_core *core, const struct dk_key_source *below, str
 void dk_cache_close(struct dk_cache *cache)
 {
     if (cache != NULL) {
+        cache->core->lender = NULL;
         dk_slots_drop_range_locked(&cache->slots, 0, UINT32_MAX, NULL, 0);
         dk_flights_clear(&cache->flights);
         pthread_mutex_destroy(&cache->lock);
@@ -142,19 +224,11 @@ void dk_cache_after_fork(struct dk_cache *cache)
     dk_slots_after_fork(&cache->slots);
     cache->queue.count = 0;
     cache->swept = 0;
+    cache->forgetting = 0;
     atomic_store(&cache->ticked_ms, INT64_MIN);
 }
 
 /* ---- what a fetch brought -------------------------------------------------------------------- */
-
-/* An outage, during which a key in hand goes on until its hard TTL. A provider whose answers cannot
-   be used says nothing about the key either. */
-static bool is_outage(dk_rc rc)
-{
-    return rc == DK_E_UNREACHABLE || rc == DK_E_BUSY || rc == DK_E_STORE || rc == DK_E_IO ||
-           rc == DK_E_NOMEM || rc == DK_E_THROTTLED || rc == DK_E_PROVIDER_DENIED ||
-           rc == DK_E_PROVIDER || dk_revoked_is(rc);
-}
 
 /* A master key was taken away (keys/revoked): nothing that it opened stays. */
 static void let_go_locked(struct dk_cache *cache)
@@ -182,13 +256,15 @@ void dk_cache_keep_locked(struct dk_cache *cache, struct dk_ask *ask, const stru
     if (ask->slot == DK_SLOT_NONE) {
         ask->slot = dk_slots_put_locked(slots, ask->id, key->version, okm, &cache->stats.evictions);
     }
-    cache->stats.loads++;
-    cache->stats.misses += miss;
+    int64_t asked_ms = key->lent ? key->asked_ms : ask->asked_ms;
     bool current = ask->forgets == cache->forgets;
     dk_slots_set_messages(slots, ask->slot, key->messages);
-    dk_slots_count_unwrap(slots, ask->slot, miss);
-    dk_slots_set_times(slots, ask->slot, current ? ask->asked_ms : -1,
-                       due_of(cache, ask->id, ask->asked_ms));
+    dk_slots_set_times(slots, ask->slot, current ? asked_ms : -1, due_of(cache, ask->id, asked_ms));
+    if (!key->lent) {
+        cache->stats.loads++;
+        cache->stats.misses += miss;
+        dk_slots_count_unwrap(slots, ask->slot, miss);
+    }
 }
 
 /* The old key serves through an outage; what the registry refuses now does not serve any more. */
@@ -307,6 +383,25 @@ static bool serves_on_locked(struct dk_cache *cache, const struct dk_ask *ask,
     return false;
 }
 
+/* The same key by its other name, into `out`, and kept by this one. */
+static bool borrow_locked(struct dk_cache *cache, struct dk_ask *ask, struct dk_live_key *out)
+{
+    const struct dk_key_name *name = ask->name;
+    struct dk_slot_key kept;
+    struct dk_live_key key = {.okm = out->okm, .version = name->version};
+    if (name->version == DK_VERSION_ACTIVE ||
+        !lend_locked(cache, name, active_id(cache, name), name->version, &key)) {
+        return false;
+    }
+    ask->forgets = cache->forgets;
+    dk_cache_keep_locked(cache, ask, &key);
+    bool there = dk_slots_peek(&cache->slots, ask->id, &kept, NULL);
+    if (there) {
+        fill(cache, &kept, kept.asked_ms < 0 ? INT64_MIN : kept.due_ms, out);
+    }
+    return there;
+}
+
 static dk_rc get_locked(struct dk_cache *cache, struct dk_ask *ask, struct dk_live_key *out,
                         struct dk_err *err)
 {
@@ -321,6 +416,9 @@ static dk_rc get_locked(struct dk_cache *cache, struct dk_ask *ask, struct dk_li
         if (there && ask->asked_ms >= hard_of(cache, &key)) {
             dk_slots_drop_locked(slots, key.slot);
             there = false;
+        }
+        if ((!there || ask->asked_ms >= key.due_ms) && borrow_locked(cache, ask, out)) {
+            return DK_OK;
         }
         if (there && serves_on_locked(cache, ask, &key, &fresh_until)) {
             fill(cache, &key, fresh_until, out);

@@ -29,10 +29,12 @@ struct dk_cache {
     struct dk_slots slots;
     struct dk_flights flights;
     struct dk_refresh_queue queue;
-    uint32_t swept;   /* slots before this one were looked at by the ticks */
-    uint32_t forgets; /* grows with every dk_cache_forget: a fetch older than it is not kept */
-    uint32_t revoked; /* core->revoked.times, as far as keys were let go for it */
+    uint32_t swept;      /* slots before this one were looked at by the ticks */
+    uint32_t forgets;    /* grows with every dk_cache_forget: a fetch older than it is not kept */
+    uint32_t forgetting; /* at work now: what is to go yet is lent to nobody */
+    uint32_t revoked;    /* core->revoked.times, as far as keys were let go for it */
     struct dk_cache_stats stats;
+    struct dk_key_lender lender;
 };
 
 /* One name that is asked for, from the look-up to the landing. */
@@ -49,6 +51,11 @@ struct dk_hash128 dk_cache_id(const struct dk_cache *cache, const struct dk_key_
 /* The `hi` of the identities of a tenant. */
 uint64_t dk_cache_tenant_hash(const struct dk_cache *cache, const struct dk_tenant *tenant);
 int64_t dk_cache_now(const struct dk_cache *cache);
+
+/* The slot of the version that encrypts is this very version, and not opened too long ago: it will
+   be lent to `name`. */
+DK_MUST_USE bool dk_cache_has_twin(const struct dk_cache *cache, const struct dk_key_name *name,
+                                   struct dk_hash128 id);
 
 /* Keeps what was fetched; the same key again keeps slot and generation. */
 void dk_cache_keep_locked(struct dk_cache *cache, struct dk_ask *ask,

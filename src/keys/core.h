@@ -42,7 +42,8 @@ struct dk_registry_keys {
     struct dk_mac *seal;
 };
 
-struct dk_registry; /* keys/registry */
+struct dk_registry;   /* keys/registry */
+struct dk_key_lender; /* keys/source */
 struct dk_counts;
 struct dk_audit;
 struct dk_usage;
@@ -63,6 +64,7 @@ struct dk_core {
     struct dk_usage *usage;
     struct dk_audit *audit;
     struct dk_revoked revoked;
+    const struct dk_key_lender *lender; /* the cache, while it is open; NULL = none */
     bool just_made;      /* this process has made the registry's key: nothing is to be trusted */
     char pin_wanted[65]; /* KMS_REGISTRY_PIN, "" = none */
     const char *anchor_path; /* lent by the door */

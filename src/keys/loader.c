@@ -216,14 +216,17 @@ static void warn_if_due(struct dk_core *core, const struct dk_key_row *row)
     }
 }
 
+static int64_t known_messages(const struct dk_core *core, const struct dk_key_row *row)
+{
+    return row->messages + dk_counts_pending(core->counts, &row->tenant, row->version);
+}
+
 /* From a data key, which goes, to a key in hand. */
 static dk_rc derive(struct dk_core *core, const struct dk_key_name *name,
                     const struct dk_key_row *row, struct dk_secret *key, struct dk_live_key *out,
                     struct dk_err *err)
 {
-    *out = (struct dk_live_key){
-        .version = row->version,
-        .messages = row->messages + dk_counts_pending(core->counts, &row->tenant, row->version)};
+    *out = (struct dk_live_key){.version = row->version, .messages = known_messages(core, row)};
     dk_rc rc = dk_secret_new(core->arena, DK_FIELD_SECRET, &out->okm, err);
     if (rc == DK_OK) {
         rc = dk_field_derive(&core->suite, key, &row->tenant, row->version, &out->okm, err);
@@ -291,6 +294,28 @@ static void make_one_live(struct load *load, size_t i)
     take_unwrapped(load, i, &one);
 }
 
+/* The key that encrypts may be in memory by its version's name: it is as old as that. */
+static bool borrow(struct load *load, size_t i)
+{
+    const struct dk_key_row *row = &load->rows[i];
+    const struct dk_key_lender *lender = load->core->lender;
+    struct dk_live_key *out = &load->keys[i];
+    struct dk_err err;
+    if (lender == NULL || load->names[i].version != DK_VERSION_ACTIVE) {
+        return false;
+    }
+    dk_err_clear(&err);
+    dk_rc rc =
+        lender->lend(lender->self, &load->names[i], row->version, load->count == 1, out, &err);
+    if (rc == DK_OK) {
+        out->messages = known_messages(load->core, row);
+        warn_if_due(load->core, row);
+    } else if (rc != DK_E_NOT_FOUND) {
+        fail_one(load, i, rc, &err);
+    }
+    return rc != DK_E_NOT_FOUND;
+}
+
 /* All that are to be unwrapped yet, as many at once as there is room for in the arena. */
 static void make_many_live(struct load *load, const size_t *at, size_t count,
                            struct dk_unwrapping *list, size_t *whose)
@@ -303,7 +328,7 @@ static void make_many_live(struct load *load, const size_t *at, size_t count,
         bool waits = load->rc[i] == DK_OK && load->keys[i].version == 0;
         if (waits && check_use(load->core, &load->names[i], &load->rows[i], &err) != DK_OK) {
             fail_one(load, i, err.rc, &err);
-        } else if (waits) {
+        } else if (waits && !borrow(load, i)) {
             list[n].row = &load->rows[i];
             whose[n++] = i;
         }
@@ -461,11 +486,20 @@ static dk_rc create_missing(struct load *load)
     return all;
 }
 
+/* What was lent was written down when it was opened. */
+static void set_lent(struct load *load, dk_rc rc)
+{
+    for (size_t i = 0; i < load->count; i++) {
+        load->rc[i] = load->keys[i].lent ? rc : load->rc[i];
+    }
+}
+
 /* No key serves whose unwrap could not be written down (I26). */
 static void audit_all(struct load *load)
 {
     struct dk_err cause;
     dk_err_clear(&cause);
+    set_lent(load, DK_E_NOT_FOUND);
     dk_rc audited = dk_audit_unwraps(load->core, load->rows, load->rc, load->count, &cause);
     for (size_t i = 0; i < load->count && audited != DK_OK; i++) {
         if (load->rc[i] == DK_OK) {
@@ -473,6 +507,7 @@ static void audit_all(struct load *load)
             fail_one(load, i, audited, &cause);
         }
     }
+    set_lent(load, DK_OK);
 }
 
 static dk_rc load_many(void *self, const struct dk_key_name *names, size_t count,

@@ -33,23 +33,52 @@ static void free_batch(const struct dk_mem *mem, struct batch *batch)
     dk_mem_free(mem, batch->rc);
 }
 
-static bool is_fresh(struct dk_cache *cache, struct dk_hash128 id)
+static bool is_fresh(struct dk_cache *cache, const struct dk_key_name *name, struct dk_hash128 id)
 {
     struct dk_slot_key key;
-    return dk_slots_peek(&cache->slots, id, &key, NULL) && dk_cache_now(cache) < key.due_ms;
+    return (dk_slots_peek(&cache->slots, id, &key, NULL) && dk_cache_now(cache) < key.due_ms) ||
+           dk_cache_has_twin(cache, name, id);
+}
+
+/* The batch brings the version that encrypts, which is this one as far as is known: the call that
+   asks for it gets it from there. */
+static bool comes_along(struct dk_cache *cache, const struct dk_key_name *name,
+                        const struct batch *batch)
+{
+    const struct dk_key_name active = {.tenant = name->tenant, .version = DK_VERSION_ACTIVE};
+    struct dk_hash128 id = dk_cache_id(cache, &active);
+    struct dk_slot_key key;
+    if (!dk_slots_peek(&cache->slots, id, &key, NULL) || key.version != name->version) {
+        return false;
+    }
+    for (size_t k = 0; k < batch->count; k++) {
+        if (batch->ids[k].lo == id.lo && batch->ids[k].hi == id.hi) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void choose_these_locked(struct dk_cache *cache, const struct dk_key_name *names,
+                                size_t count, bool active, struct batch *batch)
+{
+    for (size_t k = 0; k < count; k++) {
+        struct dk_hash128 id = dk_cache_id(cache, &names[k]);
+        if ((names[k].version == DK_VERSION_ACTIVE) == active && !is_fresh(cache, &names[k], id) &&
+            dk_flights_find(&cache->flights, id) == NULL &&
+            (active || !comes_along(cache, &names[k], batch))) {
+            batch->ids[batch->count] = id;
+            batch->names[batch->count++] = names[k];
+        }
+    }
 }
 
 /* Those of the names that neither memory has nor a flight is fetching. */
 static void choose_locked(struct dk_cache *cache, const struct dk_key_name *names, size_t count,
                           struct batch *batch)
 {
-    for (size_t k = 0; k < count; k++) {
-        struct dk_hash128 id = dk_cache_id(cache, &names[k]);
-        if (!is_fresh(cache, id) && dk_flights_find(&cache->flights, id) == NULL) {
-            batch->ids[batch->count] = id;
-            batch->names[batch->count++] = names[k];
-        }
-    }
+    choose_these_locked(cache, names, count, true, batch);
+    choose_these_locked(cache, names, count, false, batch);
 }
 
 /* `all`: the answer of the whole batch; on an error no item has one of its own. */
@@ -98,7 +127,7 @@ static void fly_batch_locked(struct dk_cache *cache, struct batch *batch)
 static bool all_fresh(struct dk_cache *cache, const struct dk_key_name *names, size_t count)
 {
     for (size_t k = 0; k < count; k++) {
-        if (!is_fresh(cache, dk_cache_id(cache, &names[k]))) {
+        if (!is_fresh(cache, &names[k], dk_cache_id(cache, &names[k]))) {
             return false;
         }
     }
@@ -175,12 +204,14 @@ static void forget(struct dk_cache *cache, const uint64_t *tenants, size_t count
     uint32_t at = 0;
     pthread_mutex_lock(&cache->lock);
     cache->forgets++;
+    cache->forgetting++;
     while (at < cache->slots.used) {
         dk_slots_drop_range_locked(&cache->slots, at, at + AT_ONCE, tenants, count);
         at += AT_ONCE;
         pthread_mutex_unlock(&cache->lock);
         pthread_mutex_lock(&cache->lock);
     }
+    cache->forgetting--;
     pthread_mutex_unlock(&cache->lock);
 }
 

@@ -24,6 +24,23 @@ struct dk_live_key {
     uint32_t slot;        /* of the cache; the loader leaves 0 */
     uint32_t generation;
     int64_t fresh_until_ms;
+    bool lent;        /* nobody was asked to open it: */
+    int64_t asked_ms; /* it was opened then, by the lender's time */
+};
+
+/*
+ * Who has keys in memory, and lends one to the source that has just read which version encrypts:
+ * what was opened by the version's own name is not opened twice. Shared by threads.
+ */
+struct dk_key_lender {
+    void *self;
+    /*
+     * `name` asks for the active version, which is `version`. `waits`: for who is opening it now;
+     * an outage that this one met is ours. The caller's, as from a source: okm, lent, asked_ms.
+     * E_NOT_FOUND: it is to be opened.
+     */
+    dk_rc (*lend)(void *self, const struct dk_key_name *name, uint32_t version, bool waits,
+                  struct dk_live_key *out, struct dk_err *err);
 };
 
 struct dk_key_source {

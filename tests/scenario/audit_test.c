@@ -438,9 +438,39 @@ static void I26_F77_an_unwrap_that_cannot_be_written_serves_nobody(void **state)
     dk_place_free(&place);
 }
 
+/* By its number, or as the one that encrypts: asked for, and written down, once. */
+static void R12_I26_a_version_with_two_names_is_opened_once(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct dk_place place;
+        struct dk_test_value value, other;
+        dk_place_new(&place, true);
+        struct dekhand *d = dk_place_open(&place);
+        assert_int_equal(dk_test_encrypt(d, "acme", "x", &value), DEKHAND_OK);
+        dk_place_close(d);
+        d = dk_place_open(&place);
+        int uses = dk_fake_uses(place.fake);
+        int64_t rows = dk_place_number(&place, "SELECT count(*) FROM key_rotation_log");
+        for (int k = 0; k < 4; k++) {
+            if ((k + i) % 2 == 0) {
+                assert_int_equal(dk_test_encrypt(d, "acme", "y", &other), DEKHAND_OK);
+            } else {
+                assert_int_equal(dk_test_decrypt(d, "acme", &value, "x"), DEKHAND_OK);
+            }
+        }
+        assert_int_equal(dk_fake_uses(place.fake), uses + 1);
+        assert_int_equal(dk_place_number(&place, "SELECT count(*) FROM key_rotation_log"),
+                         rows + 1);
+        dk_place_close(d);
+        dk_place_free(&place);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(R12_I26_a_version_with_two_names_is_opened_once),
         cmocka_unit_test(I04_F54_an_older_copy_is_known_across_restart_until_it_is_accepted),
         cmocka_unit_test(I04_the_newest_copy_put_back_again_heals_it),
         cmocka_unit_test(I04_what_another_process_accepted_goes_on_after_the_poll),

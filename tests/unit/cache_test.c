@@ -20,20 +20,25 @@ static struct dk_err err;
 struct spring {
     struct dk_core *core;
     atomic_int calls;
-    atomic_int fail; /* a dk_rc */
-    atomic_int seed; /* another seed, other keys */
+    atomic_int opened; /* those for which nothing was lent */
+    atomic_int fail;   /* a dk_rc */
+    atomic_int seed;   /* another seed, other keys */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     bool shut;
     int inside;
 };
 
-/* What the key of a name begins with: 16 bytes that no other name has. */
+/* Of all tenants. */
+enum { ACTIVE = 1 };
+
+/* What the key of a name begins with: 16 bytes that no other has. */
 static struct dk_hash128 pattern(const struct dk_key_name *name, int seed)
 {
+    uint32_t version = name->version == DK_VERSION_ACTIVE ? ACTIVE : name->version;
     uint8_t key[16] = "a spring of keys", text[DK_TENANT_MAX + 8];
     memcpy(text, name->tenant.s, name->tenant.n);
-    uint8_t *end = dk_put_u32(dk_put_u32(text + name->tenant.n, name->version), (uint32_t)seed);
+    uint8_t *end = dk_put_u32(dk_put_u32(text + name->tenant.n, version), (uint32_t)seed);
     return dk_siphash128(key, text, (size_t)(end - text));
 }
 
@@ -80,7 +85,16 @@ static dk_rc spring_get(void *self, const struct dk_key_name *name, struct dk_li
     if (rc != DK_OK) {
         return dk_err_set(e, rc, __FILE__, __LINE__, "the spring is dry");
     }
-    *out = (struct dk_live_key){.version = name->version == 0 ? 1 : name->version, .messages = 7};
+    const struct dk_key_lender *lender = spring->core->lender;
+    uint32_t version = name->version == DK_VERSION_ACTIVE ? ACTIVE : name->version;
+    if (name->version == DK_VERSION_ACTIVE) { /* as the loader does */
+        rc = lender->lend(lender->self, name, version, true, out, e);
+        if (rc != DK_E_NOT_FOUND) {
+            return rc;
+        }
+    }
+    atomic_fetch_add(&spring->opened, 1);
+    *out = (struct dk_live_key){.version = version, .messages = 7};
     DK_TRY(dk_secret_new(spring->core->arena, DK_FIELD_SECRET, &out->okm, e));
     struct dk_hash128 mark = pattern(name, atomic_load(&spring->seed));
     memcpy(dk_secret_expose_for_crypto(&out->okm), &mark, sizeof mark);
@@ -557,6 +571,125 @@ static void F47_no_tenant_has_more_than_a_quarter_of_the_flights(void **state)
     end_jam(&bench, jams, threads, ALL);
     assert_int_equal(calls(&bench), ALL);
     bench_close(&bench);
+}
+
+/* ---- two names of one key -------------------------------------------------------------------- */
+
+static int opened(struct bench *bench)
+{
+    return atomic_load(&bench->spring.opened);
+}
+
+static void R12_a_version_is_opened_once_a_ttl_by_whatever_name(void **state)
+{
+    (void)state;
+    for (uint32_t first = 0; first < 2; first++) {
+        struct bench bench;
+        bench_open(&bench, 64);
+        int64_t ttl = bench.core.limits.ttl_ms, born = bench.w.mono_ms;
+        for (int64_t at = 0; at < 10 * ttl; at += ttl / 100) {
+            bench.w.mono_ms = born + at;
+            assert_int_equal(get(&bench, name_of("acme", first), NULL), DK_OK);
+            assert_int_equal(get(&bench, name_of("acme", 1 - first), NULL), DK_OK);
+        }
+        assert_in_range(opened(&bench), 1 + 10 * 10 / 9, 1 + 10 * 10 / 8);
+        bench_close(&bench);
+    }
+}
+
+static void R12_a_tick_refreshes_a_version_once_for_both_names(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_open(&bench, 64);
+    int64_t ttl = bench.core.limits.ttl_ms, born = bench.w.mono_ms;
+    for (int64_t at = 0; at < 10 * ttl; at += 1000) {
+        bench.w.mono_ms = born + at;
+        assert_int_equal(get(&bench, name_of("acme", 0), NULL), DK_OK);
+        assert_int_equal(get(&bench, name_of("acme", 1), NULL), DK_OK);
+        dk_cache_tick(bench.cache);
+    }
+    assert_in_range(opened(&bench), 1 + 10 * 10 / 9, 1 + 10 * 10 / 8);
+    /* Both are due by now, and both are in the batch: one is enough. */
+    struct dk_key_name both[] = {name_of("acme", 0), name_of("acme", 1)};
+    bench.w.mono_ms += ttl;
+    int before = opened(&bench);
+    dk_cache_prefetch(bench.cache, both, 2);
+    assert_int_equal(get(&bench, both[1], NULL), DK_OK);
+    assert_int_equal(get(&bench, both[0], NULL), DK_OK);
+    assert_int_equal(opened(&bench), before + 1);
+    bench_close(&bench);
+}
+
+/* What a change elsewhere made old has no name left by which it serves. */
+static void R13_what_is_forgotten_is_lent_to_nobody(void **state)
+{
+    (void)state;
+    struct bench bench;
+    struct dk_tenant acme = name_of("acme", 0).tenant;
+    bench_open(&bench, 64);
+    assert_int_equal(get(&bench, name_of("acme", 0), NULL), DK_OK);
+    dk_cache_forget(bench.cache, &acme, 1);
+    atomic_store(&bench.spring.fail, DK_E_DISABLED);
+    assert_int_equal(get(&bench, name_of("acme", 1), NULL), DK_E_DISABLED);
+    atomic_store(&bench.spring.fail, DK_OK);
+    assert_int_equal(get(&bench, name_of("acme", 1), NULL), DK_OK);
+    dk_cache_forget_all(bench.cache);
+    assert_int_equal(get(&bench, name_of("acme", 0), NULL), DK_OK);
+    assert_int_equal(opened(&bench), 3);
+    bench_close(&bench);
+}
+
+/* A new version encrypts: the old one's number is no name of it. */
+static void a_version_that_encrypts_no_more_is_not_lent(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_open(&bench, 64);
+    assert_int_equal(get(&bench, name_of("acme", 2), NULL), DK_OK);
+    assert_int_equal(get(&bench, name_of("acme", 0), NULL), DK_OK);
+    assert_int_equal(get(&bench, name_of("acme", 3), NULL), DK_OK);
+    assert_int_equal(opened(&bench), 3);
+    bench_close(&bench);
+}
+
+struct by_name {
+    struct bench *bench;
+    struct dk_key_name name;
+    dk_rc rc;
+};
+
+static void *get_by_name(void *arg)
+{
+    struct by_name *by = arg;
+    by->rc = get(by->bench, by->name, NULL);
+    return NULL;
+}
+
+static void F47_who_encrypts_waits_for_who_opens_that_version(void **state)
+{
+    (void)state;
+    static const dk_rc ends[] = {DK_OK, DK_E_UNREACHABLE};
+    for (size_t i = 0; i < 2; i++) {
+        struct bench bench;
+        pthread_t threads[2];
+        bench_open(&bench, 64);
+        struct by_name by[2] = {{&bench, name_of("acme", 1), DK_OK},
+                                {&bench, name_of("acme", 0), DK_OK}};
+        set_gate(&bench.spring, true);
+        atomic_store(&bench.spring.fail, ends[i]);
+        pthread_create(&threads[0], NULL, get_by_name, &by[0]);
+        await_inside(&bench.spring, 1);
+        pthread_create(&threads[1], NULL, get_by_name, &by[1]);
+        await_inside(&bench.spring, 2);
+        set_gate(&bench.spring, false);
+        pthread_join(threads[0], NULL);
+        pthread_join(threads[1], NULL);
+        assert_int_equal(by[0].rc, ends[i]);
+        assert_int_equal(by[1].rc, ends[i]);
+        assert_int_equal(opened(&bench), ends[i] == DK_OK ? 1 : 0);
+        bench_close(&bench);
+    }
 }
 
 /* ---- time, again ----------------------------------------------------------------------------- */
@@ -1053,6 +1186,11 @@ int main(void)
         cmocka_unit_test(R14_ticks_wipe_what_nobody_asked_for_up_to_its_hard_ttl),
         cmocka_unit_test(F47_with_all_places_taken_by_a_slow_provider_cached_keys_serve),
         cmocka_unit_test(F47_no_tenant_has_more_than_a_quarter_of_the_flights),
+        cmocka_unit_test(R12_a_version_is_opened_once_a_ttl_by_whatever_name),
+        cmocka_unit_test(R12_a_tick_refreshes_a_version_once_for_both_names),
+        cmocka_unit_test(R13_what_is_forgotten_is_lent_to_nobody),
+        cmocka_unit_test(a_version_that_encrypts_no_more_is_not_lent),
+        cmocka_unit_test(F47_who_encrypts_waits_for_who_opens_that_version),
         cmocka_unit_test(another_key_at_the_refresh_ends_the_generation),
         cmocka_unit_test(R17_an_outage_is_bridged_up_to_the_hard_ttl),
         cmocka_unit_test(R17_a_planned_retry_does_not_outlast_the_hard_ttl),
