@@ -190,6 +190,7 @@ static dk_rc recover(struct dk_instance *d, struct dk_err *err)
     dk_arena_reset(d->core.arena);
     dk_registry_forget(&d->core);
     dk_revoked_init(&d->core.revoked);
+    atomic_store(&d->core.further_busy, false); /* it was a thread of the parent */
     dk_manager_after_fork(d->manager);
     dk_rc rc = dk_provider_after_fork(d->core.provider, err);
     if (rc == DK_OK && d->core.second != NULL) {

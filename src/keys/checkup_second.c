@@ -6,34 +6,42 @@
 
 #define CHECK "second"
 
-/* A version without a wrap of this provider; false: there is none, or nobody can say. */
-static bool is_missing(struct dk_core *core, const struct dk_provider *provider, char *tenant)
+enum lacking { NONE_LACKS, ONE_LACKS, NOT_KNOWN };
+
+/* Whether a version has no wrap of this provider; of which tenant. */
+static enum lacking look(struct dk_core *core, const struct dk_provider *provider, char *tenant)
 {
     struct dk_txn txn;
     struct dk_err ignored;
+    dk_rc rc = DK_E_NOMEM;
     struct dk_key_cursor start = {0};
     size_t count = 0;
     struct dk_key_row *row = dk_mem_alloc(&core->world->mem, sizeof *row);
     dk_err_clear(&ignored);
     if (row != NULL && dk_registry_begin(core, DK_TXN_READ, &txn, &ignored) == DK_OK) {
-        dk_rc rc = txn.ops->wraps_missing(txn.self, dk_provider_name(provider), &start, 1, row,
-                                          &count, &ignored);
+        rc = txn.ops->wraps_missing(txn.self, dk_provider_name(provider), &start, 1, row, &count,
+                                    &ignored);
         dk_store_rollback(&txn);
-        count = rc == DK_OK ? count : 0;
     }
-    if (count > 0) {
+    if (rc == DK_OK && count > 0) {
         memcpy(tenant, row->tenant.s, row->tenant.n + 1);
     }
     dk_mem_free(&core->world->mem, row);
-    return count > 0;
+    return rc != DK_OK ? NOT_KNOWN : count > 0 ? ONE_LACKS : NONE_LACKS;
 }
 
 static bool tell_missing(struct dk_core *core, const struct dk_provider *provider,
                          struct dk_report *report)
 {
     char tenant[DK_TENANT_MAX + 1], todo[80];
-    if (!is_missing(core, provider, tenant)) {
-        return false;
+    enum lacking lacking = look(core, provider, tenant);
+    if (lacking == NOT_KNOWN) {
+        dk_report_tell(report, CHECK, DK_LEVEL_WARNING, "see what the other lines say of the store",
+                       "whether every key version has a wrap of %s could not be read",
+                       dk_provider_name(provider));
+    }
+    if (lacking != ONE_LACKS) {
+        return lacking == NOT_KNOWN;
     }
     snprintf(todo, sizeof todo, "dekhand rewrap --to %s, or wait for the ticks",
              dk_provider_name(core->provider));

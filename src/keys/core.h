@@ -42,6 +42,14 @@ struct dk_registry_keys {
     struct dk_mac *seal;
 };
 
+/* How far the ticks came with further wraps: each goes on where the one before ended. */
+struct dk_further_at {
+    struct dk_key_cursor missing[2]; /* of the first provider, and the second */
+    struct dk_wrap_cursor stale;
+    bool begun;          /* `stale` is a place */
+    int64_t registry_us; /* when all of the registry's were opened last; 0 = never */
+};
+
 struct dk_registry;   /* keys/registry */
 struct dk_key_lender; /* keys/source */
 struct dk_counts;
@@ -56,8 +64,10 @@ struct dk_core {
     struct dk_limits limits;
     struct dk_provider *provider;
     _Atomic int64_t further_due_ms; /* when the ticks look after further wraps again */
-    int64_t second_served;          /* keys that a further wrap opened; atomic */
-    struct dk_provider *second;     /* KMS_SECONDARY_PROVIDER; NULL = none */
+    _Atomic bool further_busy;      /* a tick is at it, and has further_at */
+    struct dk_further_at further_at;
+    int64_t second_served;      /* keys that a further wrap opened; atomic */
+    struct dk_provider *second; /* KMS_SECONDARY_PROVIDER; NULL = none */
     struct dk_store store;
     struct dk_registry *registry;
     struct dk_counts *counts;

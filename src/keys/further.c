@@ -81,7 +81,10 @@ struct page {
     struct dk_further made[PAGE];
     struct dk_wrap_row stale[PAGE];
     enum finding finding[PAGE];
+    dk_rc rc[PAGE];     /* of `rows`: DK_OK = it was opened, and is to be written down */
+    size_t whose[PAGE]; /* of `open`: which of the rows */
     size_t count;
+    size_t seen; /* of `stale`, with those that nobody here opens */
     struct dk_key_cursor at;
     size_t found; /* by one tick, of all that is to be done */
     size_t done;
@@ -100,6 +103,18 @@ static dk_rc read_missing(struct page *page, const char *provider, struct dk_err
         page->at = (struct dk_key_cursor){last->tenant, last->version};
     }
     return rc;
+}
+
+/* From where the last one ended: what can never be done does not keep the others from it. */
+static dk_rc read_on(struct page *page, const char *provider, struct dk_err *err)
+{
+    bool begun = page->at.version != 0;
+    DK_TRY(read_missing(page, provider, err));
+    if (page->count == 0 && begun) {
+        page->at = (struct dk_key_cursor){.version = 0};
+        return read_missing(page, provider, err);
+    }
+    return DK_OK;
 }
 
 /* Only believed rows; what they hold lies in memory until the wraps are made. */
@@ -159,23 +174,20 @@ static dk_rc store_made(struct page *page, size_t n, struct dk_err *err)
     return rc;
 }
 
-/* What was opened for it is written down, as every unwrap is (I26). */
+/* What was opened is written down, as every unwrap is (I26). */
 static dk_rc audit(struct page *page, size_t n, struct dk_err *err)
 {
-    struct dk_key_row *rows = page->rows;
-    dk_rc rc[PAGE];
     for (size_t i = 0; i < page->count; i++) {
-        rc[i] = DK_E_NOT_FOUND;
-        for (size_t k = 0; k < n; k++) {
-            rc[i] = page->made[k].row == &rows[i] ? DK_OK : rc[i];
-        }
+        page->rc[i] = DK_E_NOT_FOUND;
     }
-    return dk_audit_unwraps(page->core, rows, rc, page->count, err);
+    for (size_t k = 0; k < n; k++) {
+        page->rc[page->made[k].row - page->rows] = DK_OK;
+    }
+    return dk_audit_unwraps(page->core, page->rows, page->rc, page->count, err);
 }
 
 static dk_rc make_missing(struct page *page, struct dk_provider *provider, struct dk_err *err)
 {
-    DK_TRY(read_missing(page, dk_provider_name(provider), err));
     page->found += page->count;
     if (page->count == 0) {
         return DK_OK;
@@ -196,6 +208,7 @@ static dk_rc fill_all(struct page *page, struct dk_provider *provider, struct dk
 {
     page->at = (struct dk_key_cursor){.version = 0};
     do {
+        DK_TRY(read_missing(page, dk_provider_name(provider), err));
         DK_TRY(make_missing(page, provider, err));
     } while (page->count == PAGE);
     return DK_OK;
@@ -222,19 +235,36 @@ dk_rc dk_further_fill(struct dk_core *core, struct dk_err *err)
 static bool note_stale(void *arg, const struct dk_wrap_row *row)
 {
     struct page *page = arg;
+    struct dk_wrap_cursor *at = &page->core->further_at.stale;
+    *at = (struct dk_wrap_cursor){row->last_verified_at, row->tenant, row->version, ""};
+    snprintf(at->provider, sizeof at->provider, "%s", row->wrap.provider);
+    page->seen++;
     if (dk_unwrap_provider(page->core, row->wrap.provider) != NULL) {
         page->stale[page->count++] = *row;
     }
     return true;
 }
 
+static dk_rc walk_stale(struct page *page, struct dk_txn *txn, struct dk_err *err)
+{
+    struct dk_further_at *at = &page->core->further_at;
+    int64_t before = dk_wall_us(page->core->world) - page->core->limits.canary_us;
+    const struct dk_wrap_cursor after = at->stale;
+    page->count = page->seen = 0;
+    DK_TRY(txn->ops->wraps_stale(txn->self, before, &after, PAGE, note_stale, page, err));
+    if (page->seen < PAGE) {
+        at->stale = (struct dk_wrap_cursor){.verified_at = DK_TIME_NONE};
+    }
+    return DK_OK;
+}
+
 static dk_rc read_stale(struct page *page, struct dk_err *err)
 {
     struct dk_txn txn;
-    int64_t before = dk_wall_us(page->core->world) - page->core->limits.canary_us;
-    page->count = 0;
+    bool begun = page->core->further_at.stale.verified_at != DK_TIME_NONE;
     DK_TRY(dk_registry_begin(page->core, DK_TXN_READ, &txn, err));
-    dk_rc rc = txn.ops->wraps_stale(txn.self, before, PAGE, note_stale, page, err);
+    dk_rc rc = walk_stale(page, &txn, err);
+    rc = rc == DK_OK && page->seen == 0 && begun ? walk_stale(page, &txn, err) : rc;
     for (size_t i = 0; i < page->count && rc == DK_OK; i++) {
         struct dk_wrap_row *stale = &page->stale[i];
         page->finding[i] = WRAP_OPENS;
@@ -249,30 +279,66 @@ static dk_rc read_stale(struct page *page, struct dk_err *err)
     return rc;
 }
 
-/* A wrap is given up only where the first one was just opened: it may be all that is left. */
-static enum finding try_wrap(struct page *page, size_t i)
+/* Those of the page that are to be asked for, by the wrap that `first` says; how many. */
+static size_t choose_tries(struct page *page, enum finding which, bool first)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < page->count; i++) {
+        if (page->finding[i] == which && (first || page->rc[i] == DK_OK)) {
+            page->open[n].row = &page->rows[i];
+            page->open[n].wrap = first ? &page->rows[i].wrap : &page->stale[i].wrap;
+            page->whose[n++] = i;
+        }
+    }
+    dk_unwrap_try_many(page->core, page->open, n);
+    return n;
+}
+
+static void tell_broken(struct page *page, size_t i, const struct dk_err *err)
+{
+    const struct dk_wrap_row *stale = &page->stale[i];
+    bool damaged = err->rc == DK_E_TAMPERED || err->rc == DK_E_AUTH || err->rc == DK_E_FORMAT;
+    page->finding[i] = damaged ? WRAP_DAMAGED : WRAP_NOT_TRIED;
+    page->rc[i] = DK_E_NOT_FOUND;
+    DK_LOG(&page->core->log, ERROR, "second_wrap_does_not_open", DK_LOG_S(TENANT, stale->tenant.s),
+           DK_LOG_I(VERSION, stale->version), DK_LOG_S(PROVIDER, stale->wrap.provider),
+           DK_LOG_S(CODE, dk_error_info(err->rc)->name), DK_LOG_S(REASON, err->text));
+}
+
+/* Only believed rows: what is wrong with those is told by audit verify. */
+static void judge_stale(struct page *page)
 {
     struct dk_core *core = page->core;
-    struct dk_wrap_row *stale = &page->stale[i];
-    struct dk_err err, first;
-    dk_err_clear(&err);
-    dk_err_clear(&first);
-    if (page->finding[i] == WRAP_NOT_TRIED ||
-        dk_registry_verify_key(core, NULL, &page->rows[i], &first) != DK_OK) {
-        return WRAP_NOT_TRIED; /* the row it belongs to is told of by audit verify */
+    struct dk_err err;
+    for (size_t i = 0; i < page->count; i++) {
+        dk_err_clear(&err);
+        page->rc[i] = DK_OK;
+        if (page->finding[i] == WRAP_NOT_TRIED ||
+            dk_registry_verify_key(core, NULL, &page->rows[i], &err) != DK_OK) {
+            page->finding[i] = WRAP_NOT_TRIED;
+            page->rc[i] = DK_E_NOT_FOUND;
+        } else if (dk_registry_verify_wrap(core, NULL, &page->stale[i], &err) != DK_OK) {
+            tell_broken(page, i, &err);
+        }
     }
-    dk_rc rc = dk_registry_verify_wrap(core, NULL, stale, &err);
-    rc = rc == DK_OK ? dk_unwrap_try(core, &page->rows[i], &stale->wrap, &err) : rc;
-    if (rc == DK_OK) {
-        return WRAP_OPENS;
+}
+
+/* A wrap is given up only where the first one was just opened: it may be all that is left. */
+static void try_stale(struct page *page)
+{
+    judge_stale(page);
+    size_t n = choose_tries(page, WRAP_OPENS, false);
+    for (size_t k = 0; k < n; k++) {
+        if (page->open[k].err.rc != DK_OK) {
+            tell_broken(page, page->whose[k], &page->open[k].err);
+        }
     }
-    DK_LOG(&core->log, ERROR, "second_wrap_does_not_open", DK_LOG_S(TENANT, stale->tenant.s),
-           DK_LOG_I(VERSION, stale->version), DK_LOG_S(PROVIDER, stale->wrap.provider),
-           DK_LOG_S(CODE, dk_error_info(rc)->name), DK_LOG_S(REASON, err.text));
-    bool damaged = rc == DK_E_TAMPERED || rc == DK_E_AUTH || rc == DK_E_FORMAT;
-    return damaged && dk_unwrap_try(core, &page->rows[i], &page->rows[i].wrap, &first) == DK_OK
-               ? WRAP_DAMAGED
-               : WRAP_NOT_TRIED;
+    n = choose_tries(page, WRAP_DAMAGED, true);
+    for (size_t k = 0; k < n; k++) {
+        size_t i = page->whose[k];
+        page->rc[i] = page->open[k].err.rc;
+        page->finding[i] = page->rc[i] == DK_OK ? WRAP_DAMAGED : WRAP_NOT_TRIED;
+    }
 }
 
 struct same {
@@ -311,20 +377,9 @@ static dk_rc settle_wrap(struct page *page, struct dk_txn *txn, size_t i, struct
                : DK_OK;
 }
 
-static dk_rc verify_stale(struct page *page, struct dk_err *err)
+static dk_rc settle_page(struct page *page, struct dk_err *err)
 {
     struct dk_txn txn;
-    bool any = false;
-    DK_TRY(read_stale(page, err));
-    page->found += page->count == PAGE ? PAGE : 0; /* there may be more */
-    page->done += page->count == PAGE ? PAGE : 0;
-    for (size_t i = 0; i < page->count; i++) {
-        page->finding[i] = try_wrap(page, i);
-        any = any || page->finding[i] != WRAP_NOT_TRIED;
-    }
-    if (!any) {
-        return DK_OK;
-    }
     DK_TRY(dk_registry_begin(page->core, DK_TXN_WRITE, &txn, err));
     dk_rc rc = DK_OK;
     for (size_t i = 0; i < page->count && rc == DK_OK; i++) {
@@ -335,64 +390,23 @@ static dk_rc verify_stale(struct page *page, struct dk_err *err)
     return rc;
 }
 
-/* ---- the registry's key ---------------------------------------------------------------------- */
-
-struct known {
-    const char *provider;
-    bool there;
-};
-
-static bool is_there(void *arg, const struct dk_wrap_columns *wrap)
+static dk_rc verify_stale(struct page *page, struct dk_err *err)
 {
-    struct known *known = arg;
-    known->there = known->there || strcmp(wrap->provider, known->provider) == 0;
-    return !known->there;
-}
-
-dk_rc dk_further_wrap_registry(struct dk_core *core, struct dk_provider *provider,
-                               const struct dk_ring *ring, const struct dk_registry_row *row,
-                               struct dk_wrap_columns *out, struct dk_err *err)
-{
-    char now[DK_TIME_TEXT];
-    struct dk_secret key = {0};
-    struct dk_wrapped wrapped;
-    DK_TRY(dk_registry_unwrap(core, row->uuid, &row->wrap, row->generation, &key, err));
-    dk_time_format(dk_wall_us(core->world), now);
-    struct dk_wrap_context context = {dk_view_str(row->uuid), DK_PURPOSE_REGISTRY, now};
-    dk_rc rc = dk_keyring_check_key(core, ring, row->generation, &key, err);
-    rc = rc == DK_OK ? dk_provider_wrap(provider, &context, &key, &wrapped, err) : rc;
-    dk_secret_free(core->arena, &key);
-    DK_TRY(rc);
-    dk_registry_wrap_columns(provider, &wrapped, now, out);
-    return DK_OK;
-}
-
-static dk_rc wrap_registry(struct dk_core *core, const struct dk_registry_row *row,
-                           struct dk_provider *provider, struct dk_err *err)
-{
-    struct dk_wrap_columns columns;
-    struct dk_txn txn;
-    DK_TRY(dk_further_wrap_registry(core, provider, NULL, row, &columns, err));
-    DK_TRY(dk_registry_begin(core, DK_TXN_WRITE, &txn, err));
-    dk_rc rc = txn.ops->registry_wrap_put(txn.self, row->generation, &columns, err);
-    rc = rc == DK_OK ? dk_store_commit(&txn, err) : rc;
-    dk_store_rollback(&txn);
-    return rc;
-}
-
-dk_rc dk_further_registry(struct dk_core *core, struct dk_provider *provider, struct dk_err *err)
-{
-    struct dk_registry_row row;
-    struct dk_txn txn;
-    struct known known = {dk_provider_name(provider), false};
-    DK_TRY(dk_registry_begin(core, DK_TXN_READ, &txn, err));
-    dk_rc rc = txn.ops->registry_read(txn.self, &row, err);
-    if (rc == DK_OK) {
-        known.there = strcmp(row.wrap.provider, known.provider) == 0;
-        rc = txn.ops->registry_wraps(txn.self, row.generation, is_there, &known, err);
+    bool any = false;
+    DK_TRY(read_stale(page, err));
+    try_stale(page);
+    for (size_t i = 0; i < page->count; i++) {
+        any = any || page->finding[i] != WRAP_NOT_TRIED;
     }
-    dk_store_rollback(&txn);
-    return rc != DK_OK || known.there ? rc : wrap_registry(core, &row, provider, err);
+    if (page->seen == PAGE) { /* there may be more; at once, unless nobody opens anything */
+        page->found += PAGE;
+        page->done += any ? PAGE : 0;
+    }
+    if (!any) {
+        return DK_OK;
+    }
+    DK_TRY(dk_audit_unwraps(page->core, page->rows, page->rc, page->count, err));
+    return settle_page(page, err);
 }
 
 /* ---- the tick -------------------------------------------------------------------------------- */
@@ -413,42 +427,65 @@ static dk_rc take_turn(struct dk_core *core, bool *held, struct dk_err *err)
     return rc;
 }
 
+/* A page that is full is followed by the next one; after the last one it begins anew. */
+static dk_rc make_some(struct page *page, struct dk_provider *provider, struct dk_key_cursor *at,
+                       struct dk_err *err)
+{
+    page->at = *at;
+    DK_TRY(read_on(page, dk_provider_name(provider), err));
+    *at = page->count == PAGE ? page->at : (struct dk_key_cursor){.version = 0};
+    return make_missing(page, provider, err);
+}
+
 static dk_rc work(struct page *page, struct dk_err *err)
 {
     struct dk_core *core = page->core;
+    struct dk_further_at *at = &core->further_at;
     bool held = false;
     DK_TRY(take_turn(core, &held, err));
     if (!held) {
         return DK_OK;
     }
+    page->found += !dk_further_registry_tick(core);
     DK_TRY(dk_further_registry(core, core->provider, err));
     DK_TRY(dk_further_registry(core, core->second, err));
     DK_TRY(verify_stale(page, err)); /* what it drops is made again at once */
-    page->at = (struct dk_key_cursor){.version = 0};
-    DK_TRY(make_missing(page, core->provider, err));
-    page->at = (struct dk_key_cursor){.version = 0};
-    return make_missing(page, core->second, err);
+    DK_TRY(make_some(page, core->provider, &at->missing[0], err));
+    return make_some(page, core->second, &at->missing[1], err);
+}
+
+static void work_and_wait(struct page *page, int64_t now)
+{
+    struct dk_core *core = page->core;
+    struct dk_err err;
+    dk_err_clear(&err);
+    if (!core->further_at.begun) {
+        core->further_at.begun = true;
+        core->further_at.stale.verified_at = DK_TIME_NONE;
+    }
+    dk_rc rc = work(page, &err);
+    bool all = rc == DK_OK && page->done == page->found;
+    bool some = rc == DK_OK && page->done > 0; /* then the next page may do as well */
+    int64_t wait = some ? 0 : !all ? TROUBLE_MS : IDLE_MS;
+    atomic_store(&core->further_due_ms, now + wait);
+    if (rc != DK_OK && rc != DK_E_BUSY && rc != DK_E_READ_ONLY) {
+        DK_LOG(&core->log, WARN, "second_wraps_wait", DK_LOG_S(CODE, dk_error_info(rc)->name),
+               DK_LOG_S(REASON, err.text));
+    }
 }
 
 void dk_further_tick(struct dk_core *core)
 {
-    struct dk_err err;
     int64_t now = dk_mono_ms(core->world);
-    if (core->second == NULL || now < atomic_load(&core->further_due_ms)) {
+    if (core->second == NULL || now < atomic_load(&core->further_due_ms) ||
+        atomic_exchange(&core->further_busy, true)) {
         return;
     }
     struct page *page = dk_mem_zalloc(&core->world->mem, sizeof *page);
-    dk_err_clear(&err);
     if (page != NULL) {
         page->core = core;
-        dk_rc rc = work(page, &err);
-        bool all = rc == DK_OK && page->done == page->found;
-        int64_t wait = !all ? TROUBLE_MS : page->found > 0 ? 0 : IDLE_MS;
-        atomic_store(&core->further_due_ms, now + wait);
-        if (rc != DK_OK && rc != DK_E_BUSY && rc != DK_E_READ_ONLY) {
-            DK_LOG(&core->log, WARN, "second_wraps_wait", DK_LOG_S(CODE, dk_error_info(rc)->name),
-                   DK_LOG_S(REASON, err.text));
-        }
+        work_and_wait(page, now);
     }
     dk_mem_free(&core->world->mem, page);
+    atomic_store(&core->further_busy, false);
 }

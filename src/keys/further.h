@@ -34,9 +34,24 @@ DK_MUST_USE dk_rc dk_further_wrap_registry(struct dk_core *core, struct dk_provi
                                            const struct dk_ring *ring,
                                            const struct dk_registry_row *row,
                                            struct dk_wrap_columns *out, struct dk_err *err);
+/* Whether this wrap of a registry key opens, by its own provider, to that very key. E_TAMPERED: it
+   is damaged. `row` and `ring` as above. */
+DK_MUST_USE dk_rc dk_further_try_registry(struct dk_core *core, const struct dk_ring *ring,
+                                          const struct dk_registry_row *row,
+                                          const struct dk_wrap_columns *wrap, struct dk_err *err);
 /* The registry's key under this provider too, where it is not yet. */
 DK_MUST_USE dk_rc dk_further_registry(struct dk_core *core, struct dk_provider *provider,
                                       struct dk_err *err);
+/* Each earlier registry key as a registry's row, outside of transactions, until one fails. */
+DK_MUST_USE dk_rc dk_further_each_earlier(struct dk_core *core, const struct dk_registry_row *now,
+                                          dk_rc (*each)(void *arg, const struct dk_ring *ring,
+                                                        const struct dk_registry_row *row,
+                                                        struct dk_err *err),
+                                          void *arg, struct dk_err *err);
+/* Once every KMS_CANARY_HOURS, and first of all: opens each further wrap of the registry's keys. A
+   damaged one is made again, from a key that was just opened and is known. False: there is one of
+   which nobody could say, and it is logged. */
+bool dk_further_registry_tick(struct dk_core *core);
 
 /* Both wraps for every version that lacks one: of all, page by page. What cannot be opened or
    wrapped is logged. */

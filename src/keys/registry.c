@@ -143,8 +143,9 @@ static dk_rc check_trust(const struct dk_core *core, const struct dk_provider *p
         dk_provider_name(provider), core->anchor_path);
 }
 
-static dk_rc unwrap_one(struct dk_core *core, const char *uuid, const struct dk_wrap_columns *wrap,
-                        struct dk_secret *out, struct dk_err *err)
+dk_rc dk_registry_unwrap_one(struct dk_core *core, const char *uuid,
+                             const struct dk_wrap_columns *wrap, struct dk_secret *out,
+                             struct dk_err *err)
 {
     struct dk_wrap_context context = {dk_view_str(uuid), DK_PURPOSE_REGISTRY,
                                       wrap->context_timestamp};
@@ -199,8 +200,8 @@ static bool open_further(struct further *further, uint32_t generation, dk_rc fir
     dk_store_rollback(&txn);
     for (size_t i = 0; i < further->n && rc == DK_OK && !opened; i++) {
         dk_err_clear(&ignored);
-        opened = unwrap_one(further->core, further->uuid, &further->list[i], further->out,
-                            &ignored) == DK_OK;
+        opened = dk_registry_unwrap_one(further->core, further->uuid, &further->list[i],
+                                        further->out, &ignored) == DK_OK;
         if (opened) {
             __atomic_fetch_add(&further->core->second_served, 1, __ATOMIC_RELAXED);
             DK_LOG(&further->core->log, WARN, "second_provider_served",
@@ -217,7 +218,7 @@ dk_rc dk_registry_unwrap(struct dk_core *core, const char *uuid, const struct dk
     struct dk_err cause;
     struct further further = {.core = core, .uuid = uuid, .first = wrap, .out = out};
     dk_err_clear(&cause);
-    dk_rc rc = unwrap_one(core, uuid, wrap, out, &cause);
+    dk_rc rc = dk_registry_unwrap_one(core, uuid, wrap, out, &cause);
     if (rc == DK_OK || (rc != DK_E_NOMEM && open_further(&further, generation, rc))) {
         return DK_OK;
     }

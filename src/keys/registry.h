@@ -23,6 +23,10 @@ DK_MUST_USE dk_rc dk_registry_read(struct dk_core *core, struct dk_registry_row 
 DK_MUST_USE dk_rc dk_registry_unwrap(struct dk_core *core, const char *uuid,
                                      const struct dk_wrap_columns *wrap, uint32_t generation,
                                      struct dk_secret *out, struct dk_err *err);
+/* By this wrap alone. E_TAMPERED: it does not open. */
+DK_MUST_USE dk_rc dk_registry_unwrap_one(struct dk_core *core, const char *uuid,
+                                         const struct dk_wrap_columns *wrap, struct dk_secret *out,
+                                         struct dk_err *err);
 /* A registry key that nobody has yet, and its wraps; `second.provider` "": none. */
 struct dk_registry_fresh {
     struct dk_wrap_columns wrap;

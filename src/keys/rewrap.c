@@ -2,7 +2,7 @@
 
 #include <stdio.h>
 
-#include "keys/audit.h"
+#include "keys/audit_state.h"
 #include "keys/further.h"
 #include "keys/keyring.h"
 #include "keys/registry.h"
@@ -10,6 +10,9 @@
 #include "keys/unwrap.h"
 
 #define PAGE 64
+#define TRIES 3
+
+enum fate { PASSED_OVER, UNDER_IT, TO_MOVE };
 
 struct rewrap {
     struct dk_core *core;
@@ -19,7 +22,10 @@ struct rewrap {
     struct dk_key_row rows[PAGE];
     struct dk_unwrapping open[PAGE];
     struct dk_further made[PAGE];
-    size_t count; /* rows that were read */
+    bool by_first[PAGE]; /* of `made`: its first wrap was opened, not a further one */
+    enum fate fate[PAGE];
+    dk_rc rc[PAGE]; /* of the rows: DK_OK = it was opened, and is to be written down */
+    size_t count;   /* rows that were read */
     bool stopped;
 };
 
@@ -76,14 +82,14 @@ static dk_rc tidy(struct rewrap *rewrap, struct dk_txn *txn, const struct dk_key
     return DK_OK;
 }
 
-/* The wrap before stays where somebody can open it. */
+/* The wrap before stays where somebody can open it; where it was not opened now, that is due. */
 static dk_rc keep_before(struct rewrap *rewrap, struct dk_txn *txn, const struct dk_key_row *before,
-                         struct dk_err *err)
+                         bool opened, struct dk_err *err)
 {
     struct dk_wrap_row row = {.tenant = before->tenant,
                               .version = before->version,
                               .wrap = before->wrap,
-                              .last_verified_at = dk_wall_us(rewrap->core->world)};
+                              .last_verified_at = opened ? dk_wall_us(rewrap->core->world) : 0};
     bool other = strcmp(before->wrap.provider, dk_provider_name(rewrap->to)) != 0;
     return other && is_configured(rewrap, before->wrap.provider)
                ? dk_further_put(rewrap->core, txn, &row, err)
@@ -103,7 +109,7 @@ static dk_rc change_in(struct rewrap *rewrap, struct dk_tenant_change *change,
         strcmp(row.wrap.encrypted_data_key, made->row->wrap.encrypted_data_key) != 0) {
         return DK_OK;
     }
-    DK_TRY(keep_before(rewrap, txn, &row, err));
+    DK_TRY(keep_before(rewrap, txn, &row, rewrap->by_first[made - rewrap->made], err));
     row.wrap = made->out.wrap;
     DK_TRY(dk_tenant_change_key(change, &row, row.state, err));
     DK_TRY(tidy(rewrap, txn, &row, err));
@@ -139,76 +145,170 @@ static void change_one(struct rewrap *rewrap, const struct dk_further *made)
 
 /* ---- a page ---------------------------------------------------------------------------------- */
 
-/* What is under it already may still have wraps that nobody opens: they go. */
-static void tidy_one(struct rewrap *rewrap, const struct dk_key_row *row)
+static dk_rc audit(struct rewrap *rewrap, const struct dk_unwrapping *list, size_t n,
+                   struct dk_err *err)
+{
+    for (size_t i = 0; i < rewrap->count; i++) {
+        rewrap->rc[i] = DK_E_NOT_FOUND;
+    }
+    for (size_t k = 0; k < n; k++) {
+        rewrap->rc[list[k].row - rewrap->rows] = list[k].err.rc;
+    }
+    return dk_audit_unwraps(rewrap->core, rewrap->rows, rewrap->rc, rewrap->count, err);
+}
+
+/* Of what is under it already: those that still have wraps that nobody opens. */
+static dk_rc find_leaving(struct rewrap *rewrap, size_t *count, struct dk_err *err)
 {
     struct dk_txn txn;
-    struct dk_err err;
-    dk_err_clear(&err);
-    rewrap->result->kept++;
-    dk_rc rc = dk_registry_begin(rewrap->core, DK_TXN_WRITE, &txn, &err);
-    if (rc == DK_OK) {
-        rc = tidy(rewrap, &txn, row, &err);
-        rc = rc == DK_OK ? dk_store_commit(&txn, &err) : rc;
-        dk_store_rollback(&txn);
+    dk_rc rc = DK_OK;
+    size_t n = 0;
+    DK_TRY(dk_registry_begin(rewrap->core, DK_TXN_READ, &txn, err));
+    for (size_t i = 0; i < rewrap->count && rc == DK_OK; i++) {
+        const struct dk_key_row *row = &rewrap->rows[i];
+        struct leaving leaving = {.rewrap = rewrap};
+        if (rewrap->fate[i] == UNDER_IT) {
+            rc = txn.ops->wraps_of(txn.self, &row->tenant, row->version, note_leaving, &leaving,
+                                   err);
+        }
+        if (leaving.n > 0) {
+            rewrap->open[n].row = row;
+            rewrap->open[n++].wrap = &row->wrap;
+        }
     }
-    if (rc != DK_OK) {
-        note_failed(rewrap, row, &err);
+    dk_store_rollback(&txn);
+    *count = n;
+    return rc;
+}
+
+static dk_rc tidy_in(struct rewrap *rewrap, struct dk_tenant_change *change,
+                     const struct dk_key_row *before, struct dk_err *err)
+{
+    struct dk_txn *txn = &change->txn;
+    struct dk_key_row row;
+    DK_TRY(txn->ops->key_read(txn->self, &before->tenant, before->version, &row, err));
+    if (strcmp(row.row_mac, before->row_mac) != 0) {
+        return DK_OK; /* another's matter by now */
+    }
+    DK_TRY(tidy(rewrap, txn, &row, err));
+    DK_TRY(dk_tenant_change_close(change, "rewrap", row.version, row.version, row.wrap.kms_key_id,
+                                  err));
+    return dk_store_commit(txn, err);
+}
+
+static void tidy_one(struct rewrap *rewrap, const struct dk_unwrapping *tried)
+{
+    struct dk_tenant_change change;
+    struct dk_err err = tried->err;
+    if (err.rc == DK_OK && dk_tenant_change_begin(rewrap->core, &tried->row->tenant,
+                                                  rewrap->args->by, &change, &err) == DK_OK) {
+        dk_rc ignored = tidy_in(rewrap, &change, tried->row, &err);
+        (void)ignored;
+        dk_tenant_change_end(&change);
+    }
+    if (err.rc != DK_OK) {
+        note_failed(rewrap, tried->row, &err);
     }
 }
 
-static size_t choose(struct rewrap *rewrap)
+/* No wrap goes before the first one was just opened: it may be all that is left. */
+static dk_rc tidy_page(struct rewrap *rewrap, struct dk_err *err)
 {
     size_t n = 0;
-    struct dk_err err;
-    for (size_t i = 0; i < rewrap->count; i++) {
-        const struct dk_key_row *row = &rewrap->rows[i];
-        dk_err_clear(&err);
-        if (row->state == DK_PURGED) {
-            continue;
-        }
-        if (dk_registry_verify_key(rewrap->core, NULL, row, &err) != DK_OK) {
-            note_failed(rewrap, row, &err);
-        } else if (is_under(rewrap, &row->wrap)) {
-            tidy_one(rewrap, row);
-        } else {
-            rewrap->open[n++].row = row;
-        }
-    }
-    return n;
-}
-
-/* Opened by whoever can, wrapped by the new one, which opens its own wrap again (R5). */
-static dk_rc work_page(struct rewrap *rewrap, struct dk_err *err)
-{
-    struct dk_core *core = rewrap->core;
-    size_t n = choose(rewrap), opened = 0;
+    DK_TRY(find_leaving(rewrap, &n, err));
     if (n == 0) {
         return DK_OK;
     }
-    dk_unwrap_many(core, rewrap->open, n);
-    for (size_t i = 0; i < n; i++) {
-        if (rewrap->open[i].err.rc == DK_OK) {
-            rewrap->made[opened].row = rewrap->open[i].row;
-            rewrap->made[opened++].key = rewrap->open[i].key;
+    dk_unwrap_try_many(rewrap->core, rewrap->open, n);
+    DK_TRY(audit(rewrap, rewrap->open, n, err));
+    for (size_t k = 0; k < n; k++) {
+        tidy_one(rewrap, &rewrap->open[k]);
+    }
+    return DK_OK;
+}
+
+static enum fate fate_of(struct rewrap *rewrap, const struct dk_key_row *row)
+{
+    struct dk_err err;
+    dk_err_clear(&err);
+    if (row->state == DK_PURGED) {
+        return PASSED_OVER;
+    }
+    if (dk_registry_verify_key(rewrap->core, NULL, row, &err) != DK_OK) {
+        note_failed(rewrap, row, &err);
+        return PASSED_OVER;
+    }
+    bool under = is_under(rewrap, &row->wrap);
+    rewrap->result->kept += under;
+    return under ? UNDER_IT : TO_MOVE;
+}
+
+/* What opens is in hand, in `made`; how many. */
+static size_t open_page(struct rewrap *rewrap, size_t n)
+{
+    size_t opened = 0;
+    dk_unwrap_many(rewrap->core, rewrap->open, n);
+    for (size_t k = 0; k < n; k++) {
+        const struct dk_unwrapping *one = &rewrap->open[k];
+        if (one->err.rc == DK_OK) {
+            rewrap->made[opened].row = one->row;
+            rewrap->by_first[opened] = !one->further;
+            rewrap->made[opened++].key = one->key;
         } else {
-            note_failed(rewrap, rewrap->open[i].row, &rewrap->open[i].err);
+            note_failed(rewrap, one->row, &one->err);
         }
     }
-    dk_trace(core->world, "rewrap.opened");
-    dk_further_wrap(core, rewrap->to, rewrap->made, opened);
+    dk_trace(rewrap->core->world, "rewrap.opened");
+    return opened;
+}
+
+static void settle_one(struct rewrap *rewrap, const struct dk_further *made)
+{
+    struct dk_err lost;
+    if (made->out.version != 0) {
+        change_one(rewrap, made);
+        return;
+    }
+    dk_err_clear(&lost);
+    (void)DK_FAIL(&lost, PROVIDER, "%s did not wrap it", dk_provider_name(rewrap->to));
+    note_failed(rewrap, made->row, &lost);
+}
+
+/* Opened by whoever can, which is written down (I26), wrapped by the new one, which opens its own
+   wrap again (R5). */
+static dk_rc move_page(struct rewrap *rewrap, size_t n, struct dk_err *err)
+{
+    struct dk_core *core = rewrap->core;
+    size_t opened = open_page(rewrap, n);
+    dk_rc rc = audit(rewrap, rewrap->open, n, err);
+    if (rc == DK_OK) {
+        dk_further_wrap(core, rewrap->to, rewrap->made, opened);
+    }
     for (size_t i = 0; i < opened; i++) {
         dk_secret_free(core->arena, &rewrap->made[i].key);
-        if (rewrap->made[i].out.version != 0) {
-            change_one(rewrap, &rewrap->made[i]);
-        } else {
-            struct dk_err lost;
-            dk_err_clear(&lost);
-            (void)DK_FAIL(&lost, PROVIDER, "%s did not wrap it", dk_provider_name(rewrap->to));
-            note_failed(rewrap, rewrap->made[i].row, &lost);
+    }
+    for (size_t i = 0; i < opened && rc == DK_OK; i++) {
+        settle_one(rewrap, &rewrap->made[i]);
+    }
+    return rc;
+}
+
+static dk_rc work_page(struct rewrap *rewrap, struct dk_err *err)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < rewrap->count; i++) {
+        rewrap->fate[i] = fate_of(rewrap, &rewrap->rows[i]);
+    }
+    DK_TRY(tidy_page(rewrap, err));
+    for (size_t i = 0; i < rewrap->count; i++) {
+        if (rewrap->fate[i] == TO_MOVE) {
+            rewrap->open[n++].row = &rewrap->rows[i];
         }
     }
-    return dk_audit_check(core, err);
+    if (n > 0) {
+        DK_TRY(move_page(rewrap, n, err));
+    }
+    return dk_audit_check(rewrap->core, err);
 }
 
 static dk_rc read_page(struct rewrap *rewrap, struct dk_key_cursor *at, struct dk_err *err)
@@ -239,43 +339,69 @@ static dk_rc work_all(struct rewrap *rewrap, struct dk_err *err)
 
 /* ---- the registry's key ---------------------------------------------------------------------- */
 
-static dk_rc store_registry(struct rewrap *rewrap, const struct dk_registry_row *before,
-                            const struct dk_wrap_columns *wrap, struct dk_err *err)
+static dk_rc log_registry(struct rewrap *rewrap, struct dk_change *change, uint32_t generation,
+                          char head[static DK_MAC_TEXT], struct dk_err *err)
 {
-    struct dk_txn txn;
+    struct dk_log_row log;
+    DK_TRY(dk_audit_row(rewrap->core, rewrap->args->by, "*", "rewrap", &log, err));
+    log.from_version = log.to_version = generation;
+    log.detail = rewrap->result->kms_key_id;
+    DK_TRY(dk_audit_store_here(rewrap->core, change, &log, head, err));
+    return dk_change_seal(rewrap->core, change, err);
+}
+
+/* Only in the place of the wrap that was read: E_CONFLICT. */
+static dk_rc change_registry(struct rewrap *rewrap, struct dk_txn *txn,
+                             const struct dk_registry_row *before,
+                             const struct dk_wrap_columns *wrap, struct dk_err *err)
+{
     uint32_t generation = before->generation;
     bool other = strcmp(before->wrap.provider, wrap->provider) != 0;
-    DK_TRY(dk_registry_begin(rewrap->core, DK_TXN_WRITE, &txn, err));
-    dk_rc rc = txn.ops->registry_wrap_put(txn.self, generation, wrap, err);
-    rc = rc == DK_OK ? txn.ops->registry_rewrap(txn.self, generation, wrap, err) : rc;
-    rc = rc == DK_OK ? txn.ops->registry_wrap_drop(txn.self, generation, wrap->provider, err) : rc;
-    if (rc == DK_OK && other && is_configured(rewrap, before->wrap.provider)) {
-        rc = txn.ops->registry_wrap_put(txn.self, generation, &before->wrap, err);
+    DK_TRY(txn->ops->registry_wrap_put(txn->self, generation, wrap, err));
+    DK_TRY(txn->ops->registry_rewrap(txn->self, generation, &before->wrap, wrap, err));
+    DK_TRY(txn->ops->registry_wrap_drop(txn->self, generation, wrap->provider, err));
+    if (other && is_configured(rewrap, before->wrap.provider)) {
+        DK_TRY(txn->ops->registry_wrap_put(txn->self, generation, &before->wrap, err));
     }
     dk_trace(rewrap->core->world, "rewrap.registry_changed");
-    rc = rc == DK_OK ? dk_store_commit(&txn, err) : rc;
+    return DK_OK;
+}
+
+static dk_rc store_registry_locked(struct rewrap *rewrap, const struct dk_registry_row *before,
+                                   const struct dk_wrap_columns *wrap, struct dk_err *err)
+{
+    struct dk_core *core = rewrap->core;
+    struct dk_txn txn;
+    struct dk_change change;
+    char head[DK_MAC_TEXT];
+    DK_TRY(dk_registry_begin(core, DK_TXN_WRITE, &txn, err));
+    dk_change_init(&change, core, &txn);
+    dk_rc rc = change_registry(rewrap, &txn, before, wrap, err);
+    rc = rc == DK_OK ? log_registry(rewrap, &change, before->generation, head, err) : rc;
+    rc = rc == DK_OK ? dk_audit_commit_here(core, &txn, head, err) : rc;
+    dk_change_clear(&change);
     dk_store_rollback(&txn);
     return rc;
 }
 
-/* ---- earlier registry keys ------------------------------------------------------------------- */
-
-/* What the log and the seals of before are verified by: it opens by the new provider too. */
-struct earlier {
-    struct dk_registry_key_row list[PAGE];
-    size_t n;
-};
-
-static bool note_earlier(void *arg, const struct dk_registry_key_row *row)
+static dk_rc rewrap_registry(struct rewrap *rewrap, const struct dk_registry_row *before,
+                             struct dk_err *err)
 {
-    struct earlier *earlier = arg;
-    earlier->list[earlier->n++] = *row;
-    return earlier->n < PAGE;
+    struct dk_wrap_columns wrap;
+    DK_TRY(dk_further_wrap_registry(rewrap->core, rewrap->to, NULL, before, &wrap, err));
+    dk_trace(rewrap->core->world, "rewrap.registry_wrapped");
+    pthread_mutex_lock(&rewrap->core->audit->lock);
+    dk_rc rc = store_registry_locked(rewrap, before, &wrap, err);
+    pthread_mutex_unlock(&rewrap->core->audit->lock);
+    return rc;
 }
+
+/* ---- its further wraps, and those of earlier keys -------------------------------------------- */
 
 struct has {
     const struct rewrap *rewrap;
     bool under;
+    struct dk_wrap_columns wrap; /* the one that is under it */
     char leaving[4][32];
     size_t n;
 };
@@ -283,7 +409,10 @@ struct has {
 static bool note_wrap(void *arg, const struct dk_wrap_columns *wrap)
 {
     struct has *has = arg;
-    has->under = has->under || is_under(has->rewrap, wrap);
+    if (is_under(has->rewrap, wrap)) {
+        has->under = true;
+        has->wrap = *wrap;
+    }
     if (!is_configured(has->rewrap, wrap->provider) && has->n < 4) {
         snprintf(has->leaving[has->n++], sizeof has->leaving[0], "%.31s", wrap->provider);
     }
@@ -316,63 +445,39 @@ static dk_rc look_at_wraps(struct rewrap *rewrap, uint32_t generation, struct ha
     return rc;
 }
 
-static dk_rc work_earlier_one(struct rewrap *rewrap, const struct dk_ring *ring,
-                              const struct dk_registry_row *now,
-                              const struct dk_registry_key_row *key, struct dk_err *err)
+/* What the log and the seals of before are verified by: it opens by the new provider too. A wrap
+   that says so is believed when it was opened. */
+static dk_rc work_earlier_one(void *arg, const struct dk_ring *ring,
+                              const struct dk_registry_row *row, struct dk_err *err)
 {
-    struct dk_registry_row row = *now;
+    struct rewrap *rewrap = arg;
     struct dk_wrap_columns wrap;
+    struct dk_err broken;
     struct has has = {.n = 0};
-    DK_TRY(look_at_wraps(rewrap, key->generation, &has, err));
-    if (is_under(rewrap, &key->wrap) || has.under) {
-        return has.n > 0 ? put_registry_wrap(rewrap, key->generation, &has, NULL, err) : DK_OK;
-    }
-    row.wrap = key->wrap;
-    row.generation = key->generation;
-    DK_TRY(dk_further_wrap_registry(rewrap->core, rewrap->to, ring, &row, &wrap, err));
-    return put_registry_wrap(rewrap, key->generation, &has, &wrap, err);
-}
-
-static dk_rc work_earlier(struct rewrap *rewrap, const struct dk_ring *ring,
-                          const struct dk_registry_row *now, struct dk_err *err)
-{
-    struct dk_txn txn;
-    uint32_t from = 1;
-    dk_rc rc = DK_OK;
-    struct earlier *earlier = dk_mem_alloc(&rewrap->core->world->mem, sizeof *earlier);
-    if (earlier == NULL) {
-        return DK_FAIL(err, NOMEM, "no memory for earlier registry keys");
-    }
-    do {
-        earlier->n = 0;
-        rc = dk_registry_begin(rewrap->core, DK_TXN_READ, &txn, err);
+    DK_TRY(look_at_wraps(rewrap, row->generation, &has, err));
+    bool first = is_under(rewrap, &row->wrap);
+    if (first || has.under) {
+        dk_err_clear(&broken);
+        dk_rc rc = dk_further_try_registry(rewrap->core, ring, row, first ? &row->wrap : &has.wrap,
+                                           &broken);
         if (rc == DK_OK) {
-            rc = txn.ops->registry_keys(txn.self, from, note_earlier, earlier, err);
-            dk_store_rollback(&txn);
+            return has.n > 0 ? put_registry_wrap(rewrap, row->generation, &has, NULL, err) : DK_OK;
         }
-        for (size_t i = 0; i < earlier->n && rc == DK_OK; i++) {
-            from = earlier->list[i].generation + 1;
-            rc = work_earlier_one(rewrap, ring, now, &earlier->list[i], err);
+        if (first || rc != DK_E_TAMPERED) {
+            *err = broken;
+            return rc;
         }
-    } while (rc == DK_OK && earlier->n == PAGE);
-    dk_mem_free(&rewrap->core->world->mem, earlier);
-    return rc;
+    }
+    DK_TRY(dk_further_wrap_registry(rewrap->core, rewrap->to, ring, row, &wrap, err));
+    return put_registry_wrap(rewrap, row->generation, &has, &wrap, err);
 }
 
 /* An earlier key that cannot be had is told, and keeps no tenant's key from its new wrap. */
 static void try_earlier(struct rewrap *rewrap, const struct dk_registry_row *now)
 {
     struct dk_err err;
-    struct dk_ring ring;
-    if (now->generation < 2) {
-        return;
-    }
     dk_err_clear(&err);
-    dk_rc rc = dk_keyring_open_ring(rewrap->core, &ring, &err);
-    if (rc == DK_OK) {
-        rc = work_earlier(rewrap, &ring, now, &err);
-        dk_ring_close(rewrap->core, &ring);
-    }
+    dk_rc rc = dk_further_each_earlier(rewrap->core, now, work_earlier_one, rewrap, &err);
     if (rc != DK_OK) {
         struct dk_rewrap_result *result = rewrap->result;
         result->first = result->failed++ == 0 ? rc : result->first;
@@ -381,36 +486,38 @@ static void try_earlier(struct rewrap *rewrap, const struct dk_registry_row *now
     }
 }
 
-static dk_rc log_registry(struct rewrap *rewrap, const struct dk_registry_row *row,
-                          struct dk_err *err)
+static dk_rc drop_leaving(struct rewrap *rewrap, struct dk_err *err)
 {
-    struct dk_log_row log;
-    DK_TRY(dk_audit_row(rewrap->core, rewrap->args->by, "*", "rewrap", &log, err));
-    log.from_version = log.to_version = row->generation;
-    log.detail = rewrap->result->kms_key_id;
-    return dk_audit_write_here(rewrap->core, &log, err);
+    struct dk_registry_row row;
+    struct has has = {.n = 0};
+    DK_TRY(dk_registry_read(rewrap->core, &row, err));
+    DK_TRY(look_at_wraps(rewrap, row.generation, &has, err));
+    if (has.n == 0) {
+        return DK_OK;
+    }
+    DK_TRY(dk_further_try_registry(rewrap->core, NULL, &row, &row.wrap, err));
+    return put_registry_wrap(rewrap, row.generation, &has, NULL, err);
 }
 
 static dk_rc work_registry(struct rewrap *rewrap, struct dk_err *err)
 {
     struct dk_registry_row row;
-    struct dk_wrap_columns wrap;
-    struct has has = {.n = 0};
+    struct dk_err cause;
+    dk_rc rc = DK_E_CONFLICT;
     DK_TRY(dk_registry_read(rewrap->core, &row, err));
     try_earlier(rewrap, &row);
-    if (!is_under(rewrap, &row.wrap)) {
-        DK_TRY(dk_further_wrap_registry(rewrap->core, rewrap->to, NULL, &row, &wrap, err));
-        DK_TRY(store_registry(rewrap, &row, &wrap, err));
-        rewrap->result->registry = true;
+    for (int i = 0; i < TRIES && rc == DK_E_CONFLICT; i++) { /* another was first: look again */
+        dk_err_clear(&cause);
+        DK_TRY(dk_registry_read(rewrap->core, &row, err));
+        bool under = is_under(rewrap, &row.wrap);
+        rc = under ? DK_OK : rewrap_registry(rewrap, &row, &cause);
+        rewrap->result->registry = rc == DK_OK && !under;
     }
-    DK_TRY(look_at_wraps(rewrap, row.generation, &has, err));
-    if (has.n > 0) {
-        DK_TRY(put_registry_wrap(rewrap, row.generation, &has, NULL, err));
+    if (rc != DK_OK) {
+        *err = cause;
+        return rc;
     }
-    if (!rewrap->result->registry) {
-        return DK_OK;
-    }
-    return log_registry(rewrap, &row, err);
+    return drop_leaving(rewrap, err);
 }
 
 /* ---- all ------------------------------------------------------------------------------------- */

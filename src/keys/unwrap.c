@@ -28,24 +28,6 @@ static dk_rc compare(struct dk_core *core, const struct dk_key_row *row,
     return DK_OK;
 }
 
-dk_rc dk_unwrap_try(struct dk_core *core, const struct dk_key_row *row,
-                    const struct dk_wrap_columns *wrap, struct dk_err *err)
-{
-    struct dk_provider *provider = dk_unwrap_provider(core, wrap->provider);
-    struct dk_wrap_context context = {dk_tenant_view(&row->tenant), DK_PURPOSE_DATA,
-                                      wrap->context_timestamp};
-    struct dk_wrapped wrapped;
-    struct dk_secret key = {0};
-    if (provider == NULL) {
-        return DK_FAIL(err, CONFIG, "there is no provider %s here", wrap->provider);
-    }
-    dk_registry_wrapped(wrap, &wrapped);
-    dk_rc rc = dk_provider_unwrap(provider, &context, &wrapped, &key, err);
-    rc = rc == DK_OK ? compare(core, row, &key, err) : rc;
-    dk_secret_free(core->arena, &key);
-    return rc;
-}
-
 static void take(struct dk_core *core, struct dk_unwrapping *one, struct dk_provider_item *item)
 {
     one->err = item->err;
@@ -65,10 +47,23 @@ static void take(struct dk_core *core, struct dk_unwrapping *one, struct dk_prov
     }
 }
 
+/* Of a wrap that is tried: what was said of it stays as it is, the key goes. */
+static void take_try(struct dk_core *core, struct dk_unwrapping *one, struct dk_provider_item *item)
+{
+    one->err = item->err;
+    one->by = NULL;
+    if (one->err.rc == DK_OK) {
+        dk_rc ignored = compare(core, one->row, &item->key, &one->err);
+        (void)ignored;
+        dk_secret_free(core->arena, &item->key);
+    }
+}
+
 /* What the provider is asked in one call; both have room for all of the list. */
 struct asking {
     struct dk_provider_item *items;
     struct dk_wrapped *wrapped;
+    void (*take)(struct dk_core *core, struct dk_unwrapping *one, struct dk_provider_item *item);
 };
 
 /* Those of the list that this provider is to open. */
@@ -93,7 +88,7 @@ static void ask(struct dk_core *core, struct dk_provider *provider, struct dk_un
     n = 0;
     for (size_t i = 0; i < count; i++) {
         if (list[i].by == provider) {
-            take(core, &list[i], &asking->items[n++]);
+            asking->take(core, &list[i], &asking->items[n++]);
         }
     }
 }
@@ -112,6 +107,7 @@ static void ask_first(struct dk_core *core, struct dk_unwrapping *list, size_t c
         struct dk_unwrapping *one = &list[i];
         dk_err_clear(&one->err);
         one->key = (struct dk_secret){0};
+        one->further = false;
         one->wrap = &one->row->wrap;
         one->by = dk_unwrap_provider(core, one->wrap->provider);
         if (one->by == NULL) {
@@ -183,13 +179,16 @@ static size_t find_further(struct dk_core *core, struct dk_unwrapping *list, siz
 }
 
 /* Never in silence: that the first one did not open them is an alarm. */
-static void tell(struct dk_core *core, const struct dk_unwrapping *list, size_t count, dk_rc rc)
+static void tell(struct dk_core *core, const struct dk_unwrapping *list, size_t count,
+                 const struct dk_err *first)
 {
     int64_t served = 0;
+    dk_rc rc = DK_OK;
     const char *provider = "";
     for (size_t i = 0; i < count; i++) {
-        if (list[i].wrap != &list[i].row->wrap && list[i].err.rc == DK_OK) {
+        if (list[i].further) {
             provider = list[i].wrap->provider;
+            rc = first[i].rc;
             served++;
         }
     }
@@ -203,10 +202,8 @@ static void tell(struct dk_core *core, const struct dk_unwrapping *list, size_t 
 static void try_further(struct dk_core *core, struct dk_unwrapping *list, size_t count,
                         const struct asking *asking, struct dk_wrap_row *rows, struct dk_err *first)
 {
-    dk_rc rc = DK_OK;
     for (size_t i = 0; i < count; i++) {
         first[i] = list[i].err;
-        rc = list[i].err.rc != DK_OK ? list[i].err.rc : rc;
     }
     if (find_further(core, list, count, rows) == 0) {
         return;
@@ -214,11 +211,12 @@ static void try_further(struct dk_core *core, struct dk_unwrapping *list, size_t
     ask_both(core, list, count, asking);
     for (size_t i = 0; i < count; i++) {
         bool again = list[i].wrap != &list[i].row->wrap;
+        list[i].further = again && list[i].err.rc == DK_OK;
         if (again && list[i].err.rc != DK_OK) {
             list[i].err = first[i]; /* the first cause is the one to be mended */
         }
     }
-    tell(core, list, count, rc);
+    tell(core, list, count, first);
 }
 
 static void open_further(struct dk_core *core, struct dk_unwrapping *list, size_t count,
@@ -253,13 +251,29 @@ static void run(struct dk_core *core, struct dk_unwrapping *list, size_t count,
     open_further(core, list, count, asking);
 }
 
-void dk_unwrap_many(struct dk_core *core, struct dk_unwrapping *list, size_t count)
+static void run_tries(struct dk_core *core, struct dk_unwrapping *list, size_t count,
+                      const struct asking *asking)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct dk_unwrapping *one = &list[i];
+        dk_err_clear(&one->err);
+        one->by = dk_unwrap_provider(core, one->wrap->provider);
+        if (one->by == NULL) {
+            (void)DK_FAIL(&one->err, CONFIG, "there is no provider %s here", one->wrap->provider);
+        }
+    }
+    ask_both(core, list, count, asking);
+}
+
+static void alloc_and_run(struct dk_core *core, struct dk_unwrapping *list, size_t count,
+                          bool tries)
 {
     const struct dk_mem *mem = &core->world->mem;
     struct asking asking = {dk_mem_alloc(mem, count * sizeof *asking.items),
-                            dk_mem_alloc(mem, count * sizeof *asking.wrapped)};
+                            dk_mem_alloc(mem, count * sizeof *asking.wrapped),
+                            tries ? take_try : take};
     if (asking.items != NULL && asking.wrapped != NULL) {
-        run(core, list, count, &asking);
+        (tries ? run_tries : run)(core, list, count, &asking);
     } else {
         for (size_t i = 0; i < count; i++) {
             dk_err_clear(&list[i].err);
@@ -271,13 +285,23 @@ void dk_unwrap_many(struct dk_core *core, struct dk_unwrapping *list, size_t cou
     dk_mem_free(mem, asking.wrapped);
 }
 
+void dk_unwrap_many(struct dk_core *core, struct dk_unwrapping *list, size_t count)
+{
+    alloc_and_run(core, list, count, false);
+}
+
+void dk_unwrap_try_many(struct dk_core *core, struct dk_unwrapping *list, size_t count)
+{
+    alloc_and_run(core, list, count, true);
+}
+
 dk_rc dk_unwrap(struct dk_core *core, const struct dk_key_row *row, struct dk_secret *out,
                 struct dk_err *err)
 {
     struct dk_unwrapping one = {.row = row};
     struct dk_provider_item item;
     struct dk_wrapped wrapped;
-    struct asking asking = {&item, &wrapped};
+    struct asking asking = {&item, &wrapped, take};
     run(core, &one, 1, &asking);
     if (one.err.rc != DK_OK) {
         *err = one.err;

@@ -14,6 +14,7 @@ struct dk_unwrapping {
     const struct dk_key_row *row; /* its MAC was verified */
     struct dk_secret key;         /* the answer: the caller's, dk_secret_free() */
     struct dk_err err;            /* how it ended */
+    bool further;                 /* a further wrap opened it */
     /* Of the call alone: who is asked, for what. */
     struct dk_provider *by;
     const struct dk_wrap_columns *wrap;
@@ -35,10 +36,11 @@ void dk_unwrap_many(struct dk_core *core, struct dk_unwrapping *list, size_t cou
 DK_MUST_USE dk_rc dk_unwrap(struct dk_core *core, const struct dk_key_row *row,
                             struct dk_secret *out, struct dk_err *err);
 
-/* Whether this wrap of the version opens, by its own provider and no other, to the row's key (F16).
-   The key is not kept, and nothing is written down. E_AUTH, E_FORMAT, E_TAMPERED: the wrap is
-   damaged. */
-DK_MUST_USE dk_rc dk_unwrap_try(struct dk_core *core, const struct dk_key_row *row,
-                                const struct dk_wrap_columns *wrap, struct dk_err *err);
+/*
+ * Whether these wraps open, each by its own provider and no other, to their rows' keys (F16): `row`
+ * and `wrap` are set, `err` is the answer. E_AUTH, E_FORMAT, E_TAMPERED: the wrap is damaged. No
+ * key is kept, and nothing is written down: that is the caller's to do. At most DK_UNWRAP_MOST.
+ */
+void dk_unwrap_try_many(struct dk_core *core, struct dk_unwrapping *list, size_t count);
 
 #endif

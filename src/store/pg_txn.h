@@ -160,9 +160,9 @@ dk_rc dk_pg_key_macs(void *txn, const struct dk_tenant *tenant,
 dk_rc dk_pg_wraps_of(void *txn, const struct dk_tenant *tenant, uint32_t version,
                      bool (*each)(void *arg, const struct dk_wrap_row *row), void *arg,
                      struct dk_err *err);
-dk_rc dk_pg_wraps_stale(void *txn, int64_t before_us, size_t limit,
-                        bool (*each)(void *arg, const struct dk_wrap_row *row), void *arg,
-                        struct dk_err *err);
+dk_rc dk_pg_wraps_stale(void *txn, int64_t before_us, const struct dk_wrap_cursor *after,
+                        size_t limit, bool (*each)(void *arg, const struct dk_wrap_row *row),
+                        void *arg, struct dk_err *err);
 dk_rc dk_pg_wrap_put(void *txn, const struct dk_wrap_row *row, struct dk_err *err);
 dk_rc dk_pg_wrap_drop(void *txn, const struct dk_tenant *tenant, uint32_t version,
                       const char *provider, struct dk_err *err);
@@ -175,8 +175,8 @@ dk_rc dk_pg_registry_wrap_put(void *txn, uint32_t generation, const struct dk_wr
                               struct dk_err *err);
 dk_rc dk_pg_registry_wrap_drop(void *txn, uint32_t generation, const char *provider,
                                struct dk_err *err);
-dk_rc dk_pg_registry_rewrap(void *txn, uint32_t generation, const struct dk_wrap_columns *wrap,
-                            struct dk_err *err);
+dk_rc dk_pg_registry_rewrap(void *txn, uint32_t generation, const struct dk_wrap_columns *before,
+                            const struct dk_wrap_columns *wrap, struct dk_err *err);
 
 /* Counts of provider calls (pg_calls.c). */
 dk_rc dk_pg_calls_add(void *txn, const struct dk_call_row *rows, size_t count, struct dk_err *err);

@@ -45,17 +45,23 @@ dk_rc dk_pg_wraps_of(void *self, const struct dk_tenant *tenant, uint32_t versio
     return DK_OK;
 }
 
-dk_rc dk_pg_wraps_stale(void *self, int64_t before_us, size_t limit,
-                        bool (*each)(void *arg, const struct dk_wrap_row *row), void *arg,
-                        struct dk_err *err)
+dk_rc dk_pg_wraps_stale(void *self, int64_t before_us, const struct dk_wrap_cursor *after,
+                        size_t limit, bool (*each)(void *arg, const struct dk_wrap_row *row),
+                        void *arg, struct dk_err *err)
 {
     struct dk_pg_params p = {.n = 0};
     PGresult *r = NULL;
     dk_pg_time(&p, before_us);
     dk_pg_int(&p, (int64_t)limit);
+    dk_pg_time(&p, after->verified_at);
+    dk_pg_str(&p, after->tenant.s);
+    dk_pg_int(&p, after->version);
+    dk_pg_str(&p, after->provider);
     DK_TRY(dk_pg_ask(self, NULL,
-                     "SELECT " WRAP_COLUMNS " FROM wraps WHERE last_verified_at < $1 ORDER BY "
-                     "last_verified_at, tenant_id, version, provider LIMIT $2",
+                     "SELECT " WRAP_COLUMNS
+                     " FROM wraps WHERE last_verified_at < $1 AND ($3 IS NULL OR "
+                     "(last_verified_at, tenant_id, version, provider) > ($3, $4, $5, $6)) ORDER "
+                     "BY last_verified_at, tenant_id, version, provider LIMIT $2",
                      &p, "reading further wraps", &r, err));
     walk(r, each, arg);
     return DK_OK;
@@ -177,20 +183,22 @@ dk_rc dk_pg_registry_wrap_drop(void *self, uint32_t generation, const char *prov
                     "dropping a wrap of the registry key", NULL, err);
 }
 
-dk_rc dk_pg_registry_rewrap(void *self, uint32_t generation, const struct dk_wrap_columns *wrap,
-                            struct dk_err *err)
+dk_rc dk_pg_registry_rewrap(void *self, uint32_t generation, const struct dk_wrap_columns *before,
+                            const struct dk_wrap_columns *wrap, struct dk_err *err)
 {
     struct dk_pg_txn *txn = self;
     struct dk_pg_params p = {.n = 0};
     bool changed = false;
     dk_pg_int(&p, generation);
     add_wrap(&p, wrap);
+    dk_pg_str(&p, before->encrypted_data_key);
     DK_TRY(dk_pg_do(txn, NULL,
                     "UPDATE registry SET provider = $2, kms_key_id = $3, encrypted_data_key = $4, "
-                    "context_timestamp = $5 WHERE id = 1 AND generation = $1",
+                    "context_timestamp = $5 WHERE id = 1 AND generation = $1 AND "
+                    "encrypted_data_key = $6",
                     &p, "changing the registry's wrap", &changed, err));
     if (!changed) {
-        return DK_FAIL(err, CONFLICT, "the registry has another key by now");
+        return DK_FAIL(err, CONFLICT, "the registry has another wrap by now");
     }
     txn->registry.wrap = *wrap;
     return DK_OK;

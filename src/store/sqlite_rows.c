@@ -46,7 +46,9 @@ const char *const dk_sqlite_sql[DK_SQL_COUNT] = {
     [DK_SQL_WRAPS_OF] = "SELECT " WRAP_COLUMNS " FROM wraps WHERE tenant_id = ?1 AND (?2 = 0 OR "
                         "version = ?2) ORDER BY version, provider",
     [DK_SQL_WRAPS_STALE] =
-        "SELECT " WRAP_COLUMNS " FROM wraps WHERE last_verified_at < ?1 ORDER BY "
+        "SELECT " WRAP_COLUMNS
+        " FROM wraps WHERE last_verified_at < ?1 AND (?3 IS NULL OR (last_verified_at, "
+        "tenant_id, version, provider) > (?3, ?4, ?5, ?6)) ORDER BY "
         "last_verified_at, tenant_id, version, provider LIMIT ?2",
     [DK_SQL_WRAP_PUT] =
         "INSERT INTO wraps (" WRAP_COLUMNS
@@ -70,7 +72,7 @@ const char *const dk_sqlite_sql[DK_SQL_COUNT] = {
         "DELETE FROM registry_wraps WHERE generation = ?1 AND provider = ?2",
     [DK_SQL_REGISTRY_REWRAP] =
         "UPDATE registry SET provider = ?2, kms_key_id = ?3, encrypted_data_key = ?4, "
-        "context_timestamp = ?5 WHERE id = 1 AND generation = ?1",
+        "context_timestamp = ?5 WHERE id = 1 AND generation = ?1 AND encrypted_data_key = ?6",
     [DK_SQL_CALLS_ADD] =
         "INSERT INTO call_counts (day, source, operation, calls, failed) VALUES (?1, ?2, ?3, ?4, "
         "?5) ON CONFLICT (day, source, operation) DO UPDATE SET calls = calls + ?4, failed = "

@@ -142,9 +142,9 @@ dk_rc dk_sqlite_calls_sum(void *txn, const char *from,
 dk_rc dk_sqlite_wraps_of(void *txn, const struct dk_tenant *tenant, uint32_t version,
                          bool (*each)(void *arg, const struct dk_wrap_row *row), void *arg,
                          struct dk_err *err);
-dk_rc dk_sqlite_wraps_stale(void *txn, int64_t before_us, size_t limit,
-                            bool (*each)(void *arg, const struct dk_wrap_row *row), void *arg,
-                            struct dk_err *err);
+dk_rc dk_sqlite_wraps_stale(void *txn, int64_t before_us, const struct dk_wrap_cursor *after,
+                            size_t limit, bool (*each)(void *arg, const struct dk_wrap_row *row),
+                            void *arg, struct dk_err *err);
 dk_rc dk_sqlite_wrap_put(void *txn, const struct dk_wrap_row *row, struct dk_err *err);
 dk_rc dk_sqlite_wrap_drop(void *txn, const struct dk_tenant *tenant, uint32_t version,
                           const char *provider, struct dk_err *err);
@@ -158,8 +158,9 @@ dk_rc dk_sqlite_registry_wrap_put(void *txn, uint32_t generation,
                                   const struct dk_wrap_columns *wrap, struct dk_err *err);
 dk_rc dk_sqlite_registry_wrap_drop(void *txn, uint32_t generation, const char *provider,
                                    struct dk_err *err);
-dk_rc dk_sqlite_registry_rewrap(void *txn, uint32_t generation, const struct dk_wrap_columns *wrap,
-                                struct dk_err *err);
+dk_rc dk_sqlite_registry_rewrap(void *txn, uint32_t generation,
+                                const struct dk_wrap_columns *before,
+                                const struct dk_wrap_columns *wrap, struct dk_err *err);
 dk_rc dk_sqlite_find_many(void *txn, struct dk_find *finds, size_t count,
                           const struct dk_find_calls *calls, struct dk_err *err);
 dk_rc dk_sqlite_insert_first(void *txn, struct dk_first *firsts, size_t count,

@@ -36,14 +36,16 @@ dk_rc dk_sqlite_wraps_of(void *self, const struct dk_tenant *tenant, uint32_t ve
     return walk(self, stmt, bound, each, arg, err);
 }
 
-dk_rc dk_sqlite_wraps_stale(void *self, int64_t before_us, size_t limit,
-                            bool (*each)(void *arg, const struct dk_wrap_row *row), void *arg,
-                            struct dk_err *err)
+dk_rc dk_sqlite_wraps_stale(void *self, int64_t before_us, const struct dk_wrap_cursor *after,
+                            size_t limit, bool (*each)(void *arg, const struct dk_wrap_row *row),
+                            void *arg, struct dk_err *err)
 {
     sqlite3_stmt *stmt = NULL;
     DK_TRY(dk_sql_prepare(self, DK_SQL_WRAPS_STALE, &stmt, err));
     int bound =
-        dk_sql_bind_time(stmt, 1, before_us) | sqlite3_bind_int64(stmt, 2, (sqlite3_int64)limit);
+        dk_sql_bind_time(stmt, 1, before_us) | sqlite3_bind_int64(stmt, 2, (sqlite3_int64)limit) |
+        dk_sql_bind_time(stmt, 3, after->verified_at) | dk_sql_bind_str(stmt, 4, after->tenant.s) |
+        sqlite3_bind_int64(stmt, 5, after->version) | dk_sql_bind_str(stmt, 6, after->provider);
     return walk(self, stmt, bound, each, arg, err);
 }
 
@@ -145,13 +147,15 @@ dk_rc dk_sqlite_registry_wrap_drop(void *self, uint32_t generation, const char *
     return dk_sql_run(self, stmt, bound, "dropping a wrap of the registry key", &changed, err);
 }
 
-dk_rc dk_sqlite_registry_rewrap(void *self, uint32_t generation, const struct dk_wrap_columns *wrap,
-                                struct dk_err *err)
+dk_rc dk_sqlite_registry_rewrap(void *self, uint32_t generation,
+                                const struct dk_wrap_columns *before,
+                                const struct dk_wrap_columns *wrap, struct dk_err *err)
 {
     sqlite3_stmt *stmt = NULL;
     bool changed = false;
     DK_TRY(dk_sql_prepare(self, DK_SQL_REGISTRY_REWRAP, &stmt, err));
-    DK_TRY(dk_sql_run(self, stmt, bind_wrap(stmt, generation, wrap), "changing the registry's wrap",
-                      &changed, err));
-    return changed ? DK_OK : DK_FAIL(err, CONFLICT, "the registry has another key by now");
+    int bound =
+        bind_wrap(stmt, generation, wrap) | dk_sql_bind_str(stmt, 6, before->encrypted_data_key);
+    DK_TRY(dk_sql_run(self, stmt, bound, "changing the registry's wrap", &changed, err));
+    return changed ? DK_OK : DK_FAIL(err, CONFLICT, "the registry has another wrap by now");
 }

@@ -177,6 +177,14 @@ struct dk_call_row {
     int64_t failed; /* among them */
 };
 
+/* Where a page of further wraps begins: after this one. verified_at DK_TIME_NONE = at the start. */
+struct dk_wrap_cursor {
+    int64_t verified_at;
+    struct dk_tenant tenant;
+    uint32_t version;
+    char provider[32];
+};
+
 /* A tenant's first rows. */
 struct dk_first {
     const struct dk_tenant_row *tenant;
@@ -406,10 +414,11 @@ struct dk_store_ops {
     dk_rc (*wraps_of)(void *txn, const struct dk_tenant *tenant, uint32_t version,
                       bool (*each)(void *arg, const struct dk_wrap_row *row), void *arg,
                       struct dk_err *err);
-    /* Those that were verified before `before_us`, the longest ago first, at most `limit`. */
-    dk_rc (*wraps_stale)(void *txn, int64_t before_us, size_t limit,
-                         bool (*each)(void *arg, const struct dk_wrap_row *row), void *arg,
-                         struct dk_err *err);
+    /* Those after the cursor that were verified before `before_us`, the longest ago first, at most
+       `limit`. */
+    dk_rc (*wraps_stale)(void *txn, int64_t before_us, const struct dk_wrap_cursor *after,
+                         size_t limit, bool (*each)(void *arg, const struct dk_wrap_row *row),
+                         void *arg, struct dk_err *err);
     /* Adds it, or replaces the one of its provider. */
     dk_rc (*wrap_put)(void *txn, const struct dk_wrap_row *row, struct dk_err *err);
     dk_rc (*wrap_drop)(void *txn, const struct dk_tenant *tenant, uint32_t version,
@@ -426,10 +435,10 @@ struct dk_store_ops {
                                struct dk_err *err);
     dk_rc (*registry_wrap_drop)(void *txn, uint32_t generation, const char *provider,
                                 struct dk_err *err);
-    /* Makes one of the further wraps of this generation the registry's own. E_CONFLICT: it is none,
-       or the registry has another key by now. */
-    dk_rc (*registry_rewrap)(void *txn, uint32_t generation, const struct dk_wrap_columns *wrap,
-                             struct dk_err *err);
+    /* Makes one of the further wraps of this generation the registry's own, where that is still
+       `before`. E_CONFLICT: it is none, or the registry has another wrap or key by now. */
+    dk_rc (*registry_rewrap)(void *txn, uint32_t generation, const struct dk_wrap_columns *before,
+                             const struct dk_wrap_columns *wrap, struct dk_err *err);
 
     /* Adds to what is there. In the order of day, source and operation, as others do. */
     dk_rc (*calls_add)(void *txn, const struct dk_call_row *rows, size_t count, struct dk_err *err);

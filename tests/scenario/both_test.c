@@ -446,6 +446,239 @@ static void I15_a_new_wrap_is_opened_before_it_takes_a_place(void **state)
     dk_place_free(&place);
 }
 
+/* ---- nothing starves, nothing goes before another was opened --------------------------------- */
+
+enum { DEAD = 70, GOOD = 3 };
+
+/* So many tenants whose rows nobody believes any more, and a few after them that are well. */
+static void make_dead_and_good(struct dk_place *place)
+{
+    struct dk_test_value value;
+    char tenant[16];
+    struct dekhand *d = dk_place_open(place);
+    for (int i = 0; i < DEAD + GOOD; i++) {
+        snprintf(tenant, sizeof tenant, "%c%d", i < DEAD ? 'a' : 'z', i);
+        ASSERT_CODE(dk_test_encrypt(d, tenant, "x", &value), OK);
+    }
+    dk_place_close(d);
+    dk_place_drop_triggers(place, "encryption_keys");
+    assert_int_equal(
+        dk_place_sql(place, "UPDATE encryption_keys SET row_mac = 'x' WHERE tenant_id LIKE 'a%'"),
+        0);
+    dk_place_mend(place);
+}
+
+static void tick_for_minutes(struct dk_place *place, struct dekhand *d, int minutes)
+{
+    for (int i = 0; i < minutes; i++) {
+        place->w.mono_ms += 60000;
+        ASSERT_CODE(dekhand_tick(d, NULL), OK);
+    }
+}
+
+static void ticks_come_to_all_however_many_can_never_be_wrapped(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    dk_place_new(&place, false);
+    make_dead_and_good(&place);
+    add_second(&place);
+    struct dekhand *d = dk_place_open(&place);
+    tick_for_minutes(&place, d, 4);
+    assert_int_equal(count(&place, "wraps WHERE tenant_id LIKE 'z%'"), GOOD);
+    assert_int_equal(count(&place, "wraps"), GOOD);
+    dk_place_close(d);
+    dk_place_free(&place);
+}
+
+static void ticks_open_all_however_many_cannot_be_tried(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    both_new(&place);
+    make_dead_and_good(&place);
+    assert_int_equal(dk_place_sql(&place, "UPDATE wraps SET row_mac = 'x' WHERE tenant_id LIKE "
+                                          "'z%'"),
+                     0);
+    struct dekhand *d = dk_place_open(&place);
+    place.w.wall_us += DK_DAY_US + 1;
+    tick_for_minutes(&place, d, 4);
+    assert_int_equal(count(&place, "wraps WHERE row_mac = 'x'"), 0);
+    assert_int_equal(count(&place, "wraps WHERE tenant_id LIKE 'z%'"), GOOD);
+    dk_place_close(d);
+    dk_place_free(&place);
+}
+
+/* Of the present key and of the one before: opened, and made again where they are damaged. */
+static void the_registrys_further_wraps_are_opened_on_a_schedule(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    struct dk_test_value value;
+    struct dekhand_rekey rekeyed = {.size = sizeof rekeyed};
+    both_new(&place);
+    struct dekhand *d = dk_place_open(&place);
+    ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &value), OK);
+    ASSERT_CODE(dekhand_registry_rekey(d, false, NULL, NULL, &rekeyed, NULL), OK);
+    tick_for_minutes(&place, d, 1); /* the first one of a process looks */
+    static const char damage[] = "UPDATE registry_wraps SET encrypted_data_key = (SELECT "
+                                 "encrypted_data_key FROM wraps)";
+    assert_int_equal(dk_place_sql(&place, damage), 0);
+    tick_for_minutes(&place, d, 11);
+    const char *const bad = "registry_wraps r, wraps w WHERE r.encrypted_data_key = "
+                            "w.encrypted_data_key";
+    assert_int_equal(count(&place, bad), 2);
+    place.keep_log = true;
+    place.w.wall_us += DK_DAY_US + 1;
+    dk_fake_down(place.fake); /* then nobody can say which key it was */
+    tick_for_minutes(&place, d, 11);
+    assert_int_equal(count(&place, bad), 2);
+    assert_non_null(strstr(place.log, "second_wrap_does_not_open"));
+    dk_fake_up(place.fake);
+    tick_for_minutes(&place, d, 1);
+    assert_int_equal(count(&place, bad), 0);
+    assert_int_equal(count(&place, "registry_wraps"), 2);
+    dk_place_close(d);
+    dk_fake_down(place.fake);
+    assert_true(dk_place_reads(&place, "acme", &value, "x"));
+    dk_place_free(&place);
+}
+
+/* What is merely away is told, and stays. */
+static void a_registry_wrap_whose_provider_is_away_stays(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    struct dk_test_value value;
+    dk_place_new(&place, false);
+    add_second(&place);
+    struct dekhand *d = dk_place_open(&place);
+    ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &value), OK);
+    tick_for_minutes(&place, d, 1);
+    assert_int_equal(count(&place, "registry_wraps"), 1);
+    char *before = dk_place_dump(&place, false);
+    place.keep_log = true;
+    dk_fake_down(place.fake);
+    place.w.wall_us += DK_DAY_US + 1;
+    tick_for_minutes(&place, d, 11);
+    assert_non_null(strstr(place.log, "second_wrap_does_not_open"));
+    assert_non_null(strstr(place.log, "E_UNREACHABLE"));
+    assert_true(dk_place_unchanged(&place, false, before));
+    dk_place_close(d);
+    dk_place_free(&place);
+}
+
+/* Nobody here opens the local wrap any more; it goes when the fake one was opened, and not before.
+ */
+static void rewrap_drops_nothing_before_the_first_wrap_was_opened(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    struct dk_test_value value;
+    struct dekhand_rewrap done;
+    both_new(&place);
+    struct dekhand *d = dk_place_open(&place);
+    ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &value), OK);
+    dk_place_close(d);
+    place.provided_count = 0;
+    d = dk_place_open(&place);
+    const char *const rows = "key_rotation_log WHERE operation = 'rewrap'";
+    const char *const opened = "key_rotation_log WHERE operation = 'decrypt'";
+    int64_t written = count(&place, opened);
+    dk_fake_fail(place.fake, DK_FAKE_UNWRAP, DK_E_AUTH, -1);
+    assert_int_not_equal(rewrap(d, "fake", &done), DEKHAND_OK);
+    assert_int_equal(count(&place, "wraps"), 1);
+    assert_int_equal(count(&place, "registry_wraps"), 1);
+    assert_int_equal(count(&place, rows), 0);
+    dk_fake_fail(place.fake, DK_FAKE_UNWRAP, DK_OK, 0);
+    ASSERT_CODE(rewrap(d, "fake", &done), OK);
+    assert_int_equal(done.failed, 0);
+    assert_int_equal(count(&place, "wraps"), 0);
+    assert_int_equal(count(&place, "registry_wraps"), 0);
+    assert_int_equal(count(&place, rows), 1); /* of the tenant */
+    assert_int_equal(count(&place, opened), written + 1);
+    char *before = dk_place_dump(&place, true);
+    ASSERT_CODE(rewrap(d, "fake", &done), OK); /* nothing is left: nothing is written */
+    assert_true(dk_place_unchanged(&place, true, before));
+    struct dekhand_audit_result verified = {.size = sizeof verified};
+    ASSERT_CODE(dekhand_audit_verify(d, NULL, NULL, &verified, NULL), OK);
+    assert_int_equal(verified.findings, 0);
+    dk_place_close(d);
+    dk_place_free(&place);
+}
+
+struct rival {
+    struct dk_place *place;
+    struct dekhand *d;
+    int times;
+};
+
+static void rewrap_first(void *arg, const char *label)
+{
+    struct rival *rival = arg;
+    struct dekhand_rewrap done;
+    if (strcmp(label, "rewrap.registry_wrapped") == 0 && rival->times++ == 0) {
+        if (rewrap(rival->d, "fake", &done) != DEKHAND_OK || !done.registry) {
+            abort();
+        }
+    }
+}
+
+/* The registry's wrap changes only from the one that was read, with its row in the log. */
+static void a_registry_that_another_rewrapped_meanwhile_is_left_alone(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    struct dk_test_value value;
+    struct dekhand_rewrap done;
+    dk_place_new(&place, false);
+    add_second(&place);
+    struct rival rival = {&place, NULL, 0};
+    place.w.world.trace = rewrap_first;
+    place.w.world.trace_arg = &rival;
+    struct dekhand *d = dk_place_open(&place);
+    ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &value), OK);
+    rival.d = dk_place_open(&place);
+    ASSERT_CODE(rewrap(d, "fake", &done), OK);
+    assert_int_equal(rival.times, 2);
+    assert_false(done.registry);
+    assert_int_equal(done.kept, 1);
+    assert_int_equal(count(&place, "key_rotation_log WHERE operation = 'rewrap' AND tenant_id = "
+                                   "'*'"),
+                     1);
+    place.w.world.trace = NULL;
+    dk_place_close(rival.d);
+    dk_place_close(d);
+    assert_true(dk_place_reads(&place, "acme", &value, "x"));
+    dk_place_free(&place);
+}
+
+/* A wrap that did not open when its key was moved is due, not just verified. */
+static void a_wrap_that_was_not_opened_is_not_stamped_as_opened(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    struct dk_test_value value;
+    struct dekhand_rewrap done;
+    for (int i = 0; i < 2; i++) {
+        both_new(&place);
+        struct dekhand *d = dk_place_open(&place);
+        ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &value), OK);
+        int64_t opened = count(&place, "key_rotation_log WHERE operation = 'decrypt'");
+        if (i == 1) {
+            dk_fake_fail(place.fake, DK_FAKE_UNWRAP, DK_E_PROVIDER_DENIED, -1);
+        }
+        ASSERT_CODE(rewrap(d, "local", &done), OK);
+        assert_int_equal(done.rewrapped, 1);
+        assert_int_equal(count(&place, "key_rotation_log WHERE operation = 'decrypt'"), opened + 1);
+        assert_int_equal(count(&place, "wraps WHERE provider = 'fake' AND last_verified_at < "
+                                       "'2000-01-01T00:00:00.000000Z'"),
+                         i);
+        dk_place_close(d);
+        dk_place_free(&place);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -461,6 +694,13 @@ int main(void)
         cmocka_unit_test(R5_rewrap_moves_a_registry_and_no_reader_notices),
         cmocka_unit_test(I03_rewrap_makes_no_wrap_of_a_planted_registry_key),
         cmocka_unit_test(rewrap_wants_a_provider_that_is_configured_and_the_right),
+        cmocka_unit_test(ticks_come_to_all_however_many_can_never_be_wrapped),
+        cmocka_unit_test(ticks_open_all_however_many_cannot_be_tried),
+        cmocka_unit_test(the_registrys_further_wraps_are_opened_on_a_schedule),
+        cmocka_unit_test(a_registry_wrap_whose_provider_is_away_stays),
+        cmocka_unit_test(rewrap_drops_nothing_before_the_first_wrap_was_opened),
+        cmocka_unit_test(a_registry_that_another_rewrapped_meanwhile_is_left_alone),
+        cmocka_unit_test(a_wrap_that_was_not_opened_is_not_stamped_as_opened),
         cmocka_unit_test(I15_a_new_wrap_is_opened_before_it_takes_a_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

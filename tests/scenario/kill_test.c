@@ -87,6 +87,7 @@ static const struct {
     {REKEY, "rekey.page_moved", 1, EVERYWHERE},
     {REKEY, "rekey.before_end", 1, EVERYWHERE},
     {REKEY, "rekey.ended", 1, EVERYWHERE},
+    {REWRAP, "rewrap.registry_wrapped", 1, EVERYWHERE},
     {REWRAP, "rewrap.registry_changed", 1, EVERYWHERE},
     {REWRAP, "rewrap.opened", 1, EVERYWHERE},
     {REWRAP, "rewrap.key_changed", 1, EVERYWHERE},
