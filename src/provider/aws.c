@@ -17,28 +17,23 @@ static dk_rc check_blob(const char *blob, struct dk_err *err)
                : DK_FAIL(err, FORMAT, "the wrapped key is no CiphertextBlob of AWS KMS");
 }
 
-/* A wrap that a row holds: opened, or moved, under the key that it names. */
+/* A wrap that a row holds: opened, or moved, by the key that it names or our replica of it. */
 static dk_rc prepare_row(struct dk_aws *aws, const struct dk_wrapped *row, struct dk_aws_call *x,
                          struct dk_err *err)
 {
-    x->ask.key_id = row->kms_key_id;
+    x->ask.key_id = x->way.key_id;
     x->ask.blob = row->blob;
     DK_TRY(check_blob(row->blob, err));
-    return dk_aws_check_row(aws, row->kms_key_id, err);
+    return dk_aws_find_way(aws, row->kms_key_id, &x->way, err);
 }
 
-/* KMS moves within a region: both keys are asked for there. */
+/* KMS moves within a region: ours, which is where a way leads. */
 static dk_rc prepare_move(struct dk_aws *aws, struct dk_provider_item *item, struct dk_aws_call *x)
 {
-    struct dk_aws_key key;
     x->ask.op = DK_KMS_REENCRYPT;
     x->ask.destination = aws->aws.key_id;
     x->answer.wrapped = item->wrapped;
-    DK_TRY(prepare_row(aws, item->before, x, &item->err));
-    return dk_aws_key_parse(item->before->kms_key_id, &key) &&
-                   strcmp(key.region, aws->aws.region) == 0
-               ? DK_OK
-               : DK_FAIL(&item->err, PROVIDER, "AWS KMS moves no wrap from region to region");
+    return prepare_row(aws, item->before, x, &item->err);
 }
 
 static dk_rc prepare(struct dk_aws *aws, enum dk_provider_op op, struct dk_provider_item *item,
@@ -66,6 +61,21 @@ static dk_rc prepare(struct dk_aws *aws, enum dk_provider_op op, struct dk_provi
     }
 }
 
+/* The answer of a replica, under its own name, counts as one of the key that is stored (F31). */
+static void take_answered(struct dk_provider_item *item, const struct dk_aws_call *x)
+{
+    bool same = strcmp(x->answer.key_id, x->way.key_id) == 0;
+    bool replica = strcmp(x->way.key_id, item->wrapped->kms_key_id) != 0;
+    if (replica && !same) {
+        (void)DK_FAIL(&item->err, PROVIDER,
+                      "AWS KMS answered with the key %.120s, asked was %.120s", x->answer.key_id,
+                      x->way.key_id);
+        return;
+    }
+    memcpy(item->answered, same ? item->wrapped->kms_key_id : x->answer.key_id,
+           sizeof item->answered);
+}
+
 static void take(struct dk_aws *aws, enum dk_provider_op op, struct dk_provider_item *item,
                  struct dk_aws_call *x)
 {
@@ -74,7 +84,7 @@ static void take(struct dk_aws *aws, enum dk_provider_op op, struct dk_provider_
         return;
     }
     if (op == DK_PROVIDER_UNWRAP) {
-        memcpy(item->answered, x->answer.key_id, sizeof item->answered);
+        take_answered(item, x);
     } else if (dk_aws_check_own(aws, x->answer.key_id, &item->err) == DK_OK) {
         dk_aws_note_own(aws, x->answer.key_id);
     }
@@ -87,14 +97,13 @@ static void fail_all(struct dk_provider_item *const *items, size_t count)
     }
 }
 
-/* One that reads like a key of AWS: for others nobody is asked (I32). */
-static bool any_of_ours(enum dk_provider_op op, struct dk_provider_item *const *items, size_t count)
+static bool any_to_learn_for(const struct dk_aws *aws, enum dk_provider_op op,
+                             struct dk_provider_item *const *items, size_t count)
 {
-    struct dk_aws_key key;
     for (size_t i = 0; i < count; i++) {
         const struct dk_wrapped *row =
             op == DK_PROVIDER_MOVE ? items[i]->before : items[i]->wrapped;
-        if (dk_aws_key_parse(row->kms_key_id, &key) && key.form == DK_AWS_KEY_ARN) {
+        if (dk_aws_must_learn(aws, row->kms_key_id)) {
             return true;
         }
     }
@@ -115,9 +124,9 @@ static bool is_ready(struct dk_aws *aws, enum dk_provider_op op,
     dk_rc rc = dk_aws_credentials_get(aws->credentials, &keys, &err);
     if (rc == DK_OK) {
         dk_aws_credentials_put(aws->credentials, keys);
-        bool learns =
-            (op == DK_PROVIDER_UNWRAP || op == DK_PROVIDER_MOVE) && aws->aws.key.account[0] == '\0';
-        rc = learns && any_of_ours(op, items, count) ? dk_aws_learn_own(aws, arn, &err) : DK_OK;
+        bool learns = (op == DK_PROVIDER_UNWRAP || op == DK_PROVIDER_MOVE) &&
+                      any_to_learn_for(aws, op, items, count);
+        rc = learns ? dk_aws_learn_own(aws, arn, &err) : DK_OK;
     }
     for (size_t i = 0; i < count && rc != DK_OK; i++) {
         items[i]->err = err;

@@ -28,8 +28,14 @@ struct dk_aws {
         own_arn[DK_KMS_KEY_ID_MAX + 1]; /* the key that wraps now, from an answer; "" = not known */
 };
 
+/* By which key a wrap is opened. */
+struct dk_aws_way {
+    char key_id[DK_KMS_KEY_ID_MAX + 1]; /* the row's, or that of our replica */
+};
+
 struct dk_aws_call {
     struct dk_aws *aws;
+    struct dk_aws_way way; /* Decrypt */
     struct dk_kms_ask ask;
     struct dk_kms_answer answer;
     struct dk_kms_key *described; /* DescribeKey */

@@ -80,27 +80,88 @@ dk_rc dk_aws_learn_own(struct dk_aws *aws, char arn[static DK_KMS_KEY_ID_MAX + 1
     return DK_OK;
 }
 
+/* ---- keys of rows ---------------------------------------------------------------------------- */
+
+static bool is_here(const struct dk_aws *aws, const struct dk_aws_key *key)
+{
+    return strcmp(key->region, aws->aws.region) == 0;
+}
+
+static bool same_account(const struct dk_aws_key *a, const struct dk_aws_key *b)
+{
+    return strcmp(a->account, b->account) == 0 && strcmp(a->partition, b->partition) == 0;
+}
+
+/* One multi-Region key has the same id in each of its Regions. */
+static bool is_replica(const struct dk_aws_key *a, const struct dk_aws_key *b)
+{
+    return same_account(a, b) && dk_aws_key_is_multi_region(a) && strcmp(a->id, b->id) == 0;
+}
+
+static bool must_learn(const struct dk_aws *aws, const struct dk_aws_key *key)
+{
+    const struct dk_aws_key *own = &aws->aws.key;
+    if (is_here(aws, key)) {
+        return own->account[0] == '\0';
+    }
+    if (!dk_aws_key_is_multi_region(key) || own->form == DK_AWS_KEY_ARN) {
+        return false;
+    }
+    return own->form == DK_AWS_KEY_ID      ? strcmp(own->id, key->id) == 0
+           : own->form == DK_AWS_ALIAS_ARN ? same_account(own, key)
+                                           : true;
+}
+
+static bool parse_row(const char *kms_key_id, struct dk_aws_key *out)
+{
+    return dk_aws_key_parse(kms_key_id, out) && out->form == DK_AWS_KEY_ARN;
+}
+
+bool dk_aws_must_learn(const struct dk_aws *aws, const char *kms_key_id)
+{
+    struct dk_aws_key key;
+    return parse_row(kms_key_id, &key) && must_learn(aws, &key);
+}
+
+/* What the setting says of our key, or KMS where that is not enough to judge this one. */
+static dk_rc find_own(struct dk_aws *aws, const struct dk_aws_key *key, struct dk_aws_key *own,
+                      struct dk_err *err)
+{
+    char arn[DK_KMS_KEY_ID_MAX + 1];
+    *own = aws->aws.key;
+    if (!must_learn(aws, key)) {
+        return DK_OK;
+    }
+    DK_TRY(dk_aws_learn_own(aws, arn, err));
+    return dk_aws_key_parse(arn, own)
+               ? DK_OK
+               : DK_FAIL(err, PROVIDER, "AWS KMS named a key that is none: %.120s", arn);
+}
+
 /*
  * A key id from a row is used only if it is one of the configured key's account and region (I32):
- * an alias may have been moved, but never into a stranger's account.
+ * an alias may have been moved, but never into a stranger's account. One of another region is used
+ * never: where our key is a replica of it, ours is asked.
  */
-dk_rc dk_aws_check_row(struct dk_aws *aws, const char *kms_key_id, struct dk_err *err)
+dk_rc dk_aws_find_way(struct dk_aws *aws, const char *kms_key_id, struct dk_aws_way *out,
+                      struct dk_err *err)
 {
-    struct dk_aws_key key, own = aws->aws.key;
-    char arn[DK_KMS_KEY_ID_MAX + 1];
-    bool is_arn = dk_aws_key_parse(kms_key_id, &key) && key.form == DK_AWS_KEY_ARN;
-    if (is_arn && strcmp(key.region, aws->aws.region) == 0 && own.account[0] == '\0') {
-        DK_TRY(dk_aws_learn_own(aws, arn, err));
-        if (!dk_aws_key_parse(arn, &own)) {
-            return DK_FAIL(err, PROVIDER, "AWS KMS named a key that is none: %.120s", arn);
-        }
+    struct dk_aws_key key, own;
+    bool is_arn = parse_row(kms_key_id, &key);
+    if (is_arn) {
+        DK_TRY(find_own(aws, &key, &own, err));
     }
-    if (!is_arn || strcmp(key.region, aws->aws.region) != 0 ||
-        strcmp(key.account, own.account) != 0 || strcmp(key.partition, own.partition) != 0) {
-        return DK_FAIL(err, NO_MASTER_KEY,
-                       "the data key was wrapped by %.150s, which is no key of the account and "
-                       "region of AWS_KMS_KEY_ID (%.100s)",
-                       kms_key_id, aws->aws.key_id);
+    if (is_arn && is_here(aws, &key) && same_account(&key, &own)) {
+        snprintf(out->key_id, sizeof out->key_id, "%s", kms_key_id);
+        return DK_OK;
     }
-    return DK_OK;
+    if (is_arn && own.form == DK_AWS_KEY_ARN && is_replica(&key, &own)) {
+        snprintf(out->key_id, sizeof out->key_id, "arn:%s:kms:%s:%s:key/%s", own.partition,
+                 aws->aws.region, own.account, own.id);
+        return DK_OK;
+    }
+    return DK_FAIL(err, NO_MASTER_KEY,
+                   "the data key was wrapped by %.150s, which is no key of the account and "
+                   "region of AWS_KMS_KEY_ID (%.100s)",
+                   kms_key_id, aws->aws.key_id);
 }

@@ -18,7 +18,10 @@ DK_MUST_USE dk_rc dk_aws_describe(struct dk_aws *aws, struct dk_kms_key *out, st
 /* The ARN of the key that wraps now; KMS is asked where no answer told it yet. */
 DK_MUST_USE dk_rc dk_aws_learn_own(struct dk_aws *aws, char arn[static DK_KMS_KEY_ID_MAX + 1],
                                    struct dk_err *err);
-/* E_NO_MASTER_KEY: a row names a key that is none of ours (I32). */
-DK_MUST_USE dk_rc dk_aws_check_row(struct dk_aws *aws, const char *kms_key_id, struct dk_err *err);
+/* Whether KMS has to be asked for our key before this one of a row can be judged. */
+bool dk_aws_must_learn(const struct dk_aws *aws, const char *kms_key_id);
+/* How a wrap under this key of a row is opened. E_NO_MASTER_KEY: it is none of ours (I32). */
+DK_MUST_USE dk_rc dk_aws_find_way(struct dk_aws *aws, const char *kms_key_id,
+                                  struct dk_aws_way *out, struct dk_err *err);
 
 #endif

@@ -135,6 +135,56 @@ def test_R23_a_moved_alias_leaves_old_keys_readable(cloud, tmp_path):
     assert wrap_of(cli, "globex")[0] == cloud.env["AWS_OTHER_ARN"]
 
 
+def test_a_replica_opens_what_was_wrapped_in_another_region(cloud, tmp_path):
+    """A multi-Region key has one id (moto's reads otherwise than AWS's); what is asked is always the
+    key of the region that is set."""
+    first = cloud.env["AWS_MRK_ARN"]
+    there = first.replace("us-east-1", "eu-west-1")
+    cli = Cli(tmp_path, **{**settings(cloud), "AWS_KMS_KEY_ID": first})
+    cli.ok("init")
+    old = cli.ok("encrypt", "--tenant", "acme", stdin=SECRET)
+    values = []
+    for number, form in enumerate((there, first.rpartition("/")[2], "alias/mrk",
+                                   there.rpartition("key/")[0] + "alias/mrk")):
+        cli.env.update(AWS_REGION="eu-west-1", AWS_KMS_KEY_ID=form)
+        cloud.control("requests", clear=True)
+        assert cli.ok("decrypt", "--tenant", "acme", stdin=old) == SECRET, form
+        asked = [one for one in cloud.requests() if one["operation"] == "Decrypt"]
+        assert asked and all(json.loads(one["body"])["KeyId"] == there
+                             and "/eu-west-1/kms/" in one["headers"]["authorization"]
+                             for one in asked)
+        values.append(cli.ok("encrypt", "--tenant", f"t{number}", stdin=SECRET))
+        assert wrap_of(cli, f"t{number}")[0] == there
+    cli.env.update(AWS_REGION="us-east-1", AWS_KMS_KEY_ID=first)
+    for number, value in enumerate(values):
+        assert cli.ok("decrypt", "--tenant", f"t{number}", stdin=value) == SECRET
+    cli.ok("audit", "verify")
+
+
+def test_I32_F31_only_a_replica_of_the_key_itself_is_asked_and_only_its_answer_counts(cloud,
+                                                                                     tmp_path):
+    mrk, there = cloud.env["AWS_MRK_ARN"], cloud.env["AWS_MRK_ARN"].replace("us-east-1", "eu-west-1")
+    cli = Cli(tmp_path, **{**settings(cloud), "AWS_KMS_KEY_ID": mrk})
+    cli.ok("init")
+    used = cli, cli.ok("encrypt", "--tenant", "acme", stdin=SECRET)
+    cli.env["AWS_REGION"] = "eu-west-1"
+    before = cloud.counts()["kms.Decrypt"]
+    for other in (there[:-1] + ("0" if there[-1] != "0" else "1"),  # another key
+                  there.replace("111122223333", "999999999999"), there.replace(":aws:", ":aws-cn:"),
+                  cloud.env["AWS_KEY_ARN"].replace("us-east-1", "eu-west-1")):
+        cli.env["AWS_KMS_KEY_ID"] = other
+        decrypts_not(used, 2, "E_NO_MASTER_KEY")
+    assert cloud.counts()["kms.Decrypt"] == before
+    cli.env["AWS_KMS_KEY_ID"] = there
+    cloud.control("script", service="kms", operation="Decrypt", times=-1,
+                  answers=[{"real": True, "fault": "wrong_key_id"}])
+    decrypts_not(used, 1, "E_PROVIDER", "AWS KMS answered with the key")
+    cloud.control("unscript")
+    cloud.control("script", service="kms", operation="Decrypt", times=-1, answers=[
+        {"status": 200, "json": {"KeyId": mrk, "Plaintext": "QUFB" * 10 + "QUE="}}])
+    decrypts_not(used, 1, "E_PROVIDER", f"AWS KMS answered with the key {mrk}, asked was {there}")
+
+
 def test_new_material_of_the_key_changes_nothing(aws, cloud):
     aws.ok("init")
     old = aws.ok("encrypt", "--tenant", "acme", stdin=SECRET)
