@@ -287,6 +287,21 @@ static const char *aws_operation(unsigned operation)
 }
 _Static_assert(DK_KMS_OPS <= DK_PROVIDER_OPERATIONS, "counts");
 
+/* An ARN says it all; one whose region is none of its partition would be asked elsewhere. */
+static bool aws_previous_aim(const char *id, struct dk_previous_aim *out)
+{
+    struct dk_aws_key key;
+    if (!dk_aws_key_parse(id, &key) || key.form != DK_AWS_KEY_ARN ||
+        strcmp(key.partition, dk_aws_partition_of(key.region)->name) != 0) {
+        return false;
+    }
+    out->option[0] = DK_OPT_AWS_KMS_KEY_ID;
+    snprintf(out->value[0], sizeof out->value[0], "%s", id);
+    out->option[1] = DK_OPT_AWS_REGION;
+    snprintf(out->value[1], sizeof out->value[1], "%s", key.region);
+    return true;
+}
+
 const struct dk_provider_ops dk_provider_aws = {
     .name = "aws-kms",
     .caps = DK_PROVIDER_BINDS_CONTEXT | DK_PROVIDER_AUTHENTICATES | DK_PROVIDER_MOVES,
@@ -299,4 +314,6 @@ const struct dk_provider_ops dk_provider_aws = {
     .inspect = dk_aws_inspect,
     .policy = dk_aws_tell_policy,
     .operation = aws_operation,
+    .previous_aim = aws_previous_aim,
+    .previous_is = dk_aws_is_same_key,
 };

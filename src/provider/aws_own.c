@@ -138,6 +138,13 @@ static dk_rc find_own(struct dk_aws *aws, const struct dk_aws_key *key, struct d
                : DK_FAIL(err, PROVIDER, "AWS KMS named a key that is none: %.120s", arn);
 }
 
+bool dk_aws_is_same_key(const char *arn, const char *kms_key_id)
+{
+    struct dk_aws_key key, of_row;
+    return parse_row(arn, &key) && parse_row(kms_key_id, &of_row) &&
+           (strcmp(arn, kms_key_id) == 0 || is_replica(&key, &of_row));
+}
+
 /*
  * A key id from a row is used only if it is one of the configured key's account and region (I32):
  * an alias may have been moved, but never into a stranger's account. One of another region is used
@@ -161,7 +168,7 @@ dk_rc dk_aws_find_way(struct dk_aws *aws, const char *kms_key_id, struct dk_aws_
         return DK_OK;
     }
     return DK_FAIL(err, NO_MASTER_KEY,
-                   "the data key was wrapped by %.150s, which is no key of the account and "
-                   "region of AWS_KMS_KEY_ID (%.100s)",
+                   "the data key was wrapped by %.120s, which is no key of the account and "
+                   "region of AWS_KMS_KEY_ID (%.80s), and not in KMS_PREVIOUS_KEYS",
                    kms_key_id, aws->aws.key_id);
 }

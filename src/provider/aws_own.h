@@ -24,4 +24,7 @@ bool dk_aws_must_learn(const struct dk_aws *aws, const char *kms_key_id);
 DK_MUST_USE dk_rc dk_aws_find_way(struct dk_aws *aws, const char *kms_key_id,
                                   struct dk_aws_way *out, struct dk_err *err);
 
+/* Whether a row names the key of this ARN, or a replica of it. Pure. */
+bool dk_aws_is_same_key(const char *arn, const char *kms_key_id);
+
 #endif

@@ -135,8 +135,8 @@ static dk_rc prepare_unwrap(const struct dk_azure *azure, struct dk_provider_ite
     if (!dk_vault_kid_parse(id, &kid) || !dk_vault_kid_is_of(&kid, &azure->azure) ||
         kid.version[0] == '\0') {
         return DK_FAIL(&item->err, NO_MASTER_KEY,
-                       "the data key was wrapped by %.130s, which is no version of %.40s "
-                       "(AZURE_KEY_NAME) at %.80s",
+                       "the data key was wrapped by %.120s, which is no version of %.40s "
+                       "(AZURE_KEY_NAME) at %.60s, and not in KMS_PREVIOUS_KEYS",
                        id, azure->azure.key_name, azure->azure.vault.authority);
     }
     memcpy(x->version, kid.version, sizeof x->version);
@@ -363,6 +363,30 @@ static dk_rc azure_policy(void *self, struct dk_buf *out, struct dk_err *err)
     return dk_azure_role(&azure->azure, choose_pair(azure, &key, true), out, err);
 }
 
+/* https://VAULT/keys/NAME: the vault is judged as AZURE_KEY_VAULT_URL is. */
+static bool azure_previous_aim(const char *id, struct dk_previous_aim *out)
+{
+    struct dk_vault_kid kid;
+    if (!dk_vault_kid_parse(id, &kid) || kid.version[0] != '\0') {
+        return false;
+    }
+    out->option[0] = DK_OPT_AZURE_KEY_VAULT_URL;
+    snprintf(out->value[0], sizeof out->value[0], "%.*s", (int)(strstr(id + 8, "/keys/") - id), id);
+    out->option[1] = DK_OPT_AZURE_KEY_NAME;
+    snprintf(out->value[1], sizeof out->value[1], "%s", kid.name);
+    return true;
+}
+
+static bool azure_previous_is(const char *id, const char *kms_key_id)
+{
+    struct dk_vault_kid kid, of_row;
+    if (!dk_vault_kid_parse(id, &kid) || !dk_vault_kid_parse(kms_key_id, &of_row)) {
+        return false;
+    }
+    of_row.version[0] = '\0';
+    return dk_vault_kid_equal(&kid, &of_row);
+}
+
 /* ---- what it costs --------------------------------------------------------------------------- */
 
 static const char *azure_operation(unsigned operation)
@@ -407,4 +431,6 @@ const struct dk_provider_ops dk_provider_azure = {
     .policy = azure_policy,
     .operation = azure_operation,
     .price = azure_price,
+    .previous_aim = azure_previous_aim,
+    .previous_is = azure_previous_is,
 };

@@ -9,6 +9,7 @@
 #include "provider/aws.h"
 #include "provider/azure.h"
 #include "provider/local.h"
+#include "provider/previous.h"
 
 /* How many of the last keys are remembered by their check values (F32). */
 #define RECENT 16
@@ -19,6 +20,7 @@ const struct dk_provider_ops *const dk_provider_backends[] = {&dk_provider_local
 struct dk_provider {
     const struct dk_provider_ops *ops;
     void *self;
+    struct dk_previous *previous;
     struct dk_provider_setup setup;
     pthread_mutex_t lock; /* guards recent and recent_at */
     uint8_t recent[RECENT][DK_CHECK_VALUE];
@@ -51,9 +53,11 @@ dk_rc dk_provider_open(const struct dk_provider_ops *ops, const struct dk_provid
     provider->ops = ops;
     provider->setup = *setup;
     provider->setup.calls = &provider->calls;
-    dk_rc rc = ops->open(&provider->setup, &provider->self, err);
+    dk_rc rc = dk_previous_open(ops, &provider->setup, &provider->previous, err);
+    rc = rc == DK_OK ? ops->open(&provider->setup, &provider->self, err) : rc;
     provider->setup.settings = NULL;
     if (rc != DK_OK) {
+        dk_previous_close(provider->previous);
         dk_mem_free(&setup->world->mem, provider);
         return rc;
     }
@@ -65,6 +69,7 @@ dk_rc dk_provider_open(const struct dk_provider_ops *ops, const struct dk_provid
 void dk_provider_close(struct dk_provider *provider)
 {
     if (provider != NULL) {
+        dk_previous_close(provider->previous);
         provider->ops->close(provider->self);
         pthread_mutex_destroy(&provider->lock);
         dk_mem_free(&provider->setup.world->mem, provider);
@@ -75,11 +80,13 @@ dk_rc dk_provider_after_fork(struct dk_provider *provider, struct dk_err *err)
 {
     pthread_mutex_init(&provider->lock, NULL);
     provider->calls = (struct dk_provider_calls){.calls = {0}}; /* the parent's were the parent's */
+    DK_TRY(dk_previous_after_fork(provider->previous, err));
     return provider->ops->after_fork(provider->self, err);
 }
 
 void dk_provider_forget(struct dk_provider *provider)
 {
+    dk_previous_forget(provider->previous);
     provider->ops->forget(provider->self);
 }
 
@@ -223,8 +230,9 @@ static void run_in(struct dk_provider *provider, enum dk_provider_op op,
             going[n++] = &items[i];
         }
     }
-    if (n > 0) {
-        provider->ops->run(provider->self, op, going, n);
+    size_t own = op == DK_PROVIDER_UNWRAP ? dk_previous_unwrap(provider->previous, going, n) : n;
+    if (own > 0) {
+        provider->ops->run(provider->self, op, going, own);
     }
     for (size_t i = 0; i < n; i++) {
         if (going[i]->err.rc == DK_OK) {

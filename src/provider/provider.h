@@ -99,6 +99,11 @@ DK_PRINTF(4, 5)
 void dk_provider_say(const struct dk_provider_tell *tell, enum dk_provider_level level,
                      const char *todo, const char *format, ...);
 
+struct dk_previous_aim {
+    enum dk_option_id option[2];
+    char value[2][DK_KMS_KEY_ID_MAX + 1];
+};
+
 enum dk_provider_op {
     DK_PROVIDER_GENERATE,
     DK_PROVIDER_WRAP,
@@ -140,6 +145,11 @@ struct dk_provider_ops {
     const char *(*operation)(unsigned operation);
     /* Which of the list is the configured key; may ask. NULL: the first of the provider's. */
     const struct dk_price *(*price)(void *self);
+    /* Pure. Which settings make a key of KMS_PREVIOUS_KEYS the configured one; false: it is no key
+       of this back end. NULL: it has none such. */
+    bool (*previous_aim)(const char *id, struct dk_previous_aim *out);
+    /* Pure. Whether a row names that key: one that previous_aim took. */
+    bool (*previous_is)(const char *id, const char *kms_key_id);
 };
 
 /* Ends with NULL. */

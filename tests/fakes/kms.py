@@ -121,12 +121,14 @@ class Kms:
         return {"id": self.user.id, "secret": self.user.secret}
 
     def set_key(self, name=None, id=None, state=None, enabled=None, alias=None, create=False,
-                multi_region=False, rotate=False):
+                multi_region=False, rotate=False, account=None):
         """Sets the state of a key, or makes one; points an alias at it; gives it new material."""
         try:
             key = self.keys.create(multi_region) if create else self.keys.find(name or id, REGION)
         except KmsError as error:
             raise ValueError(str(error)) from None
+        if account is not None:
+            key.account = account
         if enabled is not None:
             state = "Enabled" if enabled else "Disabled"
         if state is not None:
@@ -428,7 +430,7 @@ def _alias_name(request):
 
 
 def _metadata(key, region):
-    found = {"AWSAccountId": ACCOUNT, "KeyId": key.id, "Arn": key.arn(region),
+    found = {"AWSAccountId": key.account, "KeyId": key.id, "Arn": key.arn(region),
              "CreationDate": key.created, "Enabled": key.state == "Enabled",
              "Description": key.description, "KeyUsage": key.usage, "KeyState": key.state,
              "Origin": "AWS_KMS", "KeyManager": "CUSTOMER", "CustomerMasterKeySpec": key.spec,

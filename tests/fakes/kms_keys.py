@@ -32,6 +32,7 @@ class Key:
     spec: str = "SYMMETRIC_DEFAULT"
     usage: str = "ENCRYPT_DECRYPT"
     description: str = ""
+    account: str = ACCOUNT
     state: str = "Enabled"
     deletion: float = None
     period: int = 0  # days between rotations; 0: none
@@ -43,7 +44,7 @@ class Key:
         return self.id.startswith("mrk-")
 
     def arn(self, region):
-        return f"arn:aws:kms:{region}:{ACCOUNT}:key/{self.id}"
+        return f"arn:aws:kms:{region}:{self.account}:key/{self.id}"
 
     def rotate(self):
         self.materials.append((os.urandom(32), os.urandom(32)))
@@ -69,12 +70,12 @@ class Keys:
     # ---- names ----
 
     def find(self, name, region, aliases=True):
-        """The key that a KeyId means; NotFoundException. mrk- keys are in every Region."""
+        """The key that a KeyId means; NotFoundException. mrk- keys are in every Region. One of another
+        account, which lets ours use it, is known by its ARN alone."""
+        account = ACCOUNT
         found = re.fullmatch(r"arn:aws:kms:([a-z0-9-]+):(\d{12}):(.+)", name)
         if found:
             where, account, rest = found.groups()
-            if account != ACCOUNT:
-                raise _not_yours()
             if where != region:
                 raise KmsError("NotFoundException", f"Invalid arn {where}")
             name = rest if rest.startswith("alias/") else rest.removeprefix("key/")
@@ -87,6 +88,8 @@ class Keys:
         elif not _UUID.fullmatch(name):
             raise KmsError("NotFoundException", f"Invalid keyId '{name}'")
         key = self.keys.get(name)
+        if account != (key.account if key is not None else ACCOUNT):
+            raise _not_yours()
         if key is not None and key.deletion is not None and key.deletion <= self.world.now():
             self._forget(key)
             key = None
@@ -125,7 +128,7 @@ class Keys:
         for key in list(self.keys.values()):
             if material_id in dict(key.materials):
                 try:
-                    return self.find(key.id, region), material_id
+                    return self.find(key.arn(region), region), material_id
                 except KmsError:
                     raise _not_yours() from None
         raise _not_yours() if material_id in self.gone else KmsError("InvalidCiphertextException")

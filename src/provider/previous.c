@@ -1,0 +1,175 @@
+#include "provider/previous.h"
+
+#define MOST 16
+
+struct one {
+    char id[DK_KMS_KEY_ID_MAX + 1]; /* as the setting has it */
+    void *self;
+};
+
+struct dk_previous {
+    const struct dk_provider_ops *ops;
+    const struct dk_mem *mem;
+    struct one list[MOST];
+    size_t count;
+};
+
+/* ---- open and close -------------------------------------------------------------------------- */
+
+/* Whether a back end has such keys; the first one counts. */
+static const struct dk_provider_ops *whose(const char *id, struct dk_previous_aim *aim)
+{
+    for (size_t i = 0; dk_provider_backends[i] != NULL; i++) {
+        const struct dk_provider_ops *ops = dk_provider_backends[i];
+        if (ops->previous_aim != NULL && ops->previous_aim(id, aim)) {
+            return ops;
+        }
+    }
+    return NULL;
+}
+
+/* The settings are lent for the opening, and so are the two that differ. */
+static dk_rc open_one(struct dk_previous *previous, const struct dk_provider_setup *setup,
+                      struct dk_previous_aim *aim, const char *id, struct dk_err *err)
+{
+    struct dk_settings settings = *setup->settings;
+    struct dk_provider_setup own = *setup;
+    struct one *one = &previous->list[previous->count];
+    struct dk_err cause;
+    dk_err_clear(&cause);
+    own.settings = &settings;
+    for (size_t i = 0; i < sizeof aim->option / sizeof aim->option[0]; i++) {
+        settings.value[aim->option[i]] = aim->value[i];
+    }
+    dk_rc rc = previous->ops->open(&own, &one->self, &cause);
+    if (rc != DK_OK) {
+        return dk_err_set(err, rc, __FILE__, __LINE__, "KMS_PREVIOUS_KEYS: %.110s: %.160s", id,
+                          cause.text);
+    }
+    memcpy(one->id, id, strlen(id) + 1);
+    previous->count++;
+    return DK_OK;
+}
+
+static dk_rc open_entry(struct dk_previous *previous, const struct dk_provider_setup *setup,
+                        const char *id, struct dk_err *err)
+{
+    struct dk_previous_aim aim;
+    const struct dk_provider_ops *ops = whose(id, &aim);
+    if (ops == NULL) {
+        /* What may have a password in it is not shown. */
+        return DK_FAIL(
+            err, CONFIG,
+            "KMS_PREVIOUS_KEYS: %.110s is neither the ARN of a key in AWS KMS nor the id "
+            "of a key in Azure Key Vault without its version (https://VAULT/keys/NAME)",
+            strchr(id, '@') == NULL ? id : "an entry with an @");
+    }
+    if (ops != previous->ops) {
+        return DK_OK; /* that of another provider */
+    }
+    return previous->count < MOST
+               ? open_one(previous, setup, &aim, id, err)
+               : DK_FAIL(err, CONFIG, "KMS_PREVIOUS_KEYS: more than %d keys of %s", MOST,
+                         ops->name);
+}
+
+static dk_rc open_all(struct dk_previous *previous, const struct dk_provider_setup *setup,
+                      const char *list, struct dk_err *err)
+{
+    static const char between[] = ", \t";
+    for (list += strspn(list, between); *list != '\0'; list += strspn(list, between)) {
+        char id[DK_KMS_KEY_ID_MAX + 1];
+        size_t n = strcspn(list, between);
+        if (n >= sizeof id) {
+            return DK_FAIL(err, CONFIG, "KMS_PREVIOUS_KEYS: an entry is longer than %d bytes",
+                           DK_KMS_KEY_ID_MAX);
+        }
+        memcpy(id, list, n);
+        id[n] = '\0';
+        list += n;
+        DK_TRY(open_entry(previous, setup, id, err));
+    }
+    return DK_OK;
+}
+
+dk_rc dk_previous_open(const struct dk_provider_ops *ops, const struct dk_provider_setup *setup,
+                       struct dk_previous **out, struct dk_err *err)
+{
+    const struct dk_mem *mem = &setup->world->mem;
+    const char *list =
+        setup->settings != NULL ? dk_settings_str(setup->settings, DK_OPT_PREVIOUS_KEYS) : NULL;
+    *out = NULL;
+    if (list == NULL) {
+        return DK_OK;
+    }
+    struct dk_previous *previous = dk_mem_zalloc(mem, sizeof *previous);
+    if (previous == NULL) {
+        return DK_FAIL(err, NOMEM, "no memory for KMS_PREVIOUS_KEYS");
+    }
+    previous->ops = ops;
+    previous->mem = mem;
+    dk_rc rc = open_all(previous, setup, list, err);
+    if (rc != DK_OK || previous->count == 0) {
+        dk_previous_close(previous);
+        return rc;
+    }
+    *out = previous;
+    return DK_OK;
+}
+
+void dk_previous_close(struct dk_previous *previous)
+{
+    if (previous == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < previous->count; i++) {
+        previous->ops->close(previous->list[i].self);
+    }
+    dk_mem_free(previous->mem, previous);
+}
+
+dk_rc dk_previous_after_fork(struct dk_previous *previous, struct dk_err *err)
+{
+    for (size_t i = 0; previous != NULL && i < previous->count; i++) {
+        DK_TRY(previous->ops->after_fork(previous->list[i].self, err));
+    }
+    return DK_OK;
+}
+
+void dk_previous_forget(struct dk_previous *previous)
+{
+    for (size_t i = 0; previous != NULL && i < previous->count; i++) {
+        previous->ops->forget(previous->list[i].self);
+    }
+}
+
+/* ---- unwrapping ------------------------------------------------------------------------------ */
+
+/* Those that are not under this key, in front: how many they are. */
+static size_t part(const struct dk_previous *previous, const struct one *one,
+                   struct dk_provider_item **items, size_t count)
+{
+    size_t rest = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct dk_provider_item *item = items[i];
+        if (!previous->ops->previous_is(one->id, item->wrapped->kms_key_id)) {
+            items[i] = items[rest];
+            items[rest++] = item;
+        }
+    }
+    return rest;
+}
+
+size_t dk_previous_unwrap(struct dk_previous *previous, struct dk_provider_item **items,
+                          size_t count)
+{
+    for (size_t i = 0; previous != NULL && i < previous->count && count > 0; i++) {
+        size_t rest = part(previous, &previous->list[i], items, count);
+        if (rest < count) {
+            previous->ops->run(previous->list[i].self, DK_PROVIDER_UNWRAP, items + rest,
+                               count - rest);
+        }
+        count = rest;
+    }
+    return count;
+}
