@@ -230,8 +230,8 @@ static void tell_cost(const struct cost_call *call, const struct dk_usage_cost *
 {
     struct dekhand_calls operations[DK_PROVIDER_OPERATIONS];
     for (size_t i = 0; i < cost->operation_count; i++) {
-        operations[i] = (struct dekhand_calls){
-            cost->operations[i].name, cost->operations[i].calls, cost->operations[i].failed};
+        operations[i] = (struct dekhand_calls){cost->operations[i].name, cost->operations[i].calls,
+                                               cost->operations[i].failed};
     }
     const struct dk_price none = {.kind = ""};
     const struct dk_price *price = cost->price != NULL ? cost->price : &none;

@@ -99,6 +99,7 @@ DK_PRINTF(4, 5)
 void dk_provider_say(const struct dk_provider_tell *tell, enum dk_provider_level level,
                      const char *todo, const char *format, ...);
 
+/* Which settings a key of KMS_PREVIOUS_KEYS stands for, and how they read then. */
 struct dk_previous_aim {
     enum dk_option_id option[2];
     char value[2][DK_KMS_KEY_ID_MAX + 1];
