@@ -2,45 +2,24 @@
 
 #include <stdio.h>
 
-#include "keys/audit_state.h"
-#include "keys/further.h"
+#include "keys/audit.h"
 #include "keys/keyring.h"
+#include "keys/move.h"
 #include "keys/registry.h"
+#include "keys/rewrap_state.h"
 #include "keys/tenant_change.h"
-#include "keys/unwrap.h"
-
-#define PAGE 64
-#define TRIES 3
-
-enum fate { PASSED_OVER, UNDER_IT, TO_MOVE };
-
-struct rewrap {
-    struct dk_core *core;
-    const struct dk_rewrap_args *args;
-    struct dk_rewrap_result *result;
-    struct dk_provider *to;
-    struct dk_key_row rows[PAGE];
-    struct dk_unwrapping open[PAGE];
-    struct dk_further made[PAGE];
-    bool by_first[PAGE]; /* of `made`: its first wrap was opened, not a further one */
-    enum fate fate[PAGE];
-    dk_rc rc[PAGE]; /* of the rows: DK_OK = it was opened, and is to be written down */
-    size_t count;   /* rows that were read */
-    bool stopped;
-};
-
-static bool is_configured(const struct rewrap *rewrap, const char *provider)
+bool dk_rewrap_opens_here(const struct dk_rewrapping *rewrap, const char *provider)
 {
     return dk_unwrap_provider(rewrap->core, provider) != NULL;
 }
 
-static bool is_under(const struct rewrap *rewrap, const struct dk_wrap_columns *wrap)
+bool dk_rewrap_is_under(const struct dk_rewrapping *rewrap, const struct dk_wrap_columns *wrap)
 {
     return strcmp(wrap->provider, dk_provider_name(rewrap->to)) == 0 &&
            strcmp(wrap->kms_key_id, rewrap->result->kms_key_id) == 0;
 }
 
-static void note_failed(struct rewrap *rewrap, const struct dk_key_row *row,
+static void note_failed(struct dk_rewrapping *rewrap, const struct dk_key_row *row,
                         const struct dk_err *err)
 {
     struct dk_rewrap_result *result = rewrap->result;
@@ -54,7 +33,7 @@ static void note_failed(struct rewrap *rewrap, const struct dk_key_row *row,
 
 /* Further wraps of a version that nobody here opens any more, and the one that is the first now. */
 struct leaving {
-    const struct rewrap *rewrap;
+    const struct dk_rewrapping *rewrap;
     char provider[4][32];
     size_t n;
 };
@@ -63,14 +42,14 @@ static bool note_leaving(void *arg, const struct dk_wrap_row *row)
 {
     struct leaving *leaving = arg;
     bool first = strcmp(row->wrap.provider, dk_provider_name(leaving->rewrap->to)) == 0;
-    if ((first || !is_configured(leaving->rewrap, row->wrap.provider)) && leaving->n < 4) {
+    if ((first || !dk_rewrap_opens_here(leaving->rewrap, row->wrap.provider)) && leaving->n < 4) {
         snprintf(leaving->provider[leaving->n++], sizeof leaving->provider[0], "%.31s",
                  row->wrap.provider);
     }
     return true;
 }
 
-static dk_rc tidy(struct rewrap *rewrap, struct dk_txn *txn, const struct dk_key_row *row,
+static dk_rc tidy(struct dk_rewrapping *rewrap, struct dk_txn *txn, const struct dk_key_row *row,
                   struct dk_err *err)
 {
     struct leaving leaving = {.rewrap = rewrap};
@@ -83,22 +62,22 @@ static dk_rc tidy(struct rewrap *rewrap, struct dk_txn *txn, const struct dk_key
 }
 
 /* The wrap before stays where somebody can open it; where it was not opened now, that is due. */
-static dk_rc keep_before(struct rewrap *rewrap, struct dk_txn *txn, const struct dk_key_row *before,
-                         bool opened, struct dk_err *err)
+static dk_rc keep_before(struct dk_rewrapping *rewrap, struct dk_txn *txn,
+                         const struct dk_key_row *before, bool opened, struct dk_err *err)
 {
     struct dk_wrap_row row = {.tenant = before->tenant,
                               .version = before->version,
                               .wrap = before->wrap,
                               .last_verified_at = opened ? dk_wall_us(rewrap->core->world) : 0};
     bool other = strcmp(before->wrap.provider, dk_provider_name(rewrap->to)) != 0;
-    return other && is_configured(rewrap, before->wrap.provider)
+    return other && dk_rewrap_opens_here(rewrap, before->wrap.provider)
                ? dk_further_put(rewrap->core, txn, &row, err)
                : DK_OK;
 }
 
 /* Whoever changed the version meanwhile was first; its wrap is another's matter, at the next run.
  */
-static dk_rc change_in(struct rewrap *rewrap, struct dk_tenant_change *change,
+static dk_rc change_in(struct dk_rewrapping *rewrap, struct dk_tenant_change *change,
                        const struct dk_further *made, bool *changed, struct dk_err *err)
 {
     struct dk_txn *txn = &change->txn;
@@ -121,7 +100,7 @@ static dk_rc change_in(struct rewrap *rewrap, struct dk_tenant_change *change,
     return dk_store_commit(txn, err);
 }
 
-static void change_one(struct rewrap *rewrap, const struct dk_further *made)
+static void change_one(struct dk_rewrapping *rewrap, const struct dk_further *made)
 {
     struct dk_tenant_change change;
     struct dk_err err;
@@ -145,7 +124,7 @@ static void change_one(struct rewrap *rewrap, const struct dk_further *made)
 
 /* ---- a page ---------------------------------------------------------------------------------- */
 
-static dk_rc audit(struct rewrap *rewrap, const struct dk_unwrapping *list, size_t n,
+static dk_rc audit(struct dk_rewrapping *rewrap, const struct dk_unwrapping *list, size_t n,
                    struct dk_err *err)
 {
     for (size_t i = 0; i < rewrap->count; i++) {
@@ -158,7 +137,7 @@ static dk_rc audit(struct rewrap *rewrap, const struct dk_unwrapping *list, size
 }
 
 /* Of what is under it already: those that still have wraps that nobody opens. */
-static dk_rc find_leaving(struct rewrap *rewrap, size_t *count, struct dk_err *err)
+static dk_rc find_leaving(struct dk_rewrapping *rewrap, size_t *count, struct dk_err *err)
 {
     struct dk_txn txn;
     dk_rc rc = DK_OK;
@@ -167,7 +146,7 @@ static dk_rc find_leaving(struct rewrap *rewrap, size_t *count, struct dk_err *e
     for (size_t i = 0; i < rewrap->count && rc == DK_OK; i++) {
         const struct dk_key_row *row = &rewrap->rows[i];
         struct leaving leaving = {.rewrap = rewrap};
-        if (rewrap->fate[i] == UNDER_IT) {
+        if (rewrap->fate[i] == DK_REWRAP_UNDER) {
             rc = txn.ops->wraps_of(txn.self, &row->tenant, row->version, note_leaving, &leaving,
                                    err);
         }
@@ -181,7 +160,7 @@ static dk_rc find_leaving(struct rewrap *rewrap, size_t *count, struct dk_err *e
     return rc;
 }
 
-static dk_rc tidy_in(struct rewrap *rewrap, struct dk_tenant_change *change,
+static dk_rc tidy_in(struct dk_rewrapping *rewrap, struct dk_tenant_change *change,
                      const struct dk_key_row *before, struct dk_err *err)
 {
     struct dk_txn *txn = &change->txn;
@@ -196,7 +175,7 @@ static dk_rc tidy_in(struct rewrap *rewrap, struct dk_tenant_change *change,
     return dk_store_commit(txn, err);
 }
 
-static void tidy_one(struct rewrap *rewrap, const struct dk_unwrapping *tried)
+static void tidy_one(struct dk_rewrapping *rewrap, const struct dk_unwrapping *tried)
 {
     struct dk_tenant_change change;
     struct dk_err err = tried->err;
@@ -212,7 +191,7 @@ static void tidy_one(struct rewrap *rewrap, const struct dk_unwrapping *tried)
 }
 
 /* No wrap goes before the first one was just opened: it may be all that is left. */
-static dk_rc tidy_page(struct rewrap *rewrap, struct dk_err *err)
+static dk_rc tidy_page(struct dk_rewrapping *rewrap, struct dk_err *err)
 {
     size_t n = 0;
     DK_TRY(find_leaving(rewrap, &n, err));
@@ -227,24 +206,24 @@ static dk_rc tidy_page(struct rewrap *rewrap, struct dk_err *err)
     return DK_OK;
 }
 
-static enum fate fate_of(struct rewrap *rewrap, const struct dk_key_row *row)
+static enum dk_rewrap_fate fate_of(struct dk_rewrapping *rewrap, const struct dk_key_row *row)
 {
     struct dk_err err;
     dk_err_clear(&err);
     if (row->state == DK_PURGED) {
-        return PASSED_OVER;
+        return DK_REWRAP_NOT;
     }
     if (dk_registry_verify_key(rewrap->core, NULL, row, &err) != DK_OK) {
         note_failed(rewrap, row, &err);
-        return PASSED_OVER;
+        return DK_REWRAP_NOT;
     }
-    bool under = is_under(rewrap, &row->wrap);
+    bool under = dk_rewrap_is_under(rewrap, &row->wrap);
     rewrap->result->kept += under;
-    return under ? UNDER_IT : TO_MOVE;
+    return under ? DK_REWRAP_UNDER : DK_REWRAP_DUE;
 }
 
 /* What opens is in hand, in `made`; how many. */
-static size_t open_page(struct rewrap *rewrap, size_t n)
+static size_t open_page(struct dk_rewrapping *rewrap, size_t n)
 {
     size_t opened = 0;
     dk_unwrap_many(rewrap->core, rewrap->open, n);
@@ -262,7 +241,7 @@ static size_t open_page(struct rewrap *rewrap, size_t n)
     return opened;
 }
 
-static void settle_one(struct rewrap *rewrap, const struct dk_further *made)
+static void settle_one(struct dk_rewrapping *rewrap, const struct dk_further *made)
 {
     struct dk_err lost;
     if (made->out.version != 0) {
@@ -276,7 +255,7 @@ static void settle_one(struct rewrap *rewrap, const struct dk_further *made)
 
 /* Opened by whoever can, which is written down (I26), wrapped by the new one, which opens its own
    wrap again (R5). */
-static dk_rc move_page(struct rewrap *rewrap, size_t n, struct dk_err *err)
+static dk_rc wrap_page(struct dk_rewrapping *rewrap, size_t n, struct dk_err *err)
 {
     struct dk_core *core = rewrap->core;
     size_t opened = open_page(rewrap, n);
@@ -293,7 +272,63 @@ static dk_rc move_page(struct rewrap *rewrap, size_t n, struct dk_err *err)
     return rc;
 }
 
-static dk_rc work_page(struct rewrap *rewrap, struct dk_err *err)
+/* The first of all alone: who may not, or has another provider's wrap, is told so once. */
+static size_t choose_moving(struct dk_rewrapping *rewrap, size_t n)
+{
+    size_t chosen = 0;
+    for (size_t k = 0; k < n && (rewrap->moved || chosen == 0); k++) {
+        const struct dk_key_row *row = rewrap->open[k].row;
+        if (strcmp(row->wrap.provider, dk_provider_name(rewrap->to)) == 0) {
+            rewrap->by_first[chosen] = true;
+            rewrap->made[chosen++].row = row;
+        }
+    }
+    return chosen;
+}
+
+/* Takes those out of `open` that were moved; how many are left. */
+static size_t leave_unmoved(struct dk_rewrapping *rewrap, size_t n)
+{
+    size_t left = 0;
+    for (size_t k = 0; k < n; k++) {
+        const struct dk_key_row *row = rewrap->open[k].row;
+        if (rewrap->rc[row - rewrap->rows] != DK_OK) {
+            rewrap->open[left++].row = row;
+        }
+    }
+    return left;
+}
+
+/* From one key of the provider to another, by itself; its new wraps were opened, which is written
+   down. What it does not move is opened and wrapped. */
+static dk_rc move_page(struct dk_rewrapping *rewrap, size_t *n, struct dk_err *err)
+{
+    size_t chosen = rewrap->moves ? choose_moving(rewrap, *n) : 0, moved = 0;
+    if (chosen == 0) {
+        return DK_OK;
+    }
+    dk_move_wraps(rewrap->core, rewrap->to, rewrap->made, chosen);
+    for (size_t i = 0; i < rewrap->count; i++) {
+        rewrap->rc[i] = DK_E_NOT_FOUND;
+    }
+    for (size_t k = 0; k < chosen; k++) {
+        bool done = rewrap->made[k].out.version != 0;
+        rewrap->rc[rewrap->made[k].row - rewrap->rows] = done ? DK_OK : DK_E_NOT_FOUND;
+        moved += done;
+    }
+    rewrap->moves = moved > 0; /* refused, or all of a page damaged: not tried again */
+    rewrap->moved = rewrap->moved || moved > 0;
+    DK_TRY(dk_audit_unwraps(rewrap->core, rewrap->rows, rewrap->rc, rewrap->count, err));
+    *n = leave_unmoved(rewrap, *n);
+    for (size_t k = 0; k < chosen; k++) {
+        if (rewrap->made[k].out.version != 0) {
+            change_one(rewrap, &rewrap->made[k]);
+        }
+    }
+    return DK_OK;
+}
+
+static dk_rc work_page(struct dk_rewrapping *rewrap, struct dk_err *err)
 {
     size_t n = 0;
     for (size_t i = 0; i < rewrap->count; i++) {
@@ -301,21 +336,26 @@ static dk_rc work_page(struct rewrap *rewrap, struct dk_err *err)
     }
     DK_TRY(tidy_page(rewrap, err));
     for (size_t i = 0; i < rewrap->count; i++) {
-        if (rewrap->fate[i] == TO_MOVE) {
+        if (rewrap->fate[i] == DK_REWRAP_DUE) {
             rewrap->open[n++].row = &rewrap->rows[i];
         }
     }
+    bool knows = rewrap->moved;
+    DK_TRY(move_page(rewrap, &n, err));
+    if (!knows && rewrap->moved) {
+        DK_TRY(move_page(rewrap, &n, err));
+    }
     if (n > 0) {
-        DK_TRY(move_page(rewrap, n, err));
+        DK_TRY(wrap_page(rewrap, n, err));
     }
     return dk_audit_check(rewrap->core, err);
 }
 
-static dk_rc read_page(struct rewrap *rewrap, struct dk_key_cursor *at, struct dk_err *err)
+static dk_rc read_page(struct dk_rewrapping *rewrap, struct dk_key_cursor *at, struct dk_err *err)
 {
     struct dk_txn txn;
     DK_TRY(dk_registry_begin(rewrap->core, DK_TXN_READ, &txn, err));
-    dk_rc rc = txn.ops->key_list(txn.self, rewrap->args->tenant, DK_KEYS_ALL, at, PAGE,
+    dk_rc rc = txn.ops->key_list(txn.self, rewrap->args->tenant, DK_KEYS_ALL, at, DK_REWRAP_PAGE,
                                  rewrap->rows, &rewrap->count, err);
     dk_store_rollback(&txn);
     if (rc == DK_OK && rewrap->count > 0) {
@@ -325,7 +365,7 @@ static dk_rc read_page(struct rewrap *rewrap, struct dk_key_cursor *at, struct d
     return rc;
 }
 
-static dk_rc work_all(struct rewrap *rewrap, struct dk_err *err)
+static dk_rc work_all(struct dk_rewrapping *rewrap, struct dk_err *err)
 {
     struct dk_key_cursor at = {0};
     do {
@@ -333,196 +373,13 @@ static dk_rc work_all(struct rewrap *rewrap, struct dk_err *err)
         DK_TRY(work_page(rewrap, err));
         rewrap->stopped =
             rewrap->args->each != NULL && !rewrap->args->each(rewrap->args->arg, rewrap->result);
-    } while (rewrap->count == PAGE && !rewrap->stopped);
+    } while (rewrap->count == DK_REWRAP_PAGE && !rewrap->stopped);
     return DK_OK;
-}
-
-/* ---- the registry's key ---------------------------------------------------------------------- */
-
-static dk_rc log_registry(struct rewrap *rewrap, struct dk_change *change, uint32_t generation,
-                          char head[static DK_MAC_TEXT], struct dk_err *err)
-{
-    struct dk_log_row log;
-    DK_TRY(dk_audit_row(rewrap->core, rewrap->args->by, "*", "rewrap", &log, err));
-    log.from_version = log.to_version = generation;
-    log.detail = rewrap->result->kms_key_id;
-    DK_TRY(dk_audit_store_here(rewrap->core, change, &log, head, err));
-    return dk_change_seal(rewrap->core, change, err);
-}
-
-/* Only in the place of the wrap that was read: E_CONFLICT. */
-static dk_rc change_registry(struct rewrap *rewrap, struct dk_txn *txn,
-                             const struct dk_registry_row *before,
-                             const struct dk_wrap_columns *wrap, struct dk_err *err)
-{
-    uint32_t generation = before->generation;
-    bool other = strcmp(before->wrap.provider, wrap->provider) != 0;
-    DK_TRY(txn->ops->registry_wrap_put(txn->self, generation, wrap, err));
-    DK_TRY(txn->ops->registry_rewrap(txn->self, generation, &before->wrap, wrap, err));
-    DK_TRY(txn->ops->registry_wrap_drop(txn->self, generation, wrap->provider, err));
-    if (other && is_configured(rewrap, before->wrap.provider)) {
-        DK_TRY(txn->ops->registry_wrap_put(txn->self, generation, &before->wrap, err));
-    }
-    dk_trace(rewrap->core->world, "rewrap.registry_changed");
-    return DK_OK;
-}
-
-static dk_rc store_registry_locked(struct rewrap *rewrap, const struct dk_registry_row *before,
-                                   const struct dk_wrap_columns *wrap, struct dk_err *err)
-{
-    struct dk_core *core = rewrap->core;
-    struct dk_txn txn;
-    struct dk_change change;
-    char head[DK_MAC_TEXT];
-    DK_TRY(dk_registry_begin(core, DK_TXN_WRITE, &txn, err));
-    dk_change_init(&change, core, &txn);
-    dk_rc rc = change_registry(rewrap, &txn, before, wrap, err);
-    rc = rc == DK_OK ? log_registry(rewrap, &change, before->generation, head, err) : rc;
-    rc = rc == DK_OK ? dk_audit_commit_here(core, &txn, head, err) : rc;
-    dk_change_clear(&change);
-    dk_store_rollback(&txn);
-    return rc;
-}
-
-static dk_rc rewrap_registry(struct rewrap *rewrap, const struct dk_registry_row *before,
-                             struct dk_err *err)
-{
-    struct dk_wrap_columns wrap;
-    DK_TRY(dk_further_wrap_registry(rewrap->core, rewrap->to, NULL, before, &wrap, err));
-    dk_trace(rewrap->core->world, "rewrap.registry_wrapped");
-    pthread_mutex_lock(&rewrap->core->audit->lock);
-    dk_rc rc = store_registry_locked(rewrap, before, &wrap, err);
-    pthread_mutex_unlock(&rewrap->core->audit->lock);
-    return rc;
-}
-
-/* ---- its further wraps, and those of earlier keys -------------------------------------------- */
-
-struct has {
-    const struct rewrap *rewrap;
-    bool under;
-    struct dk_wrap_columns wrap; /* the one that is under it */
-    char leaving[4][32];
-    size_t n;
-};
-
-static bool note_wrap(void *arg, const struct dk_wrap_columns *wrap)
-{
-    struct has *has = arg;
-    if (is_under(has->rewrap, wrap)) {
-        has->under = true;
-        has->wrap = *wrap;
-    }
-    if (!is_configured(has->rewrap, wrap->provider) && has->n < 4) {
-        snprintf(has->leaving[has->n++], sizeof has->leaving[0], "%.31s", wrap->provider);
-    }
-    return true;
-}
-
-/* `wrap` NULL: only what nobody opens any more goes. */
-static dk_rc put_registry_wrap(struct rewrap *rewrap, uint32_t generation, const struct has *has,
-                               const struct dk_wrap_columns *wrap, struct dk_err *err)
-{
-    struct dk_txn txn;
-    DK_TRY(dk_registry_begin(rewrap->core, DK_TXN_WRITE, &txn, err));
-    dk_rc rc = wrap != NULL ? txn.ops->registry_wrap_put(txn.self, generation, wrap, err) : DK_OK;
-    for (size_t i = 0; i < has->n && rc == DK_OK; i++) {
-        rc = txn.ops->registry_wrap_drop(txn.self, generation, has->leaving[i], err);
-    }
-    rc = rc == DK_OK ? dk_store_commit(&txn, err) : rc;
-    dk_store_rollback(&txn);
-    return rc;
-}
-
-static dk_rc look_at_wraps(struct rewrap *rewrap, uint32_t generation, struct has *has,
-                           struct dk_err *err)
-{
-    struct dk_txn txn;
-    has->rewrap = rewrap;
-    DK_TRY(dk_registry_begin(rewrap->core, DK_TXN_READ, &txn, err));
-    dk_rc rc = txn.ops->registry_wraps(txn.self, generation, note_wrap, has, err);
-    dk_store_rollback(&txn);
-    return rc;
-}
-
-/* What the log and the seals of before are verified by: it opens by the new provider too. A wrap
-   that says so is believed when it was opened. */
-static dk_rc work_earlier_one(void *arg, const struct dk_ring *ring,
-                              const struct dk_registry_row *row, struct dk_err *err)
-{
-    struct rewrap *rewrap = arg;
-    struct dk_wrap_columns wrap;
-    struct dk_err broken;
-    struct has has = {.n = 0};
-    DK_TRY(look_at_wraps(rewrap, row->generation, &has, err));
-    bool first = is_under(rewrap, &row->wrap);
-    if (first || has.under) {
-        dk_err_clear(&broken);
-        dk_rc rc = dk_further_try_registry(rewrap->core, ring, row, first ? &row->wrap : &has.wrap,
-                                           &broken);
-        if (rc == DK_OK) {
-            return has.n > 0 ? put_registry_wrap(rewrap, row->generation, &has, NULL, err) : DK_OK;
-        }
-        if (first || rc != DK_E_TAMPERED) {
-            *err = broken;
-            return rc;
-        }
-    }
-    DK_TRY(dk_further_wrap_registry(rewrap->core, rewrap->to, ring, row, &wrap, err));
-    return put_registry_wrap(rewrap, row->generation, &has, &wrap, err);
-}
-
-/* An earlier key that cannot be had is told, and keeps no tenant's key from its new wrap. */
-static void try_earlier(struct rewrap *rewrap, const struct dk_registry_row *now)
-{
-    struct dk_err err;
-    dk_err_clear(&err);
-    dk_rc rc = dk_further_each_earlier(rewrap->core, now, work_earlier_one, rewrap, &err);
-    if (rc != DK_OK) {
-        struct dk_rewrap_result *result = rewrap->result;
-        result->first = result->failed++ == 0 ? rc : result->first;
-        DK_LOG(&rewrap->core->log, ERROR, "rewrap_failed", DK_LOG_S(TENANT, "*"),
-               DK_LOG_S(CODE, dk_error_info(rc)->name), DK_LOG_S(REASON, err.text));
-    }
-}
-
-static dk_rc drop_leaving(struct rewrap *rewrap, struct dk_err *err)
-{
-    struct dk_registry_row row;
-    struct has has = {.n = 0};
-    DK_TRY(dk_registry_read(rewrap->core, &row, err));
-    DK_TRY(look_at_wraps(rewrap, row.generation, &has, err));
-    if (has.n == 0) {
-        return DK_OK;
-    }
-    DK_TRY(dk_further_try_registry(rewrap->core, NULL, &row, &row.wrap, err));
-    return put_registry_wrap(rewrap, row.generation, &has, NULL, err);
-}
-
-static dk_rc work_registry(struct rewrap *rewrap, struct dk_err *err)
-{
-    struct dk_registry_row row;
-    struct dk_err cause;
-    dk_rc rc = DK_E_CONFLICT;
-    DK_TRY(dk_registry_read(rewrap->core, &row, err));
-    try_earlier(rewrap, &row);
-    for (int i = 0; i < TRIES && rc == DK_E_CONFLICT; i++) { /* another was first: look again */
-        dk_err_clear(&cause);
-        DK_TRY(dk_registry_read(rewrap->core, &row, err));
-        bool under = is_under(rewrap, &row.wrap);
-        rc = under ? DK_OK : rewrap_registry(rewrap, &row, &cause);
-        rewrap->result->registry = rc == DK_OK && !under;
-    }
-    if (rc != DK_OK) {
-        *err = cause;
-        return rc;
-    }
-    return drop_leaving(rewrap, err);
 }
 
 /* ---- all ------------------------------------------------------------------------------------- */
 
-static dk_rc rewrap_all(struct rewrap *rewrap, struct dk_err *err)
+static dk_rc rewrap_all(struct dk_rewrapping *rewrap, struct dk_err *err)
 {
     struct dk_provider_info info;
     rewrap->to = dk_unwrap_provider(rewrap->core, rewrap->args->to);
@@ -536,8 +393,9 @@ static dk_rc rewrap_all(struct rewrap *rewrap, struct dk_err *err)
     DK_TRY(dk_provider_test(rewrap->to, err)); /* and after it the name of its key is known */
     DK_TRY(dk_provider_describe(rewrap->to, &info, err));
     memcpy(rewrap->result->kms_key_id, info.kms_key_id, sizeof info.kms_key_id);
+    rewrap->moves = (dk_provider_caps(rewrap->to) & DK_PROVIDER_MOVES) != 0;
     if (rewrap->args->tenant == NULL) {
-        DK_TRY(work_registry(rewrap, err));
+        DK_TRY(dk_rewrap_registry(rewrap, err));
     }
     DK_TRY(work_all(rewrap, err));
     return rewrap->args->tenant == NULL && !rewrap->stopped ? dk_further_fill(rewrap->core, err)
@@ -547,7 +405,7 @@ static dk_rc rewrap_all(struct rewrap *rewrap, struct dk_err *err)
 dk_rc dk_rewrap(struct dk_core *core, const struct dk_rewrap_args *args,
                 struct dk_rewrap_result *out, struct dk_err *err)
 {
-    struct rewrap *rewrap = dk_mem_zalloc(&core->world->mem, sizeof *rewrap);
+    struct dk_rewrapping *rewrap = dk_mem_zalloc(&core->world->mem, sizeof *rewrap);
     *out = (struct dk_rewrap_result){.first = DK_OK};
     if (rewrap == NULL) {
         return DK_FAIL(err, NOMEM, "no memory to rewrap keys");

@@ -16,8 +16,8 @@ struct dk_provider *dk_unwrap_provider(const struct dk_core *core, const char *n
 
 /* ---- by one provider ------------------------------------------------------------------------- */
 
-static dk_rc compare(struct dk_core *core, const struct dk_key_row *row,
-                     const struct dk_secret *key, struct dk_err *err)
+dk_rc dk_unwrap_compare(struct dk_core *core, const struct dk_key_row *row,
+                        const struct dk_secret *key, struct dk_err *err)
 {
     uint8_t check_value[DK_CHECK_VALUE];
     DK_TRY(dk_check_value(&core->suite, key, check_value, err));
@@ -38,7 +38,7 @@ static void take(struct dk_core *core, struct dk_unwrapping *one, struct dk_prov
     if (one->err.rc == DK_E_AUTH || one->err.rc == DK_E_FORMAT) {
         one->err.rc = DK_E_PROVIDER; /* not the value's fault: the wrapped key does not open */
     }
-    if (one->err.rc == DK_OK && compare(core, one->row, &one->key, &one->err) != DK_OK) {
+    if (one->err.rc == DK_OK && dk_unwrap_compare(core, one->row, &one->key, &one->err) != DK_OK) {
         dk_secret_free(core->arena, &one->key);
     }
     if (one->err.rc != DK_OK) {
@@ -53,7 +53,7 @@ static void take_try(struct dk_core *core, struct dk_unwrapping *one, struct dk_
     one->err = item->err;
     one->by = NULL;
     if (one->err.rc == DK_OK) {
-        dk_rc ignored = compare(core, one->row, &item->key, &one->err);
+        dk_rc ignored = dk_unwrap_compare(core, one->row, &item->key, &one->err);
         (void)ignored;
         dk_secret_free(core->arena, &item->key);
     }

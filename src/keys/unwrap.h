@@ -36,6 +36,10 @@ void dk_unwrap_many(struct dk_core *core, struct dk_unwrapping *list, size_t cou
 DK_MUST_USE dk_rc dk_unwrap(struct dk_core *core, const struct dk_key_row *row,
                             struct dk_secret *out, struct dk_err *err);
 
+/* E_TAMPERED: this is not the row's key, by its check value. */
+DK_MUST_USE dk_rc dk_unwrap_compare(struct dk_core *core, const struct dk_key_row *row,
+                                    const struct dk_secret *key, struct dk_err *err);
+
 /*
  * Whether these wraps open, each by its own provider and no other, to their rows' keys (F16): `row`
  * and `wrap` are set, `err` is the answer. E_AUTH, E_FORMAT, E_TAMPERED: the wrap is damaged. No

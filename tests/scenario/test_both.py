@@ -95,6 +95,9 @@ def test_from_one_key_of_aws_to_another(cloud, tmp_path):
     moved = with_settings(cli, **{**aws(cloud), "AWS_KMS_KEY_ID": cloud.env["AWS_OTHER_ARN"]})
     done = moved.json("rewrap", "--to", "aws-kms", schema="rewrap")
     assert (done["rewrapped"], done["kmsKeyId"]) == (1, cloud.env["AWS_OTHER_ARN"])
+    assert cloud.counts()["kms.ReEncrypt"] == 1
+    assert cloud.counts()["kms.Encrypt"] == 1  # the registry's key
+    moved.ok("audit", "verify")
     cloud.control("key", id=cloud.env["AWS_KEY_ARN"], state="PendingDeletion")
     assert moved.ok("decrypt", "--tenant", "acme", stdin=value) == SECRET
     moved.ok("doctor")
@@ -144,3 +147,26 @@ def test_health_tells_what_lacks_a_second_wrap(cloud, tmp_path):
     cloud.control("key", id=cloud.env["AWS_KEY_ARN"], state="Disabled")
     told = cli.run("health").stdout
     assert b"E_MASTER_KEY_DISABLED" in told and b"nothing is lacking" in told
+
+
+def test_R5_many_move_by_reencrypt_and_what_is_denied_is_opened_and_wrapped(cloud, tmp_path):
+    cli = Cli(tmp_path, **aws(cloud))
+    cli.ok("init")
+    values = [(f"t{i}", cli.ok("encrypt", "--tenant", f"t{i}", stdin=SECRET)) for i in range(70)]
+    there = with_settings(cli, **{**aws(cloud), "AWS_KMS_KEY_ID": cloud.env["AWS_OTHER_ARN"]})
+    before = cloud.counts()
+    assert there.json("rewrap", "--to", "aws-kms", schema="rewrap")["rewrapped"] == 70
+    after = cloud.counts()
+    assert after["kms.ReEncrypt"] - before.get("kms.ReEncrypt", 0) == 70
+    assert after.get("kms.Encrypt", 0) - before.get("kms.Encrypt", 0) == 1
+    all_open(there, values[::23])
+    cloud.control("deny", action="kms:ReEncryptFrom")
+    back = with_settings(cli, **aws(cloud))
+    done = back.run("rewrap", "--to", "aws-kms")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(b"E_PROVIDER_DENIED") == 1  # asked once, and not for each
+    assert cloud.counts()["kms.Encrypt"] - after.get("kms.Encrypt", 0) == 71
+    assert {key for key, in cli.query("SELECT kms_key_id FROM encryption_keys")} == {
+        cloud.env["AWS_KEY_ARN"]}
+    all_open(back, values[::23])
+    back.ok("audit", "verify")

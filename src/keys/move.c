@@ -1,0 +1,49 @@
+#include "keys/move.h"
+
+#include "keys/registry.h"
+#include "keys/unwrap.h"
+
+static void fill_out(struct dk_core *core, struct dk_provider *provider,
+                     struct dk_provider_item *item, struct dk_further *one)
+{
+    struct dk_err ignored;
+    dk_err_clear(&ignored);
+    if (item->err.rc != DK_OK) {
+        return;
+    }
+    if (dk_unwrap_compare(core, one->row, &item->key, &ignored) == DK_OK) {
+        one->out.tenant = one->row->tenant;
+        one->out.version = one->row->version;
+        one->out.last_verified_at = dk_wall_us(core->world);
+        dk_registry_wrap_columns(provider, item->wrapped, one->row->wrap.context_timestamp,
+                                 &one->out.wrap);
+    }
+    dk_secret_free(core->arena, &item->key);
+}
+
+void dk_move_wraps(struct dk_core *core, struct dk_provider *provider, struct dk_further *list,
+                   size_t count)
+{
+    const struct dk_mem *mem = &core->world->mem;
+    struct dk_provider_item *items = dk_mem_alloc(mem, count * sizeof *items);
+    struct dk_wrapped *wraps = dk_mem_alloc(mem, 2 * count * sizeof *wraps);
+    for (size_t i = 0; i < count; i++) {
+        list[i].out.version = 0;
+    }
+    if (items != NULL && wraps != NULL) {
+        for (size_t i = 0; i < count; i++) {
+            const struct dk_key_row *row = list[i].row;
+            dk_registry_wrapped(&row->wrap, &wraps[count + i]);
+            items[i].context = (struct dk_wrap_context){
+                dk_tenant_view(&row->tenant), DK_PURPOSE_DATA, row->wrap.context_timestamp};
+            items[i].before = &wraps[count + i];
+            items[i].wrapped = &wraps[i];
+        }
+        dk_provider_move_many(provider, items, count);
+        for (size_t i = 0; i < count; i++) {
+            fill_out(core, provider, &items[i], &list[i]);
+        }
+    }
+    dk_mem_free(mem, items);
+    dk_mem_free(mem, wraps);
+}
