@@ -8,13 +8,15 @@ AT_ONCE = 3  # on two cores: many a suite waits for servers and clocks
 
 # In order; every other suite takes less.
 LONGEST = (
-    "scenario/alloc_test", "scenario/power_cut_test", "scenario/test_cli_jsonl",
-    "scenario/test_cli_csv", "scenario/test_pg_servers", "scenario/damaged_test",
-    "scenario/test_cli_tamper", "scenario/test_pg_faults", "scenario/test_pg_doctor",
-    "scenario/test_pg_migrate",
-    "scenario/test_cli_operate", "scenario/test_cli_values", "scenario/io_sweep_test",
-    "scenario/test_cli_threads", "scenario", "scenario/kill_test@postgres",
-    "contract/store_test@pooled", "scenario/prune_test@postgres",
+    "scenario/power_cut_test", "scenario/io_sweep_test", "scenario/test_cli_tamper",
+    "scenario/damaged_test", "scenario/test_pg_faults", "scenario/test_pg_migrate",
+    "scenario/test_pg_servers", "scenario/test_cli_jsonl", "scenario/test_cli_csv",
+    "scenario/alloc_test", "scenario/test_cli_values", "scenario/test_cli_threads",
+    "scenario/test_archive", "scenario/test_pg_doctor", "scenario/test_cli_operate",
+    "scenario/test_docs", "scenario", "scenario/test_azure_faults", "scenario/test_pg_bench",
+    "scenario/test_fakes", "scenario/test_pg_demo", "scenario/test_pg_roles", "scenario/test_aws",
+    "scenario/test_azure", "scenario/kill_test@postgres", "contract/store_test@pooled",
+    "scenario/prune_test@postgres",
 )
 
 
