@@ -1891,10 +1891,263 @@ static void F16_a_reader_without_rights_sees_what_a_writer_has_committed(void **
     shop_close(&shop);
 }
 
+/* ---- further wraps
+ * ------------------------------------------------------------------------------------- */
+
+static struct dk_wrap_row wrap_row(const char *tenant, uint32_t version, const char *provider,
+                                   int64_t at)
+{
+    struct dk_wrap_row row = {.tenant = tenant_of(tenant),
+                              .version = version,
+                              .wrap = {"", "key:1", "d3JhcA==", "2026-01-01T00:00:00.000001Z"},
+                              .last_verified_at = at,
+                              .row_mac = "a MAC"};
+    snprintf(row.wrap.provider, sizeof row.wrap.provider, "%s", provider);
+    return row;
+}
+
+static void put_wrap(struct dk_txn *txn, const struct dk_wrap_row *row)
+{
+    DK_TEST_OK(err, txn->ops->wrap_put(txn->self, row, &err));
+}
+
+struct wraps {
+    struct dk_wrap_row row[16];
+    size_t n, most;
+};
+
+static bool note_wrap(void *arg, const struct dk_wrap_row *row)
+{
+    struct wraps *wraps = arg;
+    wraps->row[wraps->n++] = *row;
+    return wraps->n != wraps->most;
+}
+
+static size_t wraps_of(struct dk_txn *txn, const char *tenant, uint32_t version,
+                       struct wraps *wraps)
+{
+    struct dk_tenant of = tenant_of(tenant);
+    wraps->n = 0;
+    DK_TEST_OK(err, txn->ops->wraps_of(txn->self, &of, version, note_wrap, wraps, &err));
+    return wraps->n;
+}
+
+static void a_further_wrap_comes_back_is_replaced_and_goes(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        struct wraps got = {.n = 0};
+        struct dk_tenant acme = tenant_of("acme");
+        shop_open(&shop, i);
+        int64_t now = shop.place.w.wall_us;
+        struct dk_wrap_row rows[] = {
+            wrap_row("acme", 1, "aws-kms", now), wrap_row("acme", 1, "local", now),
+            wrap_row("acme", 2, "local", now), wrap_row("globex", 1, "local", now)};
+        struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
+        for (size_t k = 4; k > 0; k--) {
+            put_wrap(&txn, &rows[k - 1]);
+        }
+        commit(&txn);
+        txn = begin(&shop, DK_TXN_WRITE);
+        assert_int_equal(wraps_of(&txn, "acme", 1, &got), 2);
+        for (size_t k = 0; k < 2; k++) { /* by provider; every column */
+            assert_string_equal(got.row[k].tenant.s, "acme");
+            assert_int_equal(got.row[k].version, 1);
+            assert_string_equal(got.row[k].wrap.provider, rows[k].wrap.provider);
+            assert_string_equal(got.row[k].wrap.kms_key_id, "key:1");
+            assert_string_equal(got.row[k].wrap.encrypted_data_key, "d3JhcA==");
+            assert_string_equal(got.row[k].wrap.context_timestamp, "2026-01-01T00:00:00.000001Z");
+            assert_int_equal(got.row[k].last_verified_at, now);
+            assert_string_equal(got.row[k].row_mac, "a MAC");
+        }
+        assert_int_equal(wraps_of(&txn, "acme", 0, &got), 3); /* of all versions */
+        assert_int_equal(wraps_of(&txn, "nobody", 0, &got), 0);
+        got.most = 1;
+        assert_int_equal(wraps_of(&txn, "acme", 0, &got), 1);
+        got.most = 0;
+        struct dk_wrap_row other = wrap_row("acme", 1, "local", now + 1);
+        snprintf(other.wrap.encrypted_data_key, sizeof other.wrap.encrypted_data_key, "bmV3");
+        put_wrap(&txn, &other);
+        assert_int_equal(wraps_of(&txn, "acme", 1, &got), 2);
+        assert_string_equal(got.row[1].wrap.encrypted_data_key, "bmV3");
+        assert_int_equal(got.row[1].last_verified_at, now + 1);
+        DK_TEST_OK(err, txn.ops->wrap_drop(txn.self, &acme, 1, "local", &err));
+        DK_TEST_OK(err, txn.ops->wrap_drop(txn.self, &acme, 1, "local", &err)); /* it is gone */
+        commit(&txn);
+        txn = begin(&shop, DK_TXN_READ);
+        assert_int_equal(wraps_of(&txn, "acme", 1, &got), 1);
+        assert_string_equal(got.row[0].wrap.provider, "aws-kms");
+        assert_int_equal(wraps_of(&txn, "acme", 2, &got), 1);
+        assert_int_equal(wraps_of(&txn, "globex", 1, &got), 1);
+        dk_store_rollback(&txn);
+        shop_close(&shop);
+    }
+}
+
+static void versions_without_a_wrap_are_listed_in_pages(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        struct dk_key_row rows[8];
+        struct dk_key_cursor at = {.version = 0};
+        size_t n = 0;
+        shop_open(&shop, i);
+        static const char *const tenants[] = {"a", "b", "c", "d"};
+        for (size_t k = 0; k < 4; k++) {
+            put_tenant(&shop, tenants[k]);
+            put_key(&shop, tenants[k], 1, DK_RETIRED);
+            put_key(&shop, tenants[k], 2, k == 3 ? DK_PURGED : DK_ACTIVE);
+        }
+        struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
+        struct dk_wrap_row has = wrap_row("b", 1, "aws-kms", shop.place.w.wall_us);
+        put_wrap(&txn, &has);
+        has = wrap_row("c", 1, "azure-key-vault", shop.place.w.wall_us); /* another's */
+        put_wrap(&txn, &has);
+        commit(&txn);
+        static const char *const want[] = {"a1", "a2", "b2", "c1", "c2", "d1"};
+        size_t seen = 0;
+        txn = begin(&shop, DK_TXN_READ);
+        do {
+            DK_TEST_OK(err, txn.ops->wraps_missing(txn.self, "aws-kms", &at, 4, rows, &n, &err));
+            for (size_t k = 0; k < n; k++, seen++) {
+                char name[8];
+                snprintf(name, sizeof name, "%.1s%u", rows[k].tenant.s, rows[k].version);
+                assert_true(seen < 6);
+                assert_string_equal(name, want[seen]);
+                at = (struct dk_key_cursor){rows[k].tenant, rows[k].version};
+            }
+        } while (n == 4);
+        assert_int_equal(seen, 6);
+        at = (struct dk_key_cursor){.version = 0}; /* the row itself is one of its provider */
+        DK_TEST_OK(err, txn.ops->wraps_missing(txn.self, "local", &at, 4, rows, &n, &err));
+        assert_int_equal(n, 0);
+        dk_store_rollback(&txn);
+        shop_close(&shop);
+    }
+}
+
+static void wraps_that_nobody_opened_lately_are_listed_in_pages(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        struct wraps got = {.n = 0};
+        struct dk_wrap_cursor at = {.verified_at = DK_TIME_NONE};
+        shop_open(&shop, i);
+        int64_t now = shop.place.w.wall_us;
+        const struct dk_wrap_row rows[] = {
+            wrap_row("z", 1, "local", 0), /* never */
+            wrap_row("b", 1, "local", now - 9), wrap_row("a", 1, "aws-kms", now - 5),
+            wrap_row("a", 1, "local", now - 5), wrap_row("a", 2, "aws-kms", now - 5),
+            wrap_row("c", 1, "local", now)};
+        struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
+        for (size_t k = 6; k > 0; k--) {
+            put_wrap(&txn, &rows[k - 1]);
+        }
+        commit(&txn);
+        txn = begin(&shop, DK_TXN_READ);
+        size_t seen = 0;
+        do { /* pages of two; the one of this moment is not among them */
+            got.n = 0;
+            DK_TEST_OK(err, txn.ops->wraps_stale(txn.self, now, &at, 2, note_wrap, &got, &err));
+            assert_true(got.n <= 2);
+            for (size_t k = 0; k < got.n; k++, seen++) {
+                assert_string_equal(got.row[k].tenant.s, rows[seen].tenant.s);
+                assert_int_equal(got.row[k].version, rows[seen].version);
+                assert_string_equal(got.row[k].wrap.provider, rows[seen].wrap.provider);
+                at = (struct dk_wrap_cursor){got.row[k].last_verified_at, got.row[k].tenant,
+                                             got.row[k].version, ""};
+                memcpy(at.provider, got.row[k].wrap.provider, sizeof at.provider);
+            }
+        } while (got.n == 2);
+        assert_int_equal(seen, 5);
+        dk_store_rollback(&txn);
+        shop_close(&shop);
+    }
+}
+
+struct columns {
+    struct dk_wrap_columns wrap[8];
+    size_t n;
+};
+
+static bool note_columns(void *arg, const struct dk_wrap_columns *wrap)
+{
+    struct columns *columns = arg;
+    columns->wrap[columns->n++] = *wrap;
+    return true;
+}
+
+static size_t registry_wraps(struct dk_txn *txn, uint32_t generation, struct columns *out)
+{
+    out->n = 0;
+    DK_TEST_OK(err, txn->ops->registry_wraps(txn->self, generation, note_columns, out, &err));
+    return out->n;
+}
+
+static void the_registrys_wrap_changes_only_for_a_further_one_and_from_what_was_read(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        struct columns got;
+        struct dk_registry_row row;
+        const struct dk_wrap_columns first = {"local", "local:1",
+                                              "Zmlyc3Q=", "2026-01-01T00:00:00.000000Z"};
+        const struct dk_wrap_columns second = {"aws-kms", "arn:1", "c2Vjb25k",
+                                               "2026-01-02T00:00:00.000000Z"};
+        struct dk_wrap_columns newer = second;
+        bool filled = false;
+        snprintf(newer.encrypted_data_key, sizeof newer.encrypted_data_key, "bmV3ZXI=");
+        shop_open(&shop, i);
+        struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
+        DK_TEST_OK(err, txn.ops->registry_fill(txn.self, &first, &filled, &err));
+        DK_TEST_OK(err, txn.ops->registry_wrap_put(txn.self, 1, &second, &err));
+        DK_TEST_OK(err, txn.ops->registry_wrap_put(txn.self, 2, &second, &err));
+        DK_TEST_OK(err, txn.ops->registry_wrap_put(txn.self, 1, &newer, &err)); /* replaces */
+        commit(&txn);
+        txn = begin(&shop, DK_TXN_WRITE);
+        assert_int_equal(registry_wraps(&txn, 1, &got), 1);
+        assert_string_equal(got.wrap[0].encrypted_data_key, "bmV3ZXI=");
+        assert_string_equal(got.wrap[0].kms_key_id, "arn:1");
+        assert_string_equal(got.wrap[0].context_timestamp, second.context_timestamp);
+        /* It is no further one: a trigger says no. */
+        DK_TEST_FAILS(err, STORE, txn.ops->registry_rewrap(txn.self, 1, &first, &second, &err));
+        dk_store_rollback(&txn);
+        txn = begin(&shop, DK_TXN_WRITE); /* that is not the one that is there */
+        DK_TEST_FAILS(err, CONFLICT, txn.ops->registry_rewrap(txn.self, 1, &newer, &newer, &err));
+        dk_store_rollback(&txn);
+        txn = begin(&shop, DK_TXN_WRITE);
+        DK_TEST_FAILS(err, CONFLICT, txn.ops->registry_rewrap(txn.self, 2, &first, &newer, &err));
+        dk_store_rollback(&txn);
+        txn = begin(&shop, DK_TXN_WRITE);
+        DK_TEST_OK(err, txn.ops->registry_rewrap(txn.self, 1, &first, &newer, &err));
+        DK_TEST_OK(err, txn.ops->registry_wrap_drop(txn.self, 1, "aws-kms", &err));
+        DK_TEST_OK(err, txn.ops->registry_wrap_drop(txn.self, 1, "aws-kms", &err));
+        DK_TEST_OK(err, txn.ops->registry_read(txn.self, &row, &err));
+        assert_string_equal(row.wrap.encrypted_data_key, "bmV3ZXI=");
+        commit(&txn);
+        txn = begin(&shop, DK_TXN_READ);
+        DK_TEST_OK(err, txn.ops->registry_read(txn.self, &row, &err));
+        assert_string_equal(row.wrap.provider, "aws-kms");
+        assert_int_equal(row.generation, 1);
+        assert_int_equal(registry_wraps(&txn, 1, &got), 0);
+        assert_int_equal(registry_wraps(&txn, 2, &got), 1);
+        dk_store_rollback(&txn);
+        shop_close(&shop);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(R3_a_registry_key_gives_way_to_the_next_and_is_kept),
+        cmocka_unit_test(a_further_wrap_comes_back_is_replaced_and_goes),
+        cmocka_unit_test(versions_without_a_wrap_are_listed_in_pages),
+        cmocka_unit_test(wraps_that_nobody_opened_lately_are_listed_in_pages),
+        cmocka_unit_test(the_registrys_wrap_changes_only_for_a_further_one_and_from_what_was_read),
         cmocka_unit_test(macs_are_renewed_where_they_are_still_the_old_ones),
         cmocka_unit_test(a_new_store_exists_once_it_is_migrated),
         cmocka_unit_test(the_registry_key_is_filled_once),
