@@ -343,6 +343,36 @@ static int doctor(struct dk_sweep *s)
     return judge(s, &told, rc);
 }
 
+/* ---- a second provider -------------------------------------------------------------------------
+ */
+
+/* Nothing has a wrap of it yet. */
+static void second_comes(struct dk_sweep *s)
+{
+    s->place.fake = dk_fake_new();
+    s->place.fake_is_second = true;
+}
+
+static int rewrap(struct dk_sweep *s)
+{
+    struct dekhand_rewrap done = {.size = sizeof done};
+    return dekhand_rewrap(s->d, "fake", NULL, NULL, NULL, &done, NULL);
+}
+
+static int fill(struct dk_sweep *s)
+{
+    s->place.w.mono_ms += 600000;
+    return dekhand_tick(s->d, NULL);
+}
+
+static void both_wrap_all(struct dk_sweep *s)
+{
+    assert_int_equal(fill(s), DEKHAND_OK);
+    assert_int_equal(dk_place_number(&s->place, "SELECT count(*) FROM encryption_keys"),
+                     dk_place_number(&s->place, "SELECT count(*) FROM wraps"));
+    assert_int_equal(dk_place_number(&s->place, "SELECT count(*) FROM registry_wraps"), 1);
+}
+
 /* ---- the table ---------------------------------------------------------------------------------
  */
 
@@ -370,5 +400,8 @@ const struct dk_sweep_scenario dk_sweep_table[DK_SWEEP_SCENARIOS] = {
     {RUN(accept_restore), .prepare = old_copy_comes_back, .after = it_encrypts_again},
     {RUN(health)},
     {RUN(doctor), .opens = true},
+    {.name = "first_use_of_two", .run = first_use, .prepare = second_comes, .after = both_wrap_all},
+    {RUN(fill), .prepare = second_comes, .after = both_wrap_all},
+    {RUN(rewrap), .prepare = second_comes, .after = both_wrap_all},
     {RUN(init), .bare = true, .opens = true},
 };
