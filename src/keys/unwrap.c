@@ -152,22 +152,34 @@ static bool look(void *arg, const struct dk_wrap_row *row)
     return !usable;
 }
 
+/* Where no further wrap could be looked for, the first cause stands, but for want of memory. */
+static void tell_no_memory(struct dk_unwrapping *list, size_t count, const struct dk_err *err)
+{
+    for (size_t i = 0; i < count && err->rc == DK_E_NOMEM; i++) {
+        bool found = list[i].wrap != &list[i].row->wrap;
+        if (may_be_opened_further(list[i].err.rc) && !found) {
+            list[i].err = *err;
+        }
+    }
+}
+
 /* Which of the list have a further wrap that somebody here can open; how many. */
 static size_t find_further(struct dk_core *core, struct dk_unwrapping *list, size_t count,
                            struct dk_wrap_row *rows)
 {
     struct dk_txn txn;
-    struct dk_err ignored;
+    struct dk_err err;
     size_t n = 0;
-    dk_err_clear(&ignored);
-    if (dk_registry_begin(core, DK_TXN_READ, &txn, &ignored) != DK_OK) {
+    dk_err_clear(&err);
+    if (dk_registry_begin(core, DK_TXN_READ, &txn, &err) != DK_OK) {
+        tell_no_memory(list, count, &err);
         return 0;
     }
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count && err.rc == DK_OK; i++) {
         struct looking looking = {core, &list[i], &rows[i], false};
         if (may_be_opened_further(list[i].err.rc) &&
             txn.ops->wraps_of(txn.self, &list[i].row->tenant, list[i].row->version, look, &looking,
-                              &ignored) == DK_OK &&
+                              &err) == DK_OK &&
             looking.found) {
             list[i].wrap = &rows[i].wrap;
             list[i].by = dk_unwrap_provider(core, rows[i].wrap.provider);
@@ -175,6 +187,7 @@ static size_t find_further(struct dk_core *core, struct dk_unwrapping *list, siz
         }
     }
     dk_store_rollback(&txn);
+    tell_no_memory(list, count, &err);
     return n;
 }
 
@@ -212,7 +225,7 @@ static void try_further(struct dk_core *core, struct dk_unwrapping *list, size_t
     for (size_t i = 0; i < count; i++) {
         bool again = list[i].wrap != &list[i].row->wrap;
         list[i].further = again && list[i].err.rc == DK_OK;
-        if (again && list[i].err.rc != DK_OK) {
+        if (again && list[i].err.rc != DK_OK && list[i].err.rc != DK_E_NOMEM) {
             list[i].err = first[i]; /* the first cause is the one to be mended */
         }
     }
@@ -234,6 +247,11 @@ static void open_further(struct dk_core *core, struct dk_unwrapping *list, size_
     struct dk_err *first = dk_mem_alloc(mem, count * sizeof *first);
     if (rows != NULL && first != NULL) {
         try_further(core, list, count, asking, rows, first);
+    } else {
+        struct dk_err err;
+        dk_err_clear(&err);
+        (void)DK_FAIL(&err, NOMEM, "no memory to look for further wraps");
+        tell_no_memory(list, count, &err);
     }
     for (size_t i = 0; i < count; i++) {
         list[i].wrap = NULL; /* it lay in `rows` */

@@ -29,7 +29,7 @@ struct dk_sweep_scenario {
     void (*after)(struct dk_sweep *s); /* what must hold beside the above; NULL = nothing */
 };
 
-#define DK_SWEEP_SCENARIOS 25
+#define DK_SWEEP_SCENARIOS 26
 extern const struct dk_sweep_scenario dk_sweep_table[DK_SWEEP_SCENARIOS];
 
 /*

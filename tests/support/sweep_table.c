@@ -365,6 +365,23 @@ static int fill(struct dk_sweep *s)
     return dekhand_tick(s->d, NULL);
 }
 
+/* The first wraps are those of the fake, the further ones those of the file. */
+static void fake_is_first(struct dk_sweep *s)
+{
+    second_comes(s);
+    s->d = dk_place_open(&s->place);
+    assert_int_equal(rewrap(s), DEKHAND_OK);
+    dk_place_close(s->d);
+}
+
+static int decrypt_by_the_other(struct dk_sweep *s)
+{
+    dk_fake_down(s->place.fake);
+    int rc = cold_decrypt(s);
+    dk_fake_up(s->place.fake);
+    return rc;
+}
+
 static void both_wrap_all(struct dk_sweep *s)
 {
     assert_int_equal(fill(s), DEKHAND_OK);
@@ -403,5 +420,6 @@ const struct dk_sweep_scenario dk_sweep_table[DK_SWEEP_SCENARIOS] = {
     {.name = "first_use_of_two", .run = first_use, .prepare = second_comes, .after = both_wrap_all},
     {RUN(fill), .prepare = second_comes, .after = both_wrap_all},
     {RUN(rewrap), .prepare = second_comes, .after = both_wrap_all},
+    {RUN(decrypt_by_the_other), .prepare = fake_is_first},
     {RUN(init), .bare = true, .opens = true},
 };
