@@ -91,6 +91,37 @@ static void R16_a_token_is_renewed_before_its_end(void **state)
     dk_desk_close(&desk);
 }
 
+static void advance(struct dk_desk *desk, int64_t *offset_s, int64_t seconds)
+{
+    char clock[64];
+    *offset_s += seconds;
+    desk->w.wall_us += seconds * 1000000;
+    desk->w.mono_ms += seconds * 1000;
+    snprintf(clock, sizeof clock, "{\"offset\":%lld}", (long long)*offset_s);
+    (void)dk_cloud_control("clock", clock);
+}
+
+/* By secret; tokens live an hour, and the vault looks at their end. */
+static void R16_F34_26_hours_of_tokens_have_no_failure(void **state)
+{
+    (void)state;
+    struct dk_desk desk;
+    int64_t offset_s = 0;
+    dk_desk_open(&desk, "kek");
+    dk_desk_expect_generates(&desk);
+    dk_desk_clear_counts();
+    int tokens = dk_cloud_count("token.Token"), before = dk_desk_total();
+    for (int minute = 0; minute < 26 * 60; minute += 6) {
+        advance(&desk, &offset_s, 360);
+        dk_desk_expect_generates(&desk);
+    }
+    tokens = dk_cloud_count("token.Token") - tokens;
+    assert_in_range(tokens, 26, 40);
+    /* Each step: what the key is, a wrap, its opening; nothing was refused and asked again. */
+    assert_int_equal(dk_desk_total() - before - tokens, 260 * 3);
+    dk_desk_close(&desk);
+}
+
 static void a_long_lived_token_is_renewed_at_half_its_life(void **state)
 {
     (void)state;
@@ -337,6 +368,7 @@ int main(void)
         cmocka_unit_test(a_rotation_is_seen_by_the_answer),
         cmocka_unit_test(a_key_that_may_not_be_looked_at_is_not_asked_about_each_time),
         cmocka_unit_test(R16_a_token_is_renewed_before_its_end),
+        cmocka_unit_test(R16_F34_26_hours_of_tokens_have_no_failure),
         cmocka_unit_test(a_long_lived_token_is_renewed_at_half_its_life),
         cmocka_unit_test(R17_a_good_token_is_kept_while_there_is_no_other),
         cmocka_unit_test(a_vault_that_refuses_for_ever_is_asked_a_few_times),

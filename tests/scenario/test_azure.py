@@ -166,7 +166,7 @@ def algorithms(cloud):
 @pytest.mark.parametrize("key, pair, form", [
     ("kek", ("encrypt", "decrypt"), 256), ("kek-wrap", ("wrapkey", "unwrapkey"), 384),
     ("kek-4096", ("encrypt", "decrypt"), 512), ("kek-oct", ("encrypt", "decrypt"), None)])
-def test_each_kind_of_key_and_the_sdk_opens_what_it_wraps(cloud, azure, key, pair, form):
+def test_R24_each_kind_of_key_and_the_sdk_opens_what_it_wraps(cloud, azure, key, pair, form):
     azure.env["AZURE_KEY_NAME"] = key
     azure.ok("init")
     values = {tenant: seal(azure, tenant) for tenant in ("acme", "globex")}

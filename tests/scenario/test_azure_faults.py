@@ -1,6 +1,7 @@
 """Azure Key Vault and its token server throttle, break, lie, or want to be told too much."""
 
 import json
+import shutil
 import sqlite3
 import time
 from contextlib import closing
@@ -9,6 +10,7 @@ import pytest
 
 from azure_tool import (DENIED, UNREACHABLE, azure, beside, cloud, driver_settings,  # noqa: F401
                         opens, ready, rows, running, seal, secret_of, settings_of)
+from cli_tool import told
 from driver_tool import Driver
 
 HOUR = 3600
@@ -300,3 +302,27 @@ def test_kid_of_another_vault_in_a_row_is_never_asked(cloud, ready):
     cloud.control("requests", clear=True)
     assert "E_TAMPERED" in ready.fails(1, "decrypt", "--tenant", "acme", stdin=value)
     assert all("evil" not in json.dumps(one) for one in cloud.requests())
+
+
+def test_F53_registry_made_with_the_public_key_alone_is_refused(cloud, ready):
+    """RSA wraps for whoever has the public key: what they make is no registry that is known here."""
+    seal(ready, "acme")
+    pin = ready.json("registry", "show")["registryPin"]
+    forged = beside(ready)
+    forged.ok("init")  # asks the vault for nothing that the public key alone would not do
+    theirs = seal(forged, "acme", b"forged")
+    shutil.copyfile(forged.folder / "other" / "dekhand.db", ready.database)
+    for suffix in ("-wal", "-shm"):
+        ready.database.with_name(f"{ready.database.name}{suffix}").unlink(missing_ok=True)
+
+    def is_refused():
+        for command in (("encrypt", "--tenant", "acme"), ("decrypt", "--tenant", "acme")):
+            done = ready.run(*command, stdin=theirs)
+            assert done.returncode != 0 and b"forged" not in done.stdout, told(done)
+        return done.stderr.decode()
+
+    assert "E_TAMPERED" in is_refused()  # the anchor knows another
+    (ready.state / "anchor").unlink()
+    assert "KMS_REGISTRY_PIN is required" in is_refused()
+    ready.env["KMS_REGISTRY_PIN"] = pin
+    assert "E_TAMPERED" in is_refused()
