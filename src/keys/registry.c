@@ -160,8 +160,9 @@ dk_rc dk_registry_unwrap_one(struct dk_core *core, const char *uuid,
     DK_TRY(check_trust(core, provider, err));
     dk_registry_wrapped(wrap, &wrapped);
     dk_rc rc = dk_provider_unwrap(provider, &context, &wrapped, out, err);
-    if (rc == DK_E_AUTH || rc == DK_E_FORMAT) {
-        err->rc = rc = DK_E_TAMPERED; /* the row itself carries no MAC: its wrap is its proof */
+    if (rc == DK_E_AUTH || rc == DK_E_FORMAT || rc == DK_E_USAGE) {
+        err->rc = rc = DK_E_TAMPERED; /* the row itself carries no MAC: its wrap is its proof.
+                                         USAGE: its context is no text */
     }
     return rc;
 }

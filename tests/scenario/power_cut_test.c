@@ -152,6 +152,7 @@ static void step_batch(struct life *life)
         if (items[i].code == DEKHAND_OK) {
             value[i].n = items[i].size;
             note_value(life, (first + i) % TENANTS, n + i, &value[i]);
+            life->cold[(first + i) % TENANTS] = false;
         }
     }
 }
