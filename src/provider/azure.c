@@ -64,30 +64,42 @@ static bool is_usable(const struct dk_azure *azure, const struct dk_vault_key *k
     return check_usable(azure, key, &ignored) == DK_OK;
 }
 
-static unsigned failed_looks(struct dk_azure *azure)
+static unsigned looks_of(struct dk_azure *azure)
 {
     pthread_mutex_lock(&azure->lock);
-    unsigned failed = azure->failed_looks;
+    unsigned looks = azure->looks;
     pthread_mutex_unlock(&azure->lock);
-    return failed;
+    return looks;
 }
 
-/* One thread at a time. Who waited while another asked in vain is told what he was told: else each
-   of a crowd would wait for all before it, as long as a call may take. */
+/* What the last look brought. */
+static dk_rc look_result(struct dk_azure *azure, struct dk_vault_key *out, struct dk_err *err)
+{
+    pthread_mutex_lock(&azure->lock);
+    dk_rc rc = azure->look_failure.rc;
+    if (rc == DK_OK) {
+        *out = azure->key;
+    } else {
+        *err = azure->look_failure;
+    }
+    pthread_mutex_unlock(&azure->lock);
+    return rc;
+}
+
+/* One thread at a time. Who waited while another asked has what he was told: else each of a crowd
+   would wait for all before it, as long as a call may take. */
 static dk_rc look_for_all(struct dk_azure *azure, unsigned before, struct dk_vault_key *out,
                           struct dk_err *err)
 {
-    if (failed_looks(azure) != before) {
-        *err = azure->look_failure;
-        return err->rc;
+    if (looks_of(azure) != before) {
+        return look_result(azure, out, err);
     }
     dk_rc rc = look(azure, out, err);
     if (rc == DK_OK) {
         remember(azure, out);
-        return rc;
     }
     pthread_mutex_lock(&azure->lock);
-    azure->failed_looks++;
+    azure->looks++;
     azure->look_failure = *err;
     pthread_mutex_unlock(&azure->lock);
     return rc;
@@ -96,7 +108,7 @@ static dk_rc look_for_all(struct dk_azure *azure, unsigned before, struct dk_vau
 /* A key that was found not to be usable is looked at again before that is said. */
 static dk_rc learn(struct dk_azure *azure, bool wraps, struct dk_vault_key *out, struct dk_err *err)
 {
-    unsigned before = failed_looks(azure);
+    unsigned before = looks_of(azure);
     if (recall(azure, wraps, out) && (!wraps || is_usable(azure, out))) {
         return DK_OK;
     }

@@ -31,8 +31,8 @@ struct dk_azure {
     struct dk_vault_key key;                 /* what GET said; kty "": it may not be asked */
     bool looked;                             /* it was asked */
     int64_t looked_ms;                       /* when; INT64_MIN / 2 = it has changed since */
-    unsigned failed_looks;                   /* so far */
-    struct dk_err look_failure;              /* how the last of them did */
+    unsigned looks;                          /* so far */
+    struct dk_err look_failure;              /* of the last; DK_OK = none */
 };
 
 struct dk_azure_call {

@@ -231,8 +231,10 @@ const struct dk_price *dk_provider_price(struct dk_provider *provider);
 static inline void dk_provider_count(const struct dk_provider_setup *setup, unsigned operation,
                                      bool failed)
 {
-    __atomic_fetch_add(&setup->calls->calls[operation], 1, __ATOMIC_RELAXED);
-    __atomic_fetch_add(&setup->calls->failed[operation], failed, __ATOMIC_RELAXED);
+    if (setup->calls != NULL) { /* opened without the face: nobody counts */
+        __atomic_fetch_add(&setup->calls->calls[operation], 1, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&setup->calls->failed[operation], failed, __ATOMIC_RELAXED);
+    }
 }
 
 /* check_value of a data key (FORMATS). */

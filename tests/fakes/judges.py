@@ -67,7 +67,9 @@ def ask_elsewhere(judge, folder):
     """As `ask`, on a fake of its own, under the services' own names; None where that cannot be."""
     hosts = folder / "hosts"
     hosts.write_text("".join(f"127.0.0.1 {name}\n" for name in HOSTS))
-    flags = ["--net", "--mount", *["--map-root-user"] * (os.geteuid() != 0)]
+    flags = ["--net", "--mount", *["--map-root-user"] * (os.geteuid() != 0),
+             # In a chroot / is no mount, whose propagation could be changed.
+             *["--propagation", "unchanged"] * (not os.path.ismount("/"))]
     if os.geteuid() != 0 and subprocess.run(["unshare", *flags, "true"], capture_output=True,
                                             check=False).returncode != 0:
         return None
