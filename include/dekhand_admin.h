@@ -160,6 +160,7 @@ struct dekhand_rewrap {
     int64_t kept;         /* that were already */
     int64_t failed;       /* that could not be opened, or wrapped: the log names each */
     int failed_code;      /* of the first of them */
+    int64_t dropped;      /* that lost their wrap of `drop` */
     bool registry;        /* the registry's key was rewrapped */
     char kms_key_id[512]; /* what wraps now */
 };
@@ -167,13 +168,16 @@ struct dekhand_rewrap {
 /*
  * The same data keys under the newest master key of the provider `to`, which is KMS_PROVIDER or
  * KMS_SECONDARY_PROVIDER; values stay as they are, and readers do not notice. Each new wrap is
- * opened and compared before it takes the place of the old one; wraps of a provider that is not
- * configured any more go. `tenant` NULL = all, and the registry's key. Repeatable: a call that was
- * cut short leaves a registry that works, and the next one does what is left. `each` (may be NULL)
- * is told after every page, false = stop. *out is filled after an error too. Who rewraps from a
- * provider that is gone needs the other one's wraps: KMS_SECONDARY_PROVIDER.
+ * opened and compared before it takes the place of the old one, which stays as a further one while
+ * its provider is configured. `drop` (NULL = none): further wraps of this provider, which is not
+ * configured any more, go, each after the first wrap was opened. `tenant` NULL = all, and the
+ * registry's key. Repeatable: a call that was cut short leaves a registry that works, and the next
+ * one does what is left. `each` (may be NULL) is told after every page, false = stop. *out is
+ * filled after an error too. Who rewraps from a provider that is gone needs the other one's wraps:
+ * KMS_SECONDARY_PROVIDER.
  */
 DEKHAND_API int dekhand_rewrap(struct dekhand *d, const char *to, const char *tenant,
+                               const char *drop,
                                bool (*each)(void *arg, const struct dekhand_rewrap *so_far),
                                void *arg, struct dekhand_rewrap *out, struct dekhand_error *error);
 

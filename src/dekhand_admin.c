@@ -305,6 +305,7 @@ static struct dekhand_rewrap rewrap_of(const struct dk_rewrap_result *result)
                                  .rewrapped = result->rewrapped,
                                  .kept = result->kept,
                                  .failed = result->failed,
+                                 .dropped = result->dropped,
                                  .failed_code = (int)result->first,
                                  .registry = result->registry};
     _Static_assert(sizeof out.kms_key_id == sizeof result->kms_key_id, "key ids");
@@ -319,13 +320,14 @@ static bool tell_rewrap(void *arg, const struct dk_rewrap_result *so_far)
     return call->each == NULL || call->each(call->arg, &out);
 }
 
-static dk_rc rewrap(struct dekhand *d, const char *to, const char *tenant,
+static dk_rc rewrap(struct dekhand *d, const char *to, const char *tenant, const char *drop,
                     const struct rewrap_call *call, struct dekhand_rewrap *out, struct dk_err *err)
 {
     struct dk_tenant name;
     struct dk_rewrap_result result = {.rewrapped = 0};
     struct dk_rewrap_args args = {.to = to,
                                   .tenant = tenant != NULL ? &name : NULL,
+                                  .drop = drop,
                                   .by = d->actor.name,
                                   .each = tell_rewrap,
                                   .arg = (void *)(uintptr_t)call};
@@ -341,7 +343,7 @@ static dk_rc rewrap(struct dekhand *d, const char *to, const char *tenant,
     return rc;
 }
 
-int dekhand_rewrap(struct dekhand *d, const char *to, const char *tenant,
+int dekhand_rewrap(struct dekhand *d, const char *to, const char *tenant, const char *drop,
                    bool (*each)(void *arg, const struct dekhand_rewrap *so_far), void *arg,
                    struct dekhand_rewrap *out, struct dekhand_error *error)
 {
@@ -349,7 +351,7 @@ int dekhand_rewrap(struct dekhand *d, const char *to, const char *tenant,
     struct rewrap_call call = {each, arg};
     dk_err_clear(&err);
     dk_rc rc = dk_door_enter(d, DK_MAY_ADMINISTER, NULL, &err);
-    rc = rc == DK_OK ? rewrap(d, to, tenant, &call, out, &err) : rc;
+    rc = rc == DK_OK ? rewrap(d, to, tenant, drop, &call, out, &err) : rc;
     return dk_door_leave(rc, &err, error);
 }
 

@@ -21,6 +21,7 @@ static const struct value values[] = {
     {"provider", WORDS, "local aws-kms azure-key-vault"},
     {"secondary-provider", WORDS, "local aws-kms azure-key-vault"},
     {"to", WORDS, "local aws-kms azure-key-vault"},
+    {"drop", WORDS, "local aws-kms azure-key-vault"},
     {"log", WORDS, "text json"},
     {"format", WORDS, "text md html json"},
     {"state-dir", FOLDERS, ""},

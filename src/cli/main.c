@@ -119,6 +119,8 @@ static const struct cli_option rewrap_options[] = {
     {"to", 0, "PROVIDER", false,
      "local, aws-kms or azure-key-vault: one of the two in the settings"},
     {"tenant", 0, "ID", false, "only this tenant's keys, and not the registry's"},
+    {"drop", 0, "PROVIDER", false,
+     "delete the further wraps of this provider, which is not in the settings any more"},
     END,
 };
 

@@ -35,7 +35,7 @@ static void put_html(struct cli_out *out, const char *text)
 static void put_markdown(struct cli_out *out, const char *text)
 {
     for (; *text != '\0'; text++) {
-        if (strchr("\\`*_[]<>|", *text) != NULL) {
+        if (strchr("\\`*_[]<>|&:~", *text) != NULL) {
             cli_out_str(out, "\\");
         }
         cli_out_write(out, text, 1);

@@ -6,6 +6,9 @@
 #define DAYS_MAX 366
 
 enum form { TEXT, MARKDOWN, HTML, JSON, FORMS };
+_Static_assert((int)TEXT == (int)CLI_PAGE_TEXT && (int)MARKDOWN == (int)CLI_PAGE_MARKDOWN &&
+                   (int)HTML == (int)CLI_PAGE_HTML,
+               "forms");
 static const char *const form_names[FORMS] = {"text", "md", "html", "json"};
 
 struct reporting {

@@ -23,6 +23,7 @@ static void print(struct cli *cli, const struct dekhand_rewrap *done, struct cli
         dk_json_int(&json, "rewrapped", done->rewrapped);
         dk_json_int(&json, "kept", done->kept);
         dk_json_int(&json, "failed", done->failed);
+        dk_json_int(&json, "dropped", done->dropped);
         dk_json_bool(&json, "registry", done->registry);
         dk_json_end(&json, '}');
         cli_out_str(out, "\n");
@@ -31,6 +32,10 @@ static void print(struct cli *cli, const struct dekhand_rewrap *done, struct cli
     cli_out_printf(out, "%lld key versions are under %s now, %lld were already, %lld failed\n",
                    (long long)done->rewrapped, done->kms_key_id, (long long)done->kept,
                    (long long)done->failed);
+    if (done->dropped > 0) {
+        cli_out_printf(out, "%lld key versions lost a wrap that was to go\n",
+                       (long long)done->dropped);
+    }
     if (done->registry) {
         cli_out_str(out, "the registry's key is under it too\n");
     }
@@ -42,8 +47,8 @@ static int rewrap(struct cli *cli, const char *to)
     struct dekhand_rewrap done = {.size = sizeof done};
     struct dekhand_error error;
     struct rewrapping state = {cli, false};
-    if (dekhand_rewrap(cli->library, to, cli_get(cli, "tenant"), tell, &state, &done, &error) !=
-        DEKHAND_OK) {
+    if (dekhand_rewrap(cli->library, to, cli_get(cli, "tenant"), cli_get(cli, "drop"), tell, &state,
+                       &done, &error) != DEKHAND_OK) {
         return cli_fail(cli, &error);
     }
     if (state.stopped) {

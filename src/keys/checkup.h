@@ -24,7 +24,7 @@ struct dk_report {
     void (*each)(void *arg, const struct dk_check *check);
     void *arg;
     enum dk_level level;
-    bool thorough; /* the doctor's: asks others what costs more, too */
+    bool thorough; /* for the doctor, and where the registry does not open: asks what costs more */
     int64_t count[DK_LEVEL_ERROR + 1];
 };
 

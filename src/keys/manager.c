@@ -86,9 +86,10 @@ static void keep_usage(struct dk_manager *manager)
 static dk_rc flush(struct dk_manager *manager, struct dk_err *err)
 {
     dk_threads_fold(manager->threads);
-    keep_usage(manager);
     dk_rc rc = dk_counts_flush(manager->core, rotate_full, manager, err);
-    if (rc != DK_OK) {
+    if (rc == DK_OK) {
+        keep_usage(manager); /* a store that is busy is not waited for twice */
+    } else {
         DK_LOG(&manager->core->log, WARN, "counts_not_flushed",
                DK_LOG_S(CODE, dk_error_info(rc)->name), DK_LOG_S(REASON, err->text));
     }
@@ -105,8 +106,10 @@ dk_rc dk_manager_costs(struct dk_manager *manager, int64_t days, struct dk_usage
 dk_rc dk_manager_close(struct dk_manager *manager, struct dk_err *err)
 {
     dk_threads_fold(manager->threads);
-    keep_usage(manager);
     dk_rc rc = dk_counts_flush(manager->core, NULL, NULL, err);
+    if (rc == DK_OK) {
+        keep_usage(manager);
+    }
     dk_poll_last(manager);
     free_parts(manager);
     return rc;

@@ -3,15 +3,13 @@
 #include "keys/registry.h"
 #include "keys/unwrap.h"
 
-static void fill_out(struct dk_core *core, struct dk_provider *provider,
-                     struct dk_provider_item *item, struct dk_further *one)
+static dk_rc fill_out(struct dk_core *core, struct dk_provider *provider,
+                      struct dk_provider_item *item, struct dk_further *one)
 {
-    struct dk_err ignored;
-    dk_err_clear(&ignored);
     if (item->err.rc != DK_OK) {
-        return;
+        return item->err.rc;
     }
-    if (dk_unwrap_compare(core, one->row, &item->key, &ignored) == DK_OK) {
+    if (dk_unwrap_compare(core, one->row, &item->key, &item->err) == DK_OK) {
         one->out.tenant = one->row->tenant;
         one->out.version = one->row->version;
         one->out.last_verified_at = dk_wall_us(core->world);
@@ -19,18 +17,20 @@ static void fill_out(struct dk_core *core, struct dk_provider *provider,
                                  &one->out.wrap);
     }
     dk_secret_free(core->arena, &item->key);
+    return item->err.rc;
 }
 
-void dk_move_wraps(struct dk_core *core, struct dk_provider *provider, struct dk_further *list,
-                   size_t count)
+dk_rc dk_move_wraps(struct dk_core *core, struct dk_provider *provider, struct dk_further *list,
+                    size_t count)
 {
     const struct dk_mem *mem = &core->world->mem;
     struct dk_provider_item *items = dk_mem_alloc(mem, count * sizeof *items);
     struct dk_wrapped *wraps = dk_mem_alloc(mem, 2 * count * sizeof *wraps);
+    dk_rc first = items != NULL && wraps != NULL ? DK_OK : DK_E_NOMEM;
     for (size_t i = 0; i < count; i++) {
         list[i].out.version = 0;
     }
-    if (items != NULL && wraps != NULL) {
+    if (first == DK_OK) {
         for (size_t i = 0; i < count; i++) {
             const struct dk_key_row *row = list[i].row;
             dk_registry_wrapped(&row->wrap, &wraps[count + i]);
@@ -41,9 +41,11 @@ void dk_move_wraps(struct dk_core *core, struct dk_provider *provider, struct dk
         }
         dk_provider_move_many(provider, items, count);
         for (size_t i = 0; i < count; i++) {
-            fill_out(core, provider, &items[i], &list[i]);
+            dk_rc rc = fill_out(core, provider, &items[i], &list[i]);
+            first = first == DK_OK ? rc : first;
         }
     }
     dk_mem_free(mem, items);
     dk_mem_free(mem, wraps);
+    return first;
 }

@@ -11,10 +11,11 @@
 
 /*
  * Rows whose wrap is this provider's: `out` of each gets the moved wrap, under the row's own
- * context time. It was opened, and what it holds has the row's check value. `version` 0: not moved.
- * What is refused is not told: it can be opened and wrapped instead.
+ * context time. It was opened, and what it holds has the row's check value. `version` 0: not moved,
+ * and it can be opened and wrapped instead. The code of the first of those, which is no failure
+ * yet.
  */
-void dk_move_wraps(struct dk_core *core, struct dk_provider *provider, struct dk_further *list,
-                   size_t count);
+dk_rc dk_move_wraps(struct dk_core *core, struct dk_provider *provider, struct dk_further *list,
+                    size_t count);
 
 #endif

@@ -13,6 +13,11 @@ bool dk_rewrap_opens_here(const struct dk_rewrapping *rewrap, const char *provid
     return dk_unwrap_provider(rewrap->core, provider) != NULL;
 }
 
+bool dk_rewrap_drops(const struct dk_rewrapping *rewrap, const char *provider)
+{
+    return rewrap->args->drop != NULL && strcmp(rewrap->args->drop, provider) == 0;
+}
+
 bool dk_rewrap_is_under(const struct dk_rewrapping *rewrap, const struct dk_wrap_columns *wrap)
 {
     return strcmp(wrap->provider, dk_provider_name(rewrap->to)) == 0 &&
@@ -31,26 +36,30 @@ static void note_failed(struct dk_rewrapping *rewrap, const struct dk_key_row *r
 
 /* ---- one version ----------------------------------------------------------------------------- */
 
-/* Further wraps of a version that nobody here opens any more, and the one that is the first now. */
+/* Further wraps of a version that are to go, and the one that is the first now. */
 struct leaving {
     const struct dk_rewrapping *rewrap;
     char provider[4][32];
     size_t n;
+    bool dropped; /* one of `drop` among them */
 };
 
 static bool note_leaving(void *arg, const struct dk_wrap_row *row)
 {
     struct leaving *leaving = arg;
     bool first = strcmp(row->wrap.provider, dk_provider_name(leaving->rewrap->to)) == 0;
-    if ((first || !dk_rewrap_opens_here(leaving->rewrap, row->wrap.provider)) && leaving->n < 4) {
+    bool dropped = dk_rewrap_drops(leaving->rewrap, row->wrap.provider);
+    leaving->dropped = leaving->dropped || dropped;
+    if ((first || dropped) && leaving->n < 4) {
         snprintf(leaving->provider[leaving->n++], sizeof leaving->provider[0], "%.31s",
                  row->wrap.provider);
     }
     return true;
 }
 
+/* *dropped: a wrap of `drop` was among them. */
 static dk_rc tidy(struct dk_rewrapping *rewrap, struct dk_txn *txn, const struct dk_key_row *row,
-                  struct dk_err *err)
+                  bool *dropped, struct dk_err *err)
 {
     struct leaving leaving = {.rewrap = rewrap};
     DK_TRY(txn->ops->wraps_of(txn->self, &row->tenant, row->version, note_leaving, &leaving, err));
@@ -58,6 +67,7 @@ static dk_rc tidy(struct dk_rewrapping *rewrap, struct dk_txn *txn, const struct
         DK_TRY(
             txn->ops->wrap_drop(txn->self, &row->tenant, row->version, leaving.provider[i], err));
     }
+    *dropped = leaving.dropped;
     return DK_OK;
 }
 
@@ -78,7 +88,8 @@ static dk_rc keep_before(struct dk_rewrapping *rewrap, struct dk_txn *txn,
 /* Whoever changed the version meanwhile was first; its wrap is another's matter, at the next run.
  */
 static dk_rc change_in(struct dk_rewrapping *rewrap, struct dk_tenant_change *change,
-                       const struct dk_further *made, bool *changed, struct dk_err *err)
+                       const struct dk_further *made, bool *changed, bool *dropped,
+                       struct dk_err *err)
 {
     struct dk_txn *txn = &change->txn;
     struct dk_key_row row;
@@ -91,7 +102,7 @@ static dk_rc change_in(struct dk_rewrapping *rewrap, struct dk_tenant_change *ch
     DK_TRY(keep_before(rewrap, txn, &row, rewrap->by_first[made - rewrap->made], err));
     row.wrap = made->out.wrap;
     DK_TRY(dk_tenant_change_key(change, &row, row.state, err));
-    DK_TRY(tidy(rewrap, txn, &row, err));
+    DK_TRY(tidy(rewrap, txn, &row, dropped, err));
     dk_trace(rewrap->core->world, "rewrap.key_changed");
     DK_TRY(dk_tenant_change_close(change, "rewrap", row.version, row.version, row.wrap.kms_key_id,
                                   err));
@@ -104,18 +115,19 @@ static void change_one(struct dk_rewrapping *rewrap, const struct dk_further *ma
 {
     struct dk_tenant_change change;
     struct dk_err err;
-    bool changed = false;
+    bool changed = false, dropped = false;
     dk_err_clear(&err);
     dk_rc rc =
         dk_tenant_change_begin(rewrap->core, &made->row->tenant, rewrap->args->by, &change, &err);
     if (rc == DK_OK) {
-        rc = change_in(rewrap, &change, made, &changed, &err);
+        rc = change_in(rewrap, &change, made, &changed, &dropped, &err);
         dk_tenant_change_end(&change);
     }
     if (rc != DK_OK) {
         note_failed(rewrap, made->row, &err);
     } else if (changed) {
         rewrap->result->rewrapped++;
+        rewrap->result->dropped += dropped;
         dk_trace(rewrap->core->world, "rewrap.committed");
     } else {
         rewrap->result->kept++;
@@ -136,7 +148,7 @@ static dk_rc audit(struct dk_rewrapping *rewrap, const struct dk_unwrapping *lis
     return dk_audit_unwraps(rewrap->core, rewrap->rows, rewrap->rc, rewrap->count, err);
 }
 
-/* Of what is under it already: those that still have wraps that nobody opens. */
+/* Of what is under it already: those that have wraps that are to go. */
 static dk_rc find_leaving(struct dk_rewrapping *rewrap, size_t *count, struct dk_err *err)
 {
     struct dk_txn txn;
@@ -161,7 +173,7 @@ static dk_rc find_leaving(struct dk_rewrapping *rewrap, size_t *count, struct dk
 }
 
 static dk_rc tidy_in(struct dk_rewrapping *rewrap, struct dk_tenant_change *change,
-                     const struct dk_key_row *before, struct dk_err *err)
+                     const struct dk_key_row *before, bool *dropped, struct dk_err *err)
 {
     struct dk_txn *txn = &change->txn;
     struct dk_key_row row;
@@ -169,7 +181,7 @@ static dk_rc tidy_in(struct dk_rewrapping *rewrap, struct dk_tenant_change *chan
     if (strcmp(row.row_mac, before->row_mac) != 0) {
         return DK_OK; /* another's matter by now */
     }
-    DK_TRY(tidy(rewrap, txn, &row, err));
+    DK_TRY(tidy(rewrap, txn, &row, dropped, err));
     DK_TRY(dk_tenant_change_close(change, "rewrap", row.version, row.version, row.wrap.kms_key_id,
                                   err));
     return dk_store_commit(txn, err);
@@ -178,14 +190,16 @@ static dk_rc tidy_in(struct dk_rewrapping *rewrap, struct dk_tenant_change *chan
 static void tidy_one(struct dk_rewrapping *rewrap, const struct dk_unwrapping *tried)
 {
     struct dk_tenant_change change;
+    bool dropped = false;
     struct dk_err err = tried->err;
     if (err.rc == DK_OK && dk_tenant_change_begin(rewrap->core, &tried->row->tenant,
                                                   rewrap->args->by, &change, &err) == DK_OK) {
-        dk_rc ignored = tidy_in(rewrap, &change, tried->row, &err);
-        (void)ignored;
+        dk_rc rc = tidy_in(rewrap, &change, tried->row, &dropped, &err);
+        rewrap->result->dropped += rc == DK_OK && dropped;
         dk_tenant_change_end(&change);
     }
     if (err.rc != DK_OK) {
+        rewrap->result->kept--; /* it is one of those that failed */
         note_failed(rewrap, tried->row, &err);
     }
 }
@@ -307,7 +321,7 @@ static dk_rc move_page(struct dk_rewrapping *rewrap, size_t *n, struct dk_err *e
     if (chosen == 0) {
         return DK_OK;
     }
-    dk_move_wraps(rewrap->core, rewrap->to, rewrap->made, chosen);
+    dk_rc refused = dk_move_wraps(rewrap->core, rewrap->to, rewrap->made, chosen);
     for (size_t i = 0; i < rewrap->count; i++) {
         rewrap->rc[i] = DK_E_NOT_FOUND;
     }
@@ -316,7 +330,7 @@ static dk_rc move_page(struct dk_rewrapping *rewrap, size_t *n, struct dk_err *e
         rewrap->rc[rewrap->made[k].row - rewrap->rows] = done ? DK_OK : DK_E_NOT_FOUND;
         moved += done;
     }
-    rewrap->moves = moved > 0; /* refused, or all of a page damaged: not tried again */
+    rewrap->moves = refused != DK_E_PROVIDER_DENIED; /* who may not is not asked again */
     rewrap->moved = rewrap->moved || moved > 0;
     DK_TRY(dk_audit_unwraps(rewrap->core, rewrap->rows, rewrap->rc, rewrap->count, err));
     *n = leave_unmoved(rewrap, *n);
@@ -388,6 +402,12 @@ static dk_rc rewrap_all(struct dk_rewrapping *rewrap, struct dk_err *err)
                        "rewrap --to %.40s: it is neither KMS_PROVIDER (%s) nor "
                        "KMS_SECONDARY_PROVIDER",
                        rewrap->args->to, dk_provider_name(rewrap->core->provider));
+    }
+    if (rewrap->args->drop != NULL && dk_rewrap_opens_here(rewrap, rewrap->args->drop)) {
+        return DK_FAIL(err, CONFIG,
+                       "rewrap --drop %.40s: it is configured; take it out of the settings of all "
+                       "processes first",
+                       rewrap->args->drop);
     }
     DK_TRY(dk_audit_check(rewrap->core, err));
     DK_TRY(dk_provider_test(rewrap->to, err)); /* and after it the name of its key is known */

@@ -85,13 +85,13 @@ static bool note_wrap(void *arg, const struct dk_wrap_columns *wrap)
         has->under = true;
         has->wrap = *wrap;
     }
-    if (!dk_rewrap_opens_here(has->rewrap, wrap->provider) && has->n < 4) {
+    if (dk_rewrap_drops(has->rewrap, wrap->provider) && has->n < 4) {
         snprintf(has->leaving[has->n++], sizeof has->leaving[0], "%.31s", wrap->provider);
     }
     return true;
 }
 
-/* `wrap` NULL: only what nobody opens any more goes. */
+/* `wrap` NULL: only what is to be dropped goes. */
 static dk_rc put_registry_wrap(struct dk_rewrapping *rewrap, uint32_t generation,
                                const struct has *has, const struct dk_wrap_columns *wrap,
                                struct dk_err *err)

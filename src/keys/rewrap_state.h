@@ -31,6 +31,8 @@ struct dk_rewrapping {
 
 /* Whether the provider of that name is configured. */
 bool dk_rewrap_opens_here(const struct dk_rewrapping *rewrap, const char *provider);
+/* Whether its further wraps are to go. */
+bool dk_rewrap_drops(const struct dk_rewrapping *rewrap, const char *provider);
 /* Whether it is a wrap by the key that all are to be under. */
 bool dk_rewrap_is_under(const struct dk_rewrapping *rewrap, const struct dk_wrap_columns *wrap);
 

@@ -52,6 +52,8 @@ static void take_try(struct dk_core *core, struct dk_unwrapping *one, struct dk_
 {
     one->err = item->err;
     one->by = NULL;
+    dk_revoked_note(&core->revoked, &core->log, one->wrap->kms_key_id, &one->err,
+                    dk_mono_ms(core->world));
     if (one->err.rc == DK_OK) {
         dk_rc ignored = dk_unwrap_compare(core, one->row, &item->key, &one->err);
         (void)ignored;

@@ -62,7 +62,7 @@ struct keeping {
 static void add_row(struct keeping *keeping, const char *source, const char *operation,
                     int64_t calls, int64_t failed)
 {
-    if (calls > 0) {
+    if (calls > 0 || failed > 0) {
         struct dk_call_row *row = &keeping->rows[keeping->n++];
         *row = (struct dk_call_row){.calls = calls, .failed = failed};
         memcpy(row->day, keeping->day, sizeof row->day);
@@ -127,8 +127,8 @@ static void keep_in(struct dk_core *core, int64_t hits, int64_t misses)
     dk_rc rc = keeping.n > 0 ? store_rows(core, &keeping, &err) : DK_OK;
     if (rc == DK_OK) {
         memcpy(usage->told, now, sizeof now);
-        usage->hits = hits;
-        usage->misses = misses;
+        usage->hits = hits > usage->hits ? hits : usage->hits;
+        usage->misses = misses > usage->misses ? misses : usage->misses;
     } else if (rc != DK_E_READ_ONLY) {
         DK_LOG(&core->log, WARN, "calls_not_kept", DK_LOG_S(CODE, dk_error_info(rc)->name),
                DK_LOG_S(REASON, err.text));

@@ -48,7 +48,7 @@ static int rewrap(struct dekhand *d, const char *to, struct dekhand_rewrap *done
 {
     struct dekhand_error error;
     *done = (struct dekhand_rewrap){.size = sizeof *done};
-    int code = dekhand_rewrap(d, to, NULL, NULL, NULL, done, &error);
+    int code = dekhand_rewrap(d, to, NULL, NULL, NULL, NULL, done, &error);
     if (code != DEKHAND_OK) {
         print_message("%s\n", error.text);
     }

@@ -201,7 +201,7 @@ static int rekey(struct dekhand *d, struct dekhand_rekey *out)
 static int rewrap(struct dekhand *d)
 {
     struct dekhand_rewrap done = {.size = sizeof done};
-    int code = dekhand_rewrap(d, "fake", NULL, NULL, NULL, &done, NULL);
+    int code = dekhand_rewrap(d, "fake", NULL, NULL, NULL, NULL, &done, NULL);
     return code == DEKHAND_OK ? done.failed_code : code;
 }
 

@@ -84,7 +84,12 @@ def test_R5_the_first_dies_the_second_serves_a_third_takes_over(cloud, tmp_path)
     only = with_settings(first, **aws(cloud))
     all_open(only, values)
     assert only.json("rewrap", "--to", "aws-kms", schema="rewrap")["rewrapped"] == 0
+    assert only.query("SELECT count(*) FROM wraps") == [(4,)]  # a shell may lack a setting
+    assert "it is configured" in only.fails(2, "rewrap", "--to", "aws-kms", "--drop", "aws-kms")
+    done = only.json("rewrap", "--to", "aws-kms", "--drop", "local", schema="rewrap")
+    assert (done["rewrapped"], done["kept"], done["dropped"]) == (0, 4, 4)
     assert only.query("SELECT count(*) FROM wraps") == [(0,)]
+    assert only.query("SELECT count(*) FROM registry_wraps") == [(0,)]
     only.ok("audit", "verify")
 
 

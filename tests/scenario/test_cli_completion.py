@@ -17,7 +17,7 @@ TERMINALS = ("bash", "zsh", "zsh, installed")
 WORDS = {"--operation": json.loads((SCHEMAS / "audit-entry.json").read_text())
          ["properties"]["operation"]["enum"],
          **{option: ["local", "aws-kms", "azure-key-vault"]
-            for option in ("--provider", "--secondary-provider", "--to")}, "--log": ["text", "json"],
+            for option in ("--provider", "--secondary-provider", "--to", "--drop")}, "--log": ["text", "json"],
          "--format": ["text", "md", "html", "json"]}
 FILES = ("--output", "-o", "--rejects", "--env-file", "--anchor-file")
 

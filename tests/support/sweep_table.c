@@ -356,7 +356,7 @@ static void second_comes(struct dk_sweep *s)
 static int rewrap(struct dk_sweep *s)
 {
     struct dekhand_rewrap done = {.size = sizeof done};
-    return dekhand_rewrap(s->d, "fake", NULL, NULL, NULL, &done, NULL);
+    return dekhand_rewrap(s->d, "fake", NULL, NULL, NULL, NULL, &done, NULL);
 }
 
 static int fill(struct dk_sweep *s)
