@@ -44,15 +44,21 @@ static int64_t count(struct dk_place *place, const char *what)
     return dk_place_number(place, sql);
 }
 
-static int rewrap(struct dekhand *d, const char *to, struct dekhand_rewrap *done)
+static int rewrap_and_drop(struct dekhand *d, const char *to, const char *drop,
+                           struct dekhand_rewrap *done)
 {
     struct dekhand_error error;
     *done = (struct dekhand_rewrap){.size = sizeof *done};
-    int code = dekhand_rewrap(d, to, NULL, NULL, NULL, NULL, done, &error);
+    int code = dekhand_rewrap(d, to, NULL, drop, NULL, NULL, done, &error);
     if (code != DEKHAND_OK) {
         print_message("%s\n", error.text);
     }
     return code;
+}
+
+static int rewrap(struct dekhand *d, const char *to, struct dekhand_rewrap *done)
+{
+    return rewrap_and_drop(d, to, NULL, done);
 }
 
 static int rotate(struct dekhand *d, const char *tenant)
@@ -323,7 +329,8 @@ static void a_rekey_takes_further_wraps_along(void **state)
 
 /* ---- rewrap ---------------------------------------------------------------------------------- */
 
-/* Values stay as they are, a reader that was there before goes on, wraps of who left go. */
+/* Values stay as they are, a reader that was there before goes on, wraps of who left go when that
+   is asked for. */
 static void R5_rewrap_moves_a_registry_and_no_reader_notices(void **state)
 {
     (void)state;
@@ -365,6 +372,10 @@ static void R5_rewrap_moves_a_registry_and_no_reader_notices(void **state)
     ASSERT_CODE(dk_test_decrypt(d, "acme", &acme, "x"), OK);
     ASSERT_CODE(dk_test_decrypt(d, "globex", &globex, "y"), OK);
     ASSERT_CODE(rewrap(d, "fake", &done), OK);
+    assert_int_equal(count(&place, "wraps"), 3); /* this process may lack a setting */
+    ASSERT_CODE(rewrap_and_drop(d, "fake", "fake", &done), E_CONFIG);
+    ASSERT_CODE(rewrap_and_drop(d, "fake", "local", &done), OK);
+    assert_int_equal(done.dropped, 3);
     assert_int_equal(count(&place, "wraps"), 0);
     assert_int_equal(count(&place, "registry_wraps"), 0);
     struct dekhand_audit_result verified = {.size = sizeof verified};
@@ -586,19 +597,19 @@ static void rewrap_drops_nothing_before_the_first_wrap_was_opened(void **state)
     const char *const opened = "key_rotation_log WHERE operation = 'decrypt'";
     int64_t written = count(&place, opened);
     dk_fake_fail(place.fake, DK_FAKE_UNWRAP, DK_E_AUTH, -1);
-    assert_int_not_equal(rewrap(d, "fake", &done), DEKHAND_OK);
+    assert_int_not_equal(rewrap_and_drop(d, "fake", "local", &done), DEKHAND_OK);
     assert_int_equal(count(&place, "wraps"), 1);
     assert_int_equal(count(&place, "registry_wraps"), 1);
     assert_int_equal(count(&place, rows), 0);
     dk_fake_fail(place.fake, DK_FAKE_UNWRAP, DK_OK, 0);
-    ASSERT_CODE(rewrap(d, "fake", &done), OK);
+    ASSERT_CODE(rewrap_and_drop(d, "fake", "local", &done), OK);
     assert_int_equal(done.failed, 0);
     assert_int_equal(count(&place, "wraps"), 0);
     assert_int_equal(count(&place, "registry_wraps"), 0);
     assert_int_equal(count(&place, rows), 1); /* of the tenant */
     assert_int_equal(count(&place, opened), written + 1);
     char *before = dk_place_dump(&place, true);
-    ASSERT_CODE(rewrap(d, "fake", &done), OK); /* nothing is left: nothing is written */
+    ASSERT_CODE(rewrap_and_drop(d, "fake", "local", &done), OK); /* nothing is left to write */
     assert_true(dk_place_unchanged(&place, true, before));
     struct dekhand_audit_result verified = {.size = sizeof verified};
     ASSERT_CODE(dekhand_audit_verify(d, NULL, NULL, &verified, NULL), OK);
