@@ -316,4 +316,5 @@ const struct dk_provider_ops dk_provider_aws = {
     .operation = aws_operation,
     .previous_aim = aws_previous_aim,
     .previous_is = dk_aws_is_same_key,
+    .is_own = dk_aws_is_own,
 };

@@ -172,3 +172,31 @@ dk_rc dk_aws_find_way(struct dk_aws *aws, const char *kms_key_id, struct dk_aws_
                    "region of AWS_KMS_KEY_ID (%.80s), and not in KMS_PREVIOUS_KEYS",
                    kms_key_id, aws->aws.key_id);
 }
+
+/* A bare id says neither account nor Region: of a multi-Region key it is that of all replicas. */
+static bool is_of_id(const struct dk_aws *aws, const struct dk_aws_key *key)
+{
+    return strcmp(aws->aws.key.id, key->id) == 0 &&
+           (is_here(aws, key) || dk_aws_key_is_multi_region(key));
+}
+
+bool dk_aws_is_own(void *self, const char *kms_key_id)
+{
+    struct dk_aws *aws = self;
+    struct dk_aws_key key, own;
+    char arn[DK_KMS_KEY_ID_MAX + 1];
+    pthread_mutex_lock(&aws->lock);
+    memcpy(arn, aws->own_arn, sizeof arn);
+    pthread_mutex_unlock(&aws->lock);
+    if (arn[0] == '\0' || !dk_aws_key_parse(arn, &own)) {
+        own = aws->aws.key;
+    }
+    if (!parse_row(kms_key_id, &key)) {
+        return false;
+    }
+    if (own.form == DK_AWS_KEY_ID) {
+        return is_of_id(aws, &key);
+    }
+    return (is_here(aws, &key) && same_account(&key, &own)) ||
+           (own.form == DK_AWS_KEY_ARN && is_replica(&key, &own));
+}

@@ -24,6 +24,10 @@ bool dk_aws_must_learn(const struct dk_aws *aws, const char *kms_key_id);
 DK_MUST_USE dk_rc dk_aws_find_way(struct dk_aws *aws, const char *kms_key_id,
                                   struct dk_aws_way *out, struct dk_err *err);
 
+/* Whether the configured key, or another one of its account and Region, opens what a row names, as
+   far as is known without asking. `self` is the back end. */
+bool dk_aws_is_own(void *self, const char *kms_key_id);
+
 /* Whether a row names the key of this ARN, or a replica of it. Pure. */
 bool dk_aws_is_same_key(const char *arn, const char *kms_key_id);
 

@@ -399,6 +399,13 @@ static bool azure_previous_is(const char *id, const char *kms_key_id)
     return dk_vault_kid_equal(&kid, &of_row);
 }
 
+static bool azure_is_own(void *self, const char *kms_key_id)
+{
+    const struct dk_azure *azure = self;
+    struct dk_vault_kid kid;
+    return dk_vault_kid_parse(kms_key_id, &kid) && dk_vault_kid_is_of(&kid, &azure->azure);
+}
+
 /* ---- what it costs --------------------------------------------------------------------------- */
 
 static const char *azure_operation(unsigned operation)
@@ -445,4 +452,5 @@ const struct dk_provider_ops dk_provider_azure = {
     .price = azure_price,
     .previous_aim = azure_previous_aim,
     .previous_is = azure_previous_is,
+    .is_own = azure_is_own,
 };

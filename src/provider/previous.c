@@ -145,14 +145,22 @@ void dk_previous_forget(struct dk_previous *previous)
 
 /* ---- unwrapping ------------------------------------------------------------------------------ */
 
-/* Those that are not under this key, in front: how many they are. */
-static size_t part(const struct dk_previous *previous, const struct one *one,
+/* Of replicas of one multi-Region key the configured one opens, whatever becomes of the other. */
+static bool is_for(const struct dk_previous *previous, const struct one *one, void *own,
+                   const char *kms_key_id)
+{
+    return previous->ops->previous_is(one->id, kms_key_id) &&
+           !previous->ops->is_own(own, kms_key_id);
+}
+
+/* Those that are not for this key, in front: how many they are. */
+static size_t part(const struct dk_previous *previous, const struct one *one, void *own,
                    struct dk_provider_item **items, size_t count)
 {
     size_t rest = 0;
     for (size_t i = 0; i < count; i++) {
         struct dk_provider_item *item = items[i];
-        if (!previous->ops->previous_is(one->id, item->wrapped->kms_key_id)) {
+        if (!is_for(previous, one, own, item->wrapped->kms_key_id)) {
             items[i] = items[rest];
             items[rest++] = item;
         }
@@ -160,11 +168,11 @@ static size_t part(const struct dk_previous *previous, const struct one *one,
     return rest;
 }
 
-size_t dk_previous_unwrap(struct dk_previous *previous, struct dk_provider_item **items,
+size_t dk_previous_unwrap(struct dk_previous *previous, void *own, struct dk_provider_item **items,
                           size_t count)
 {
     for (size_t i = 0; previous != NULL && i < previous->count && count > 0; i++) {
-        size_t rest = part(previous, &previous->list[i], items, count);
+        size_t rest = part(previous, &previous->list[i], own, items, count);
         if (rest < count) {
             previous->ops->run(previous->list[i].self, DK_PROVIDER_UNWRAP, items + rest,
                                count - rest);

@@ -4,8 +4,8 @@
  * Called by provider.c alone. Each is a back end of its own, opened with the same settings but for
  * what names the key: so it has the same endpoint policy, challenges and checks as the configured
  * one, its own connections and credentials, and its trouble is not the other's. A row is given to
- * it by exact comparison with the setting; no row names where a request goes (I32). Shared by
- * threads.
+ * it by exact comparison with the setting, unless the configured key opens it; no row names where a
+ * request goes (I32). Shared by threads.
  */
 #ifndef DK_PROVIDER_PREVIOUS_H
 #define DK_PROVIDER_PREVIOUS_H
@@ -22,8 +22,9 @@ void dk_previous_close(struct dk_previous *previous);
 DK_MUST_USE dk_rc dk_previous_after_fork(struct dk_previous *previous, struct dk_err *err);
 void dk_previous_forget(struct dk_previous *previous);
 
-/* Unwraps those that are under one of them, and moves the rest to the front: how many that are. */
-size_t dk_previous_unwrap(struct dk_previous *previous, struct dk_provider_item **items,
+/* Unwraps those that are under one of them and that the configured key, `own`, does not open; moves
+   the rest to the front: how many that are. */
+size_t dk_previous_unwrap(struct dk_previous *previous, void *own, struct dk_provider_item **items,
                           size_t count);
 
 #endif

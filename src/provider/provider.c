@@ -230,7 +230,9 @@ static void run_in(struct dk_provider *provider, enum dk_provider_op op,
             going[n++] = &items[i];
         }
     }
-    size_t own = op == DK_PROVIDER_UNWRAP ? dk_previous_unwrap(provider->previous, going, n) : n;
+    size_t own = op == DK_PROVIDER_UNWRAP
+                     ? dk_previous_unwrap(provider->previous, provider->self, going, n)
+                     : n;
     if (own > 0) {
         provider->ops->run(provider->self, op, going, own);
     }

@@ -87,6 +87,24 @@ def test_a_replica_of_a_key_of_before_opens_too(cloud, tmp_path):
     assert (first, "us-east-1") in asked(cloud, "Decrypt")
 
 
+@pytest.mark.parametrize("form", ["arn", "id"])
+def test_of_two_replicas_the_configured_one_opens(cloud, tmp_path, form):
+    """Whatever becomes of the Region of before: it is not asked."""
+    first = cloud.env["AWS_MRK_ARN"]
+    there = first.replace("us-east-1", "eu-west-1")
+    cli = Cli(tmp_path, **{**aws(cloud), "AWS_KMS_KEY_ID": first})
+    values = filled(cli)
+    moved = with_settings(cli, **{
+        **aws(cloud), "AWS_KMS_KEY_ID": there if form == "arn" else there.rpartition("/")[2]},
+        AWS_REGION="eu-west-1", KMS_PREVIOUS_KEYS=first)
+    cloud.control("requests", clear=True)
+    all_open(moved, values)
+    values.append(("hooli", moved.ok("encrypt", "--tenant", "hooli", stdin=SECRET)))
+    all_open(moved, values)
+    assert asked(cloud, "Decrypt") == {(there, "eu-west-1")}
+    assert all("/us-east-1/" not in one["headers"]["authorization"] for one in cloud.requests())
+
+
 @pytest.mark.parametrize("name", ["kek-wrap", "kek-oct"])
 def test_R5_from_a_key_of_azure_to_another_one(cloud, tmp_path, name):
     before = f"{cloud.env['AZURE_VAULT']}/keys/kek"

@@ -134,22 +134,37 @@ static void I32_a_row_is_of_an_entry_or_of_none(void **state)
 
 static struct dk_test_world w;
 
-static dk_rc open_with(const char *list, struct dk_provider **out)
+static void set(struct dk_settings *settings, const char *name, const char *value)
 {
-    struct dk_settings settings;
-    struct dk_provider_setup setup = {.world = &w.world, .settings = &settings};
-    dk_err_clear(&err);
-    dk_settings_init(&settings, &w.world.mem);
+    DK_TEST_OK(err, dk_settings_set(settings, name, value, DK_FROM_FLAG, &err));
+}
+
+static void set_all(struct dk_settings *settings)
+{
     static const char *const given[][2] = {{"AWS_KMS_KEY_ID", OF("eu-west-1", "111122223333")},
                                            {"AWS_ACCESS_KEY_ID", "AKIA"},
                                            {"AWS_SECRET_ACCESS_KEY", "secret"},
                                            {"AWS_CONFIG_FILE", "/dev/null"},
-                                           {"AWS_SHARED_CREDENTIALS_FILE", "/dev/null"}};
-    dk_rc rc = dk_settings_set(&settings, "KMS_PREVIOUS_KEYS", list, DK_FROM_FLAG, &err);
-    for (size_t i = 0; i < sizeof given / sizeof given[0] && rc == DK_OK; i++) {
-        rc = dk_settings_set(&settings, given[i][0], given[i][1], DK_FROM_FLAG, &err);
+                                           {"AWS_SHARED_CREDENTIALS_FILE", "/dev/null"},
+                                           {"AZURE_KEY_VAULT_URL", VAULT},
+                                           {"AZURE_KEY_NAME", "kek"},
+                                           {"AZURE_TENANT_ID", "tenant"},
+                                           {"AZURE_CLIENT_ID", "client"},
+                                           {"AZURE_CLIENT_SECRET", "secret"}};
+    dk_err_clear(&err);
+    dk_settings_init(settings, &w.world.mem);
+    for (size_t i = 0; i < sizeof given / sizeof given[0]; i++) {
+        set(settings, given[i][0], given[i][1]);
     }
-    rc = rc == DK_OK ? dk_provider_open(&dk_provider_aws, &setup, out, &err) : rc;
+}
+
+static dk_rc open_with(const char *list, struct dk_provider **out)
+{
+    struct dk_settings settings;
+    struct dk_provider_setup setup = {.world = &w.world, .settings = &settings};
+    set_all(&settings);
+    set(&settings, "KMS_PREVIOUS_KEYS", list);
+    dk_rc rc = dk_provider_open(&dk_provider_aws, &setup, out, &err);
     dk_settings_clear(&settings);
     return rc;
 }
@@ -171,6 +186,64 @@ static void a_list_opens_and_its_faults_are_told(void **state)
     DK_TEST_SAYS(err, "KMS_PREVIOUS_KEYS: alias/x is neither");
 }
 
+/* ---- what the configured key opens ----------------------------------------------------------- */
+
+static bool is_own(const struct dk_provider_ops *ops, const char *key, const char *row)
+{
+    struct dk_settings settings;
+    struct dk_provider_setup setup = {.world = &w.world, .settings = &settings};
+    void *self = NULL;
+    dk_test_world_init(&w);
+    set_all(&settings);
+    set(&settings, "AWS_REGION", "eu-west-1");
+    set(&settings, ops == &dk_provider_aws ? "AWS_KMS_KEY_ID" : "AZURE_KEY_NAME", key);
+    DK_TEST_OK(err, ops->open(&setup, &self, &err));
+    bool own = ops->is_own(self, row);
+    ops->close(self);
+    dk_settings_clear(&settings);
+    return own;
+}
+
+static void what_the_configured_key_opens_is_no_others(void **state)
+{
+    (void)state;
+    static const struct {
+        const struct dk_provider_ops *ops;
+        const char *key;
+        const char *row;
+        bool own;
+    } cases[] = {
+        {&dk_provider_aws, OF("eu-west-1", "111122223333"), OF("us-east-1", "111122223333"), true},
+        {&dk_provider_aws, OF("eu-west-1", "111122223333"), OF("eu-west-1", "111122223333"), true},
+        {&dk_provider_aws, OF("eu-west-1", "111122223333"), OF("eu-west-1", "111122223334"), false},
+        {&dk_provider_aws, OF("eu-west-1", "111122223333"), OF("us-east-1", "111122223334"), false},
+        {&dk_provider_aws, OF("eu-west-1", "111122223333"),
+         "arn:aws:kms:eu-west-1:111122223333:key/" ID, true}, /* an alias's of before */
+        {&dk_provider_aws, OF("eu-west-1", "111122223333"), ARN, false},
+        {&dk_provider_aws, OF("eu-west-1", "111122223333"), MRK, false},
+        {&dk_provider_aws, OF("eu-west-1", "111122223333"), VAULT "/keys/kek" VERSION, false},
+        {&dk_provider_aws, "arn:aws:kms:eu-west-1:111122223333:alias/kek",
+         OF("eu-west-1", "111122223333"), true},
+        {&dk_provider_aws, "arn:aws:kms:eu-west-1:111122223333:alias/kek",
+         OF("us-east-1", "111122223333"), false}, /* not known yet */
+        {&dk_provider_aws, MRK, OF("us-east-1", "111122223333"), true},
+        {&dk_provider_aws, MRK, OF("eu-west-1", "111122223333"), true},
+        {&dk_provider_aws, MRK, "arn:aws:kms:eu-west-1:111122223333:key/" ID, false},
+        {&dk_provider_aws, ID, "arn:aws:kms:eu-west-1:111122223333:key/" ID, true},
+        {&dk_provider_aws, ID, ARN, false},
+        {&dk_provider_aws, "alias/kek", OF("eu-west-1", "111122223333"), false},
+        {&dk_provider_azure, "kek", VAULT "/keys/kek" VERSION, true},
+        {&dk_provider_azure, "kek", "https://KV.vault.azure.net/keys/KEK" VERSION, true},
+        {&dk_provider_azure, "kek", VAULT "/keys/kek2" VERSION, false},
+        {&dk_provider_azure, "kek", ARN, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        if (is_own(cases[i].ops, cases[i].key, cases[i].row) != cases[i].own) {
+            fail_msg("%s: %s", cases[i].key, cases[i].row);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -178,6 +251,7 @@ int main(void)
         cmocka_unit_test(I29_an_entry_that_is_no_key_is_none),
         cmocka_unit_test(I32_a_row_is_of_an_entry_or_of_none),
         cmocka_unit_test(a_list_opens_and_its_faults_are_told),
+        cmocka_unit_test(what_the_configured_key_opens_is_no_others),
     };
     return cmocka_run_group_tests_name("previous", tests, NULL, NULL);
 }
