@@ -172,7 +172,11 @@ void dk_aws_tell_rights(struct dk_aws *aws, const char *key_arn,
         tell_root(tell, caller, key_arn);
         break;
     case DK_AWS_PRINCIPAL:
-        ask_policies(aws, principal, key_arn, tell);
+        if (aws->aws.iam_why[0] != '\0') {
+            tell_unknown(tell, principal, key_arn, aws->aws.iam_why);
+        } else {
+            ask_policies(aws, principal, key_arn, tell);
+        }
         break;
     default:
         tell_unknown(tell, "", key_arn, "it is neither a user nor a role");

@@ -21,6 +21,7 @@ enum dk_aws_source {
 };
 
 #define DK_AWS_ROLES 5
+#define DK_AWS_WHY 200
 
 struct dk_aws_role {
     char *arn;
@@ -54,7 +55,8 @@ struct dk_aws_setup {
     struct dk_aws_key key;
     struct dk_endpoint kms;
     struct dk_endpoint sts;
-    struct dk_endpoint iam;
+    struct dk_endpoint iam;       /* the doctor's alone */
+    char iam_why[DK_AWS_WHY + 1]; /* why there is none; "" = there is */
     struct dk_aws_plan plan;
 };
 

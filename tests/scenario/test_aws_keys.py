@@ -142,6 +142,21 @@ def test_a_session_has_the_rights_of_its_role_and_root_has_all(aws, cloud, tmp_p
     assert b"is not known (it is neither a user nor a role)" in aws.ok("doctor")
 
 
+@pytest.mark.parametrize("more,why", [
+    ({"AWS_ENDPOINT_URL_IAM": "https://evil.example"}, "AWS_ENDPOINT_URL_IAM: evil.example is no "
+     "host of this service"),
+    ({"AWS_ENDPOINT_URL_IAM": "ftp://x"}, "AWS_ENDPOINT_URL_IAM: ")])
+def test_an_endpoint_of_iam_that_will_not_do_is_no_finding(aws, cloud, more, why):
+    """Only the doctor would ask there."""
+    aws.env.update(more)
+    aws.ok("init")
+    value = aws.ok("encrypt", "--tenant", "acme", stdin=SECRET)
+    assert aws.ok("decrypt", "--tenant", "acme", stdin=value) == SECRET
+    assert (f"whether this identity may schedule the deletion of {cloud.env['AWS_KEY_ARN']} is not "
+            f"known ({why}") in aws.ok("doctor").decode()
+    assert "iam.SimulatePrincipalPolicy" not in cloud.counts()
+
+
 def test_what_may_not_be_asked_of_iam_is_no_finding(aws, cloud):
     aws.ok("init")
     unknown = "whether this identity may schedule the deletion of"

@@ -203,6 +203,17 @@ static void the_endpoint_comes_from_the_first_that_has_one(void **state)
     assert_string_equal(aws.region, "us-east-1");
 }
 
+static void an_endpoint_of_iam_beside_fips_is_no_error(void **state)
+{
+    (void)state;
+    fresh();
+    set("AWS_USE_FIPS_ENDPOINT", "true");
+    set("AWS_ENDPOINT_URL_IAM", "https://iam.amazonaws.com");
+    reads();
+    assert_string_equal(aws.kms.host, "kms-fips.us-east-1.amazonaws.com");
+    assert_non_null(strstr(aws.iam_why, "AWS_USE_FIPS_ENDPOINT"));
+}
+
 static void fips_and_dual_stack_are_set_or_in_the_profile(void **state)
 {
     (void)state;
@@ -228,6 +239,12 @@ static void I29_each_endpoint_names_where_it_comes_from(void **state)
     set("AWS_ENDPOINT_URL", "");
     set("AWS_ENDPOINT_URL_STS", "https://evil.example");
     fails("AWS_ENDPOINT_URL_STS: evil.example is no host of this service");
+    set("AWS_ENDPOINT_URL_STS", "https://of-sts.amazonaws.com");
+    set("AWS_ENDPOINT_URL_IAM", "https://evil.example"); /* the doctor's alone: it is told there */
+    reads();
+    assert_string_equal(aws.iam.host, "");
+    assert_non_null(strstr(aws.iam_why, "AWS_ENDPOINT_URL_IAM: evil.example is no host"));
+    set("AWS_ENDPOINT_URL_STS", "https://evil.example");
     set("KMS_ALLOWED_ENDPOINTS", "evil.example");
     reads();
     fresh();
@@ -527,6 +544,7 @@ int main(void)
         TEST(the_region_comes_from_the_first_that_has_one),
         TEST(a_key_of_another_region_is_an_error),
         TEST(the_endpoint_comes_from_the_first_that_has_one),
+        TEST(an_endpoint_of_iam_beside_fips_is_no_error),
         TEST(fips_and_dual_stack_are_set_or_in_the_profile),
         TEST(I29_each_endpoint_names_where_it_comes_from),
         TEST(R16_sources_are_asked_in_the_order_of_the_sdks),
