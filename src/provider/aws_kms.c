@@ -13,6 +13,17 @@ static const char *const names[DK_KMS_OPS] = {
     [DK_KMS_ALIASES] = "ListAliases",
 };
 
+/* Behind `kms:`. */
+static const char *const rights[DK_KMS_OPS] = {
+    [DK_KMS_GENERATE] = "GenerateDataKey",
+    [DK_KMS_ENCRYPT] = "Encrypt",
+    [DK_KMS_DECRYPT] = "Decrypt",
+    [DK_KMS_REENCRYPT] = "ReEncryptFrom of the key before, kms:ReEncryptTo of the new one",
+    [DK_KMS_DESCRIBE] = "DescribeKey",
+    [DK_KMS_ROTATION] = "GetKeyRotationStatus",
+    [DK_KMS_ALIASES] = "ListAliases",
+};
+
 const char *dk_kms_op_name(enum dk_kms_op op)
 {
     return names[op];
@@ -331,45 +342,54 @@ static const struct {
     enum dk_aws_fault fault;
     dk_rc rc;
     const char *text; /* the guide's wording where it has one */
+    bool lacks;       /* the permission of the operation, perhaps */
 } faults[] = {
-    {"Throttl*", DK_AWS_TRANSIENT, DK_E_THROTTLED, "AWS KMS throttles"},
-    {"RequestLimitExceeded", DK_AWS_TRANSIENT, DK_E_THROTTLED, "AWS KMS throttles"},
-    {"TooManyRequestsException", DK_AWS_TRANSIENT, DK_E_THROTTLED, "AWS KMS throttles"},
-    {"KMSInternalException", DK_AWS_TRANSIENT, DK_E_UNREACHABLE, "AWS KMS failed"},
-    {"DependencyTimeoutException", DK_AWS_TRANSIENT, DK_E_UNREACHABLE, "AWS KMS failed"},
-    {"KeyUnavailableException", DK_AWS_TRANSIENT, DK_E_UNREACHABLE, "AWS KMS failed"},
-    {"ExpiredToken*", DK_AWS_CREDENTIALS, DK_E_PROVIDER_DENIED, "the AWS credentials have expired"},
+    {"Throttl*", DK_AWS_TRANSIENT, DK_E_THROTTLED, "AWS KMS throttles", false},
+    {"RequestLimitExceeded", DK_AWS_TRANSIENT, DK_E_THROTTLED, "AWS KMS throttles", false},
+    {"TooManyRequestsException", DK_AWS_TRANSIENT, DK_E_THROTTLED, "AWS KMS throttles", false},
+    {"KMSInternalException", DK_AWS_TRANSIENT, DK_E_UNREACHABLE, "AWS KMS failed", false},
+    {"DependencyTimeoutException", DK_AWS_TRANSIENT, DK_E_UNREACHABLE, "AWS KMS failed", false},
+    {"KeyUnavailableException", DK_AWS_TRANSIENT, DK_E_UNREACHABLE, "AWS KMS failed", false},
+    {"ExpiredToken*", DK_AWS_CREDENTIALS, DK_E_PROVIDER_DENIED, "the AWS credentials have expired",
+     false},
     {"UnrecognizedClientException", DK_AWS_CREDENTIALS, DK_E_PROVIDER_DENIED,
-     "AWS does not know these credentials"},
+     "AWS does not know these credentials", false},
     {"InvalidClientTokenId", DK_AWS_CREDENTIALS, DK_E_PROVIDER_DENIED,
-     "AWS does not know these credentials"},
+     "AWS does not know these credentials", false},
     {"InvalidSignatureException", DK_AWS_SKEW, DK_E_PROVIDER_DENIED,
-     "AWS does not accept the signature: is AWS_SECRET_ACCESS_KEY right, and the clock?"},
+     "AWS does not accept the signature: is AWS_SECRET_ACCESS_KEY right, and the clock?", false},
     {"SignatureDoesNotMatch", DK_AWS_SKEW, DK_E_PROVIDER_DENIED,
-     "AWS does not accept the signature: is AWS_SECRET_ACCESS_KEY right, and the clock?"},
-    {"RequestExpired", DK_AWS_SKEW, DK_E_PROVIDER_DENIED, "AWS takes the request for an old one"},
+     "AWS does not accept the signature: is AWS_SECRET_ACCESS_KEY right, and the clock?", false},
+    {"RequestExpired", DK_AWS_SKEW, DK_E_PROVIDER_DENIED, "AWS takes the request for an old one",
+     false},
     {"RequestInTheFuture", DK_AWS_SKEW, DK_E_PROVIDER_DENIED,
-     "AWS takes the request for one of the future"},
+     "AWS takes the request for one of the future", false},
     {"RequestTimeTooSkewed", DK_AWS_SKEW, DK_E_PROVIDER_DENIED,
-     "AWS takes the request for an old one"},
-    {"AccessDenied*", DK_AWS_FAILED, DK_E_PROVIDER_DENIED, "Access denied to KMS key"},
+     "AWS takes the request for an old one", false},
+    {"AccessDenied*", DK_AWS_FAILED, DK_E_PROVIDER_DENIED, "Access denied to KMS key", true},
     {"InvalidCiphertextException", DK_AWS_FAILED, DK_E_AUTH,
      "Invalid ciphertext: the wrapped key was changed, or belongs to another tenant, purpose or "
-     "time"},
+     "time",
+     false},
     {"IncorrectKeyException", DK_AWS_FAILED, DK_E_AUTH,
-     "Invalid ciphertext: the wrapped key was made under another master key"},
-    {"DisabledException", DK_AWS_FAILED, DK_E_MASTER_KEY_DISABLED, "the master key is disabled"},
+     "Invalid ciphertext: the wrapped key was made under another master key", false},
+    {"DisabledException", DK_AWS_FAILED, DK_E_MASTER_KEY_DISABLED, "the master key is disabled",
+     false},
     {"KMSInvalidStateException", DK_AWS_FAILED, DK_E_MASTER_KEY_DISABLED,
-     "the master key is disabled or pending deletion"},
-    {"NotFoundException", DK_AWS_FAILED, DK_E_NO_MASTER_KEY, "AWS KMS has no such key here"},
+     "the master key is disabled or pending deletion", false},
+    {"NotFoundException", DK_AWS_FAILED, DK_E_NO_MASTER_KEY, "AWS KMS has no such key here", false},
     {"InvalidKeyUsageException", DK_AWS_FAILED, DK_E_CONFIG,
-     "the key is none for encryption: a symmetric key with the usage ENCRYPT_DECRYPT is needed"},
-    {"InvalidArnException", DK_AWS_FAILED, DK_E_CONFIG, "AWS KMS does not take the key's ARN"},
-    {"ValidationException", DK_AWS_FAILED, DK_E_CONFIG, "AWS KMS does not take the request"},
-    {"LimitExceededException", DK_AWS_FAILED, DK_E_PROVIDER, "a limit of AWS KMS is reached"},
+     "the key is none for encryption: a symmetric key with the usage ENCRYPT_DECRYPT is needed",
+     false},
+    {"InvalidArnException", DK_AWS_FAILED, DK_E_CONFIG, "AWS KMS does not take the key's ARN",
+     false},
+    {"ValidationException", DK_AWS_FAILED, DK_E_CONFIG, "AWS KMS does not take the request", false},
+    {"LimitExceededException", DK_AWS_FAILED, DK_E_PROVIDER, "a limit of AWS KMS is reached",
+     false},
     {"UnsupportedOperationException", DK_AWS_FAILED, DK_E_CONFIG,
-     "AWS KMS does not do this with the key"},
-    {"InvalidGrantTokenException", DK_AWS_FAILED, DK_E_PROVIDER_DENIED, "Access denied to KMS key"},
+     "AWS KMS does not do this with the key", false},
+    {"InvalidGrantTokenException", DK_AWS_FAILED, DK_E_PROVIDER_DENIED, "Access denied to KMS key",
+     true},
 };
 #define FAULTS (sizeof faults / sizeof faults[0])
 
@@ -394,8 +414,8 @@ static enum dk_aws_fault explain_status(const struct dk_kms_ask *ask, long statu
     }
     if (status == 401 || status == 403) {
         (void)DK_FAIL_BACKEND(err, PROVIDER_DENIED, status,
-                              "Access denied to KMS key %.120s: kms:%s (HTTP %ld)", ask->key_id, op,
-                              status);
+                              "Access denied to KMS key %.120s: kms:%s (HTTP %ld)", ask->key_id,
+                              rights[ask->op], status);
         return DK_AWS_FAILED;
     }
     (void)DK_FAIL_BACKEND(
@@ -414,12 +434,12 @@ enum dk_aws_fault dk_kms_explain(const struct dk_kms_ask *ask, const struct dk_h
         if (!is_code(faults[i].code, code)) {
             continue;
         }
-        bool denied = strcmp(faults[i].text, "Access denied to KMS key") == 0;
         (void)dk_err_set_backend(err, faults[i].rc, reply->status, __FILE__, __LINE__,
                                  "%s%s%.100s (%s%s, key %.90s, request %.40s)", faults[i].text,
                                  message[0] != '\0' ? ": " : "", message,
-                                 denied ? "permission needed: kms:" : "", names[ask->op],
-                                 ask->key_id, request_id);
+                                 faults[i].lacks ? "permission needed: kms:" : "",
+                                 faults[i].lacks ? rights[ask->op] : names[ask->op], ask->key_id,
+                                 request_id);
         return faults[i].fault;
     }
     if (code[0] == '\0' || reply->status == 429) {

@@ -32,7 +32,7 @@ struct dk_kms_ask {
     const char *marker;                /* ListAliases: of the page before; NULL: the first one */
 };
 
-/* "GenerateDataKey": also the name of the permission behind `kms:`. */
+/* "GenerateDataKey". The permission has the same name, but of ReEncrypt, which takes two. */
 const char *dk_kms_op_name(enum dk_kms_op op);
 
 /* The request's headers and body, without signature. */
