@@ -8,6 +8,7 @@
 #include "door.h"
 #include "keys/audit.h"
 #include "keys/registry.h"
+#include "provider/previous.h"
 
 extern char **environ;
 
@@ -394,6 +395,7 @@ dk_rc dk_wire_provider(struct dk_instance *d, const struct dk_settings *settings
     DK_TRY(dk_wire_choose(settings, parts, &first, err));
     DK_TRY(dk_wire_choose_second(settings, parts, first, &second, err));
     DK_TRY(open_provider(d, settings, parts, first, &d->core.provider, err));
+    dk_previous_tell_unused(settings, &d->core.log, first, second);
     dk_rc rc =
         second != NULL ? open_provider(d, settings, parts, second, &d->core.second, err) : DK_OK;
     return rc == DK_OK ? rc

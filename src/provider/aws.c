@@ -226,8 +226,15 @@ static void aws_close(void *self)
     dk_http_close(aws->sts);
     dk_http_close(aws->kms);
     dk_aws_setup_clear(&aws->aws);
+    pthread_mutex_destroy(&aws->ask);
     pthread_mutex_destroy(&aws->lock);
     dk_mem_free(&aws->setup.world->mem, aws);
+}
+
+static void locks_init(struct dk_aws *aws)
+{
+    pthread_mutex_init(&aws->ask, NULL);
+    pthread_mutex_init(&aws->lock, NULL);
 }
 
 static dk_rc aws_open(const struct dk_provider_setup *setup, void **self, struct dk_err *err)
@@ -238,7 +245,7 @@ static dk_rc aws_open(const struct dk_provider_setup *setup, void **self, struct
     }
     aws->setup = *setup;
     aws->aws.plan.mem = &setup->world->mem;
-    pthread_mutex_init(&aws->lock, NULL);
+    locks_init(aws);
     dk_rc rc = open_parts(aws, err);
     aws->setup.settings = NULL; /* lent for the opening */
     if (rc != DK_OK) {
@@ -253,7 +260,7 @@ static dk_rc aws_open(const struct dk_provider_setup *setup, void **self, struct
 static void aws_forget(void *self)
 {
     struct dk_aws *aws = self;
-    pthread_mutex_init(&aws->lock, NULL);
+    locks_init(aws);
     dk_http_after_fork(aws->kms);
     dk_http_after_fork(aws->sts);
     dk_http_after_fork(aws->iam);
@@ -299,6 +306,7 @@ static bool aws_previous_aim(const char *id, struct dk_previous_aim *out)
     snprintf(out->value[0], sizeof out->value[0], "%s", id);
     out->option[1] = DK_OPT_AWS_REGION;
     snprintf(out->value[1], sizeof out->value[1], "%s", key.region);
+    out->count = 2;
     return true;
 }
 

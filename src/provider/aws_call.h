@@ -22,8 +22,11 @@ struct dk_aws {
     struct dk_http *iam;
     struct dk_http *metadata;
     struct dk_aws_credentials *credentials;
-    int64_t skew_us;      /* of the service's clock against ours; atomic */
-    pthread_mutex_t lock; /* guards what follows */
+    int64_t skew_us;           /* of the service's clock against ours; atomic */
+    pthread_mutex_t ask;       /* one thread asks which key is ours at a time */
+    pthread_mutex_t lock;      /* guards what follows */
+    unsigned asks;             /* so far */
+    struct dk_err ask_failure; /* of the last; DK_OK = none */
     char
         own_arn[DK_KMS_KEY_ID_MAX + 1]; /* the key that wraps now, from an answer; "" = not known */
 };
@@ -35,7 +38,7 @@ struct dk_aws_way {
 
 struct dk_aws_call {
     struct dk_aws *aws;
-    struct dk_aws_way way; /* Decrypt */
+    struct dk_aws_way way; /* Decrypt, ReEncrypt */
     struct dk_kms_ask ask;
     struct dk_kms_answer answer;
     struct dk_kms_key *described; /* DescribeKey */

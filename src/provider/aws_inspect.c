@@ -8,22 +8,38 @@
 
 #define ALIAS_PAGES 5 /* a key has 50 aliases at most, and a page as many */
 
-static void tell_state(const struct dk_kms_key *key, const struct dk_provider_tell *tell)
+/* The day that KMS names; a key whose replicas wait has none yet. */
+static void tell_deletion(const struct dk_kms_key *key, const struct dk_provider_tell *tell)
 {
     char todo[2 * DK_KMS_KEY_ID_MAX + 200], when[DK_TIME_TEXT] = "a day that it does not tell";
     if (key->deletion_us != DK_TIME_NONE) {
         dk_time_format(key->deletion_us, when);
+        when[sizeof "2026-01-01T00:00:00" - 1] = '\0';
     }
-    bool pending = strncmp(key->state, "Pending", 7) == 0;
-    snprintf(todo, sizeof todo, "%s%s%saws kms enable-key --key-id %s",
-             pending ? "aws kms cancel-key-deletion --key-id " : "", pending ? key->arn : "",
-             pending ? " && " : "", key->arn);
-    if (pending) {
-        dk_provider_say(
-            tell, DK_PROVIDER_ERROR, todo,
-            "%s is %s: on %.19s it is deleted, and every data key under it is lost for ever",
-            key->arn, key->state, when);
+    snprintf(todo, sizeof todo,
+             "aws kms cancel-key-deletion --key-id %s && aws kms enable-key --key-id %s", key->arn,
+             key->arn);
+    dk_provider_say(tell, DK_PROVIDER_ERROR, todo,
+                    "%s is %s: on %s it is deleted, and every data key under it is lost for ever",
+                    key->arn, key->state, when);
+}
+
+static void tell_state(const struct dk_kms_key *key, const struct dk_provider_tell *tell)
+{
+    char todo[DK_KMS_KEY_ID_MAX + 200];
+    if (strcmp(key->state, "PendingDeletion") == 0 ||
+        strcmp(key->state, "PendingReplicaDeletion") == 0) {
+        tell_deletion(key, tell);
+    } else if (strcmp(key->state, "PendingImport") == 0) {
+        snprintf(todo, sizeof todo,
+                 "import the same key material again (no other will do): aws kms "
+                 "get-parameters-for-import, aws kms import-key-material --key-id %s",
+                 key->arn);
+        dk_provider_say(tell, DK_PROVIDER_ERROR, todo,
+                        "%s is %s: it has no key material, and no data key under it opens",
+                        key->arn, key->state);
     } else {
+        snprintf(todo, sizeof todo, "aws kms enable-key --key-id %s", key->arn);
         dk_provider_say(tell, DK_PROVIDER_ERROR, todo, "%s is %s: no data key under it opens",
                         key->arn, key->state);
     }
@@ -85,7 +101,7 @@ static void tell_rotation(struct dk_aws *aws, const struct dk_kms_key *key,
     }
 }
 
-void dk_aws_inspect(void *self, const struct dk_provider_tell *tell)
+void dk_aws_inspect(void *self, bool opens_only, const struct dk_provider_tell *tell)
 {
     struct dk_aws *aws = self;
     struct dk_kms_key key;
@@ -105,6 +121,9 @@ void dk_aws_inspect(void *self, const struct dk_provider_tell *tell)
         dk_provider_say(tell, DK_PROVIDER_ERROR,
                         "name a symmetric key with the usage ENCRYPT_DECRYPT", "%s is a key for %s",
                         key.arn, key.usage);
+    } else if (opens_only) {
+        dk_provider_say(tell, DK_PROVIDER_OK, "", "%s is %s, not scheduled for deletion", key.arn,
+                        key.state);
     } else {
         tell_rotation(aws, &key, tell);
         tell_aliases(aws, key.arn, tell);
@@ -115,19 +134,20 @@ void dk_aws_inspect(void *self, const struct dk_provider_tell *tell)
 }
 
 /* A policy names keys by ARN; where that is not known it has a place to fill in. */
-dk_rc dk_aws_tell_policy(void *self, struct dk_buf *out, struct dk_err *err)
+dk_rc dk_aws_tell_policy(void *self, const struct dk_previous_ids *previous, struct dk_buf *out,
+                         struct dk_err *err)
 {
     struct dk_aws *aws = self;
     char arn[DK_KMS_KEY_ID_MAX + 1];
     struct dk_err ignored;
     dk_err_clear(&ignored);
     if (aws->aws.key.form == DK_AWS_KEY_ARN) {
-        return dk_aws_policy(aws->aws.key_id, out, err);
+        return dk_aws_policy(aws->aws.key_id, previous, out, err);
     }
     if (dk_aws_learn_own(aws, arn, &ignored) != DK_OK) {
         snprintf(arn, sizeof arn, "arn:%s:kms:%s:<ACCOUNT>:key/%s",
                  dk_aws_partition_of(aws->aws.region)->name, aws->aws.region,
                  aws->aws.key.form == DK_AWS_KEY_ID ? aws->aws.key.id : "<KEY_ID>");
     }
-    return dk_aws_policy(arn, out, err);
+    return dk_aws_policy(arn, previous, out, err);
 }

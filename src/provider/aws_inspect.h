@@ -9,7 +9,8 @@
 
 #include "provider/aws_call.h"
 
-void dk_aws_inspect(void *self, const struct dk_provider_tell *tell);
-DK_MUST_USE dk_rc dk_aws_tell_policy(void *self, struct dk_buf *out, struct dk_err *err);
+void dk_aws_inspect(void *self, bool opens_only, const struct dk_provider_tell *tell);
+DK_MUST_USE dk_rc dk_aws_tell_policy(void *self, const struct dk_previous_ids *previous,
+                                     struct dk_buf *out, struct dk_err *err);
 
 #endif

@@ -54,30 +54,76 @@ static dk_rc generate_and_forget(struct dk_aws *aws, char arn[static DK_KMS_KEY_
     return rc == DK_OK ? dk_aws_check_own(aws, arn, err) : rc;
 }
 
-/* By asking, where no answer told it yet. Who may not describe the key may generate under it. */
-dk_rc dk_aws_learn_own(struct dk_aws *aws, char arn[static DK_KMS_KEY_ID_MAX + 1],
-                       struct dk_err *err)
+/* Who may not describe the key may generate under it. */
+static dk_rc ask(struct dk_aws *aws, char arn[static DK_KMS_KEY_ID_MAX + 1], struct dk_err *err)
 {
     struct dk_kms_key key;
     struct dk_err cause;
-    pthread_mutex_lock(&aws->lock);
-    memcpy(arn, aws->own_arn, sizeof aws->own_arn);
-    pthread_mutex_unlock(&aws->lock);
-    if (arn[0] != '\0') {
-        return DK_OK;
-    }
     dk_err_clear(&cause);
     dk_rc rc = dk_aws_describe(aws, &key, &cause);
     if (rc == DK_E_PROVIDER_DENIED) {
-        DK_TRY(generate_and_forget(aws, arn, err));
-    } else if (rc != DK_OK) {
+        return generate_and_forget(aws, arn, err);
+    }
+    if (rc != DK_OK) {
         *err = cause;
         return rc;
-    } else {
-        memcpy(arn, key.arn, sizeof key.arn);
     }
-    dk_aws_note_own(aws, arn);
+    memcpy(arn, key.arn, sizeof key.arn);
     return DK_OK;
+}
+
+/* "" = not known. How often it was asked for until then. */
+static unsigned recall(struct dk_aws *aws, char arn[static DK_KMS_KEY_ID_MAX + 1])
+{
+    pthread_mutex_lock(&aws->lock);
+    memcpy(arn, aws->own_arn, sizeof aws->own_arn);
+    unsigned asks = aws->asks;
+    pthread_mutex_unlock(&aws->lock);
+    return asks;
+}
+
+static void note_asked(struct dk_aws *aws, const struct dk_err *failure)
+{
+    pthread_mutex_lock(&aws->lock);
+    aws->asks++;
+    aws->ask_failure = *failure;
+    pthread_mutex_unlock(&aws->lock);
+}
+
+/* One thread at a time; who waited while another asked is told what that one was. */
+static dk_rc ask_for_all(struct dk_aws *aws, unsigned before,
+                         char arn[static DK_KMS_KEY_ID_MAX + 1], struct dk_err *err)
+{
+    bool asked = recall(aws, arn) != before;
+    if (arn[0] != '\0') {
+        return DK_OK;
+    }
+    if (asked) {
+        pthread_mutex_lock(&aws->lock);
+        *err = aws->ask_failure;
+        pthread_mutex_unlock(&aws->lock);
+        return err->rc;
+    }
+    dk_rc rc = ask(aws, arn, err);
+    if (rc == DK_OK) {
+        dk_aws_note_own(aws, arn);
+    }
+    note_asked(aws, err);
+    return rc;
+}
+
+/* By asking, where no answer told it yet. */
+dk_rc dk_aws_learn_own(struct dk_aws *aws, char arn[static DK_KMS_KEY_ID_MAX + 1],
+                       struct dk_err *err)
+{
+    unsigned before = recall(aws, arn);
+    if (arn[0] != '\0') {
+        return DK_OK;
+    }
+    pthread_mutex_lock(&aws->ask);
+    dk_rc rc = ask_for_all(aws, before, arn, err);
+    pthread_mutex_unlock(&aws->ask);
+    return rc;
 }
 
 /* ---- keys of rows ---------------------------------------------------------------------------- */
@@ -185,9 +231,7 @@ bool dk_aws_is_own(void *self, const char *kms_key_id)
     struct dk_aws *aws = self;
     struct dk_aws_key key, own;
     char arn[DK_KMS_KEY_ID_MAX + 1];
-    pthread_mutex_lock(&aws->lock);
-    memcpy(arn, aws->own_arn, sizeof arn);
-    pthread_mutex_unlock(&aws->lock);
+    (void)recall(aws, arn);
     if (arn[0] == '\0' || !dk_aws_key_parse(arn, &own)) {
         own = aws->aws.key;
     }

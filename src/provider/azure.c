@@ -341,7 +341,7 @@ static dk_rc azure_describe(void *self, struct dk_provider_info *out, struct dk_
 
 /* ---- what is said of the key ----------------------------------------------------------------- */
 
-static void azure_inspect(void *self, const struct dk_provider_tell *tell)
+static void azure_inspect(void *self, bool opens_only, const struct dk_provider_tell *tell)
 {
     struct dk_azure *azure = self;
     struct dk_vault_key key;
@@ -350,7 +350,7 @@ static void azure_inspect(void *self, const struct dk_provider_tell *tell)
     dk_err_clear(&err);
     dk_rc rc = look(azure, &key, &err);
     if (rc == DK_OK && key.kid[0] != '\0') {
-        dk_azure_tell_key(&key, dk_wall_us(azure->setup.world) / 1000000, tell);
+        dk_azure_tell_key(&key, dk_wall_us(azure->setup.world) / 1000000, opens_only, tell);
     } else if (rc == DK_OK) {
         snprintf(text, sizeof text, "the state of %s is not known: keys/get is denied",
                  azure->azure.key_name);
@@ -363,8 +363,10 @@ static void azure_inspect(void *self, const struct dk_provider_tell *tell)
 }
 
 /* With the operations that the key lists; where it cannot be asked, as the guide has them. */
-static dk_rc azure_policy(void *self, struct dk_buf *out, struct dk_err *err)
+static dk_rc azure_policy(void *self, const struct dk_previous_ids *previous, struct dk_buf *out,
+                          struct dk_err *err)
 {
+    (void)previous; /* a role says what may be done, its assignment where */
     struct dk_azure *azure = self;
     struct dk_vault_key key;
     struct dk_err ignored;
@@ -375,7 +377,8 @@ static dk_rc azure_policy(void *self, struct dk_buf *out, struct dk_err *err)
     return dk_azure_role(&azure->azure, choose_pair(azure, &key, true), out, err);
 }
 
-/* https://VAULT/keys/NAME: the vault is judged as AZURE_KEY_VAULT_URL is. */
+/* https://VAULT/keys/NAME: the vault is judged as AZURE_KEY_VAULT_URL is. By which operations that
+   key wraps is its own affair. */
 static bool azure_previous_aim(const char *id, struct dk_previous_aim *out)
 {
     struct dk_vault_kid kid;
@@ -386,6 +389,9 @@ static bool azure_previous_aim(const char *id, struct dk_previous_aim *out)
     snprintf(out->value[0], sizeof out->value[0], "%.*s", (int)(strstr(id + 8, "/keys/") - id), id);
     out->option[1] = DK_OPT_AZURE_KEY_NAME;
     snprintf(out->value[1], sizeof out->value[1], "%s", kid.name);
+    out->option[2] = DK_OPT_AZURE_KEY_OPS;
+    snprintf(out->value[2], sizeof out->value[2], "auto");
+    out->count = 3;
     return true;
 }
 

@@ -14,15 +14,15 @@ static void tell_unusable(const struct dk_vault_key *key, const char *text,
     dk_provider_say(tell, DK_PROVIDER_ERROR, todo, "%s", text);
 }
 
-void dk_azure_tell_key(const struct dk_vault_key *key, int64_t now_s,
+void dk_azure_tell_key(const struct dk_vault_key *key, int64_t now_s, bool opens_only,
                        const struct dk_provider_tell *tell)
 {
     char todo[DK_KMS_KEY_ID_MAX + 100], at[DK_TIME_TEXT];
     struct dk_err err;
     dk_err_clear(&err);
-    if (dk_vault_check_usable(key, now_s, &err) != DK_OK) {
+    if (dk_vault_check_usable(key, now_s, &err) != DK_OK && !(opens_only && key->enabled)) {
         tell_unusable(key, err.text, tell);
-    } else if (key->exp != 0 && key->exp - now_s < SOON_S) {
+    } else if (!opens_only && key->exp != 0 && key->exp - now_s < SOON_S) {
         dk_time_format(key->exp * 1000000, at);
         snprintf(todo, sizeof todo, "az keyvault key rotate --id %s", key->kid);
         dk_provider_say(tell, DK_PROVIDER_WARNING, todo,

@@ -8,8 +8,8 @@
 
 #include "provider/azure_vault.h"
 
-/* Tells one thing: the worst. */
-void dk_azure_tell_key(const struct dk_vault_key *key, int64_t now_s,
+/* Tells one thing: the worst. `opens_only`: the key wraps nothing any more. */
+void dk_azure_tell_key(const struct dk_vault_key *key, int64_t now_s, bool opens_only,
                        const struct dk_provider_tell *tell);
 /* A role definition for `az role definition create`; `pair` is the one that is used. */
 DK_MUST_USE dk_rc dk_azure_role(const struct dk_azure_setup *setup, enum dk_azure_pair pair,

@@ -1,6 +1,6 @@
 #include "provider/previous.h"
 
-#define MOST 16
+#include <stdio.h>
 
 struct one {
     char id[DK_KMS_KEY_ID_MAX + 1]; /* as the setting has it */
@@ -10,7 +10,7 @@ struct one {
 struct dk_previous {
     const struct dk_provider_ops *ops;
     const struct dk_mem *mem;
-    struct one list[MOST];
+    struct one list[DK_PREVIOUS_MAX];
     size_t count;
 };
 
@@ -28,7 +28,7 @@ static const struct dk_provider_ops *whose(const char *id, struct dk_previous_ai
     return NULL;
 }
 
-/* The settings are lent for the opening, and so are the two that differ. */
+/* The settings are lent for the opening, and so are those that differ. */
 static dk_rc open_one(struct dk_previous *previous, const struct dk_provider_setup *setup,
                       struct dk_previous_aim *aim, const char *id, struct dk_err *err)
 {
@@ -38,7 +38,7 @@ static dk_rc open_one(struct dk_previous *previous, const struct dk_provider_set
     struct dk_err cause;
     dk_err_clear(&cause);
     own.settings = &settings;
-    for (size_t i = 0; i < sizeof aim->option / sizeof aim->option[0]; i++) {
+    for (size_t i = 0; i < aim->count; i++) {
         settings.value[aim->option[i]] = aim->value[i];
     }
     dk_rc rc = previous->ops->open(&own, &one->self, &cause);
@@ -67,26 +67,33 @@ static dk_rc open_entry(struct dk_previous *previous, const struct dk_provider_s
     if (ops != previous->ops) {
         return DK_OK; /* that of another provider */
     }
-    return previous->count < MOST
+    return previous->count < DK_PREVIOUS_MAX
                ? open_one(previous, setup, &aim, id, err)
-               : DK_FAIL(err, CONFIG, "KMS_PREVIOUS_KEYS: more than %d keys of %s", MOST,
+               : DK_FAIL(err, CONFIG, "KMS_PREVIOUS_KEYS: more than %d keys of %s", DK_PREVIOUS_MAX,
                          ops->name);
+}
+
+/* The next entry, cut to what `id` holds; its length, 0 at the end. */
+static size_t next_entry(const char **list, char id[static DK_KMS_KEY_ID_MAX + 1])
+{
+    static const char between[] = ", \t";
+    *list += strspn(*list, between);
+    size_t n = strcspn(*list, between);
+    snprintf(id, DK_KMS_KEY_ID_MAX + 1, "%.*s",
+             (int)(n < DK_KMS_KEY_ID_MAX ? n : DK_KMS_KEY_ID_MAX), *list);
+    *list += n;
+    return n;
 }
 
 static dk_rc open_all(struct dk_previous *previous, const struct dk_provider_setup *setup,
                       const char *list, struct dk_err *err)
 {
-    static const char between[] = ", \t";
-    for (list += strspn(list, between); *list != '\0'; list += strspn(list, between)) {
-        char id[DK_KMS_KEY_ID_MAX + 1];
-        size_t n = strcspn(list, between);
+    char id[DK_KMS_KEY_ID_MAX + 1];
+    for (size_t n; (n = next_entry(&list, id)) > 0;) {
         if (n >= sizeof id) {
             return DK_FAIL(err, CONFIG, "KMS_PREVIOUS_KEYS: an entry is longer than %d bytes",
                            DK_KMS_KEY_ID_MAX);
         }
-        memcpy(id, list, n);
-        id[n] = '\0';
-        list += n;
         DK_TRY(open_entry(previous, setup, id, err));
     }
     return DK_OK;
@@ -115,6 +122,24 @@ dk_rc dk_previous_open(const struct dk_provider_ops *ops, const struct dk_provid
     }
     *out = previous;
     return DK_OK;
+}
+
+void dk_previous_tell_unused(const struct dk_settings *settings, const struct dk_log *log,
+                             const struct dk_provider_ops *first,
+                             const struct dk_provider_ops *second)
+{
+    const char *list = dk_settings_str(settings, DK_OPT_PREVIOUS_KEYS);
+    char id[DK_KMS_KEY_ID_MAX + 1];
+    while (list != NULL && next_entry(&list, id) > 0) {
+        struct dk_previous_aim aim;
+        const struct dk_provider_ops *ops = whose(id, &aim);
+        if (ops != NULL && ops != first && ops != second) {
+            DK_LOG(log, WARN, "previous_key_unused", DK_LOG_S(KEY_ID, id),
+                   DK_LOG_S(PROVIDER, ops->name),
+                   DK_LOG_S(REASON, "it is in KMS_PREVIOUS_KEYS, and its provider is neither "
+                                    "KMS_PROVIDER nor KMS_SECONDARY_PROVIDER: it opens nothing"));
+        }
+    }
 }
 
 void dk_previous_close(struct dk_previous *previous)
@@ -180,4 +205,38 @@ size_t dk_previous_unwrap(struct dk_previous *previous, void *own, struct dk_pro
         count = rest;
     }
     return count;
+}
+
+/* ---- what is said of them -------------------------------------------------------------------- */
+
+struct told {
+    const struct dk_provider_tell *to;
+    const char *id;
+};
+
+/* Which of the keys it is stands in most texts. */
+static void tell_one(void *arg, enum dk_provider_level level, const char *text, const char *todo)
+{
+    const struct told *told = arg;
+    bool named = strstr(text, told->id) != NULL;
+    dk_provider_say(told->to, level, todo, "KMS_PREVIOUS_KEYS: %s%s%s", named ? "" : told->id,
+                    named ? "" : ": ", text);
+}
+
+void dk_previous_inspect(struct dk_previous *previous, const struct dk_provider_tell *tell)
+{
+    for (size_t i = 0; previous != NULL && i < previous->count; i++) {
+        struct told told = {tell, previous->list[i].id};
+        const struct dk_provider_tell one = {.tell = tell_one, .arg = &told};
+        previous->ops->inspect(previous->list[i].self, true, &one);
+    }
+}
+
+struct dk_previous_ids dk_previous_ids(const struct dk_previous *previous)
+{
+    struct dk_previous_ids ids = {.count = 0};
+    for (size_t i = 0; previous != NULL && i < previous->count; i++) {
+        ids.id[ids.count++] = previous->list[i].id;
+    }
+    return ids;
 }

@@ -1,11 +1,11 @@
 /*
  * previous: master keys of before, that still open and never wrap (KMS_PREVIOUS_KEYS).
  *
- * Called by provider.c alone. Each is a back end of its own, opened with the same settings but for
- * what names the key: so it has the same endpoint policy, challenges and checks as the configured
- * one, its own connections and credentials, and its trouble is not the other's. A row is given to
- * it by exact comparison with the setting, unless the configured key opens it; no row names where a
- * request goes (I32). Shared by threads.
+ * Called by provider.c, and by the wiring, which knows both providers. Each is a back end of its
+ * own, opened with the same settings but for what names the key: so it has the same endpoint
+ * policy, challenges and checks as the configured one, its own connections and credentials, and its
+ * trouble is not the other's. A row is given to it by exact comparison with the setting, unless the
+ * configured key opens it; no row names where a request goes (I32). Shared by threads.
  */
 #ifndef DK_PROVIDER_PREVIOUS_H
 #define DK_PROVIDER_PREVIOUS_H
@@ -26,5 +26,15 @@ void dk_previous_forget(struct dk_previous *previous);
    the rest to the front: how many that are. */
 size_t dk_previous_unwrap(struct dk_previous *previous, void *own, struct dk_provider_item **items,
                           size_t count);
+
+/* For the doctor: what there is to say of each as a key that opens. */
+void dk_previous_inspect(struct dk_previous *previous, const struct dk_provider_tell *tell);
+/* Lent, as long as they are open. */
+struct dk_previous_ids dk_previous_ids(const struct dk_previous *previous);
+
+/* Logs the entries that are of neither provider; `second` may be NULL. They were read already. */
+void dk_previous_tell_unused(const struct dk_settings *settings, const struct dk_log *log,
+                             const struct dk_provider_ops *first,
+                             const struct dk_provider_ops *second);
 
 #endif

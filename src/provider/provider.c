@@ -493,7 +493,10 @@ void dk_provider_say(const struct dk_provider_tell *tell, enum dk_provider_level
 void dk_provider_inspect(struct dk_provider *provider, const struct dk_provider_tell *tell)
 {
     if (provider->ops->inspect != NULL) {
-        provider->ops->inspect(provider->self, tell);
+        provider->ops->inspect(provider->self, false, tell);
+    }
+    if (tell->thorough) {
+        dk_previous_inspect(provider->previous, tell);
     }
 }
 
@@ -504,7 +507,8 @@ dk_rc dk_provider_policy(struct dk_provider *provider, struct dk_buf *out, struc
                        "the provider %s knows no rights: the file's owner and mode are all",
                        provider->ops->name);
     }
-    return provider->ops->policy(provider->self, out, err);
+    const struct dk_previous_ids previous = dk_previous_ids(provider->previous);
+    return provider->ops->policy(provider->self, &previous, out, err);
 }
 
 const char *dk_provider_operation(const struct dk_provider *provider, unsigned operation)

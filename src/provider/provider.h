@@ -100,9 +100,18 @@ void dk_provider_say(const struct dk_provider_tell *tell, enum dk_provider_level
                      const char *todo, const char *format, ...);
 
 /* Which settings a key of KMS_PREVIOUS_KEYS stands for, and how they read then. */
+#define DK_PREVIOUS_AIMS 3
 struct dk_previous_aim {
-    enum dk_option_id option[2];
-    char value[2][DK_KMS_KEY_ID_MAX + 1];
+    enum dk_option_id option[DK_PREVIOUS_AIMS];
+    char value[DK_PREVIOUS_AIMS][DK_KMS_KEY_ID_MAX + 1];
+    size_t count;
+};
+
+/* Keys of KMS_PREVIOUS_KEYS of one back end, as the setting has them: lent. */
+#define DK_PREVIOUS_MAX 16
+struct dk_previous_ids {
+    const char *id[DK_PREVIOUS_MAX];
+    size_t count;
 };
 
 enum dk_provider_op {
@@ -135,12 +144,13 @@ struct dk_provider_ops {
      */
     void (*run)(void *self, enum dk_provider_op op, struct dk_provider_item *const *items,
                 size_t count);
-    /* Asks for state, rotation and protection of the master key, and tells. NULL: there is nothing
-       that run() would not show. */
-    void (*inspect)(void *self, const struct dk_provider_tell *tell);
-    /* The rights that dekhand needs for the configured key, as its service takes them. NULL: none.
-     */
-    dk_rc (*policy)(void *self, struct dk_buf *out, struct dk_err *err);
+    /* Asks for state, rotation and protection of the master key, and tells; of a key of before,
+       that wraps nothing, whether it opens. NULL: there is nothing that run() would not show. */
+    void (*inspect)(void *self, bool opens_only, const struct dk_provider_tell *tell);
+    /* The rights that dekhand needs for the configured key and those of before, as its service
+       takes them. NULL: none. */
+    dk_rc (*policy)(void *self, const struct dk_previous_ids *previous, struct dk_buf *out,
+                    struct dk_err *err);
     /* The names of what it counts, from 0 on, at most DK_PROVIDER_OPERATIONS; NULL after the last.
        NULL: nobody is asked, and nothing is paid. */
     const char *(*operation)(unsigned operation);

@@ -18,6 +18,7 @@
 #include "support/expect.h"
 #include "support/fake_provider.h"
 #include "support/golden.h"
+#include "support/world.h"
 
 #define NOW "2026-01-01T00:00:00.000000Z"
 
@@ -530,6 +531,69 @@ static void threads_share_a_provider_and_no_key_comes_twice(void **state)
         }
         desk_close(&desk);
     }
+}
+
+/* ---- which key is ours ----------------------------------------------------------------------- */
+
+struct cold {
+    struct desk *desk;
+    const struct dk_wrapped *wrapped;
+    atomic_int opened;
+    atomic_int denied;
+};
+
+static void open_cold(void *arg, size_t index)
+{
+    struct cold *cold = arg;
+    struct dk_wrap_context context = context_of("acme");
+    struct dk_secret key = {0};
+    struct dk_err mine;
+    (void)index;
+    dk_err_clear(&mine);
+    dk_rc rc = dk_provider_unwrap(cold->desk->provider, &context, cold->wrapped, &key, &mine);
+    atomic_fetch_add(rc == DK_OK ? &cold->opened : &cold->denied,
+                     rc == DK_OK || rc == DK_E_PROVIDER_DENIED);
+    dk_secret_free(cold->desk->arena, &key);
+}
+
+/* A back end that has not asked yet, and a crowd that wants to know at once: how often it asks. */
+static int open_with_alias(struct desk *desk, struct cold *cold, size_t threads)
+{
+    int before = dk_cloud_count("kms.DescribeKey");
+    dk_provider_close(desk->provider);
+    dk_cloud_set(&desk->settings, "AWS_KMS_KEY_ID", "alias/dekhand");
+    dk_cloud_set(&desk->settings, "AWS_REGION", "us-east-1");
+    DK_TEST_OK(err, dk_provider_open(&dk_provider_aws, &desk->setup, &desk->provider, &err));
+    cold->opened = cold->denied = 0;
+    dk_test_threads(threads, open_cold, cold);
+    return dk_cloud_count("kms.DescribeKey") - before;
+}
+
+static void R12_a_crowd_asks_once_which_key_is_ours(void **state)
+{
+    (void)state;
+    struct desk desk;
+    struct dk_wrapped wrapped;
+    struct dk_secret key;
+    dk_cloud_reset();
+    desk_open(&desk, 2);
+    generate(&desk, "acme", &key, &wrapped);
+    dk_secret_free(desk.arena, &key);
+    struct cold cold = {.desk = &desk, .wrapped = &wrapped};
+    dk_cloud_control("latency", "{\"service\": \"kms\", \"seconds\": 0.3}");
+    int alone = open_with_alias(&desk, &cold, 1); /* the clock is corrected by a second request */
+    assert_int_equal(cold.opened, 1);
+    assert_int_equal(open_with_alias(&desk, &cold, THREADS), alone);
+    assert_int_equal(cold.opened, THREADS);
+    int before = dk_cloud_count("kms.Decrypt");
+    dk_cloud_control("deny", "{\"action\": \"kms:DescribeKey\"}");
+    dk_cloud_control("deny", "{\"action\": \"kms:GenerateDataKey\"}");
+    /* All are told what the one was told. */
+    assert_int_equal(open_with_alias(&desk, &cold, THREADS), alone);
+    assert_int_equal(cold.denied, THREADS);
+    assert_int_equal(dk_cloud_count("kms.Decrypt"), before);
+    dk_cloud_reset();
+    desk_close(&desk);
 }
 
 struct forked {
@@ -1123,6 +1187,7 @@ int main(void)
         cmocka_unit_test(describe_names_the_key_that_wraps_and_test_passes),
         cmocka_unit_test(F30_what_is_no_data_key_is_not_wrapped),
         cmocka_unit_test(threads_share_a_provider_and_no_key_comes_twice),
+        cmocka_unit_test(R12_a_crowd_asks_once_which_key_is_ours),
         cmocka_unit_test(a_child_process_gets_its_master_key_again),
         cmocka_unit_test(F30_a_data_key_that_is_none_is_refused),
         cmocka_unit_test(R5_a_wrap_moves_to_another_key_and_the_data_key_stays_there),

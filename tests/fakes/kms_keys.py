@@ -110,6 +110,8 @@ class Keys:
             raise KmsError("DisabledException", f"{key.arn(region)} is disabled.")
         if key.state == "PendingDeletion":
             raise KmsError("KMSInvalidStateException", f"{key.arn(region)} is pending deletion.")
+        if key.state != "Enabled":
+            raise KmsError("KMSInvalidStateException", f"{key.arn(region)} is {key.state}.")
 
     # ---- sealing ----
 

@@ -348,6 +348,22 @@ def test_F28_a_disabled_key_and_one_about_to_be_deleted(used, cloud):
         assert "aws kms enable-key" in checks
 
 
+def test_what_the_doctor_says_of_a_key_that_waits(used, cloud):
+    cli, _ = used
+    key = cloud.env["AWS_KEY_ARN"]
+    for state, said in (
+            ("PendingImport", f"{key} is PendingImport: it has no key material, and no data key "
+             "under it opens; fix: import the same key material again"),
+            ("PendingReplicaDeletion", f"{key} is PendingReplicaDeletion: on a day that it does not "
+             "tell it is deleted, and every data key under it is lost for ever; fix: aws kms "
+             f"cancel-key-deletion --key-id {key}"),
+            ("Updating", f"{key} is Updating: no data key under it opens")):
+        cloud.control("key", id=key, state=state)
+        told = cli.run("doctor").stdout.decode()
+        assert f"error    master key    {said}" in told
+        assert ("cancel-key-deletion" in told) == (state == "PendingReplicaDeletion")
+
+
 def test_an_unknown_key_is_named(cloud, tmp_path):
     nobody = ARN + "00000000-0000-0000-0000-000000000000"
     cli = Cli(tmp_path, **{**settings(cloud), "AWS_KMS_KEY_ID": nobody})

@@ -113,6 +113,16 @@ def test_R5_from_a_key_of_azure_to_another_one(cloud, tmp_path, name):
     assert cloud.counts()["vault.decrypt"] > 0
 
 
+def test_a_key_of_before_wraps_by_its_own_operations(cloud, tmp_path):
+    """KMS_AZURE_KEY_OPS is said of the configured key: the one of before knows no unwrapKey."""
+    moves(Cli(tmp_path, **azure(cloud)), cloud, f"{cloud.env['AZURE_VAULT']}/keys/kek",
+          {**azure(cloud), "AZURE_KEY_NAME": "kek-wrap", "KMS_AZURE_KEY_OPS": "wrapkey"},
+          "azure-key-vault")
+    refused = [one for one in cloud.requests() if one["service"] == "vault"
+               and one["operation"] == "unwrapkey" and "/kek/" in one["path"]]
+    assert refused == []
+
+
 def test_from_azure_to_aws_with_a_key_of_before(cloud, tmp_path):
     """Each provider takes its own entries of the list."""
     cli = Cli(tmp_path, **azure(cloud))
@@ -135,6 +145,65 @@ def test_a_key_of_before_that_is_disabled_is_told(cloud, tmp_path):
     cloud.control("key", id=cloud.env["AWS_KEY_ARN"], state="Disabled")
     assert "E_MASTER_KEY_DISABLED" in moved.run(
         "decrypt", "--tenant", "acme", stdin=values[0][1]).stderr.decode()
+
+
+def test_the_doctor_looks_at_keys_of_before(cloud, tmp_path):
+    before, other = cloud.env["AWS_KEY_ARN"], cloud.env["AWS_OTHER_ARN"]
+    there = cloud.env["AWS_MRK_ARN"].replace("us-east-1", "eu-west-1")
+    cli = Cli(tmp_path, **{**aws(cloud), "AWS_KMS_KEY_ID": there, "KMS_PREVIOUS_KEYS":
+                           f"{before},{other}"})
+    cli.ok("init")
+    told = cli.ok("doctor").decode()
+    for key in (before, other):
+        assert (f"ok       master key    KMS_PREVIOUS_KEYS: {key} is Enabled, not scheduled for "
+                "deletion\n") in told
+    assert b"KMS_PREVIOUS_KEYS" not in cli.ok("health")  # which is asked often
+    cloud.control("key", id=before, state="PendingDeletion")
+    told = cli.run("doctor")
+    assert told.returncode == 7
+    assert (f"error    master key    KMS_PREVIOUS_KEYS: {before} is PendingDeletion: on 2" in
+            told.stdout.decode())
+    assert f"fix: aws kms cancel-key-deletion --key-id {before}" in told.stdout.decode()
+    cloud.control("deny", action="kms:DescribeKey")
+    told = cli.ok("doctor").decode()
+    assert f"KMS_PREVIOUS_KEYS: the state of {before} is not known" in told
+    cloud.control("deny", action="kms:DescribeKey", on=False)
+    cloud.control("script", service="kms", operation="DescribeKey", times=-1,
+                  answers=[{"fault": "reset"}])
+    assert f"KMS_PREVIOUS_KEYS: {other}: E_UNREACHABLE" in cli.run("doctor").stdout.decode()
+
+
+def test_the_doctor_looks_at_vault_keys_of_before(cloud, tmp_path):
+    """One that is expired wraps nothing, and opens."""
+    before = f"{cloud.env['AZURE_VAULT']}/keys/kek"
+    cli = Cli(tmp_path, **{**azure(cloud), "AZURE_KEY_NAME": "kek-wrap"}, KMS_PREVIOUS_KEYS=before)
+    cli.ok("init")
+    cloud.control("key", name="kek", exp=1700000000)
+    assert f"KMS_PREVIOUS_KEYS: {before}/" in cli.ok("doctor").decode()
+    cloud.control("key", name="kek", enabled=False)
+    told = cli.run("doctor")
+    assert told.returncode == 7 and b"error    master key    KMS_PREVIOUS_KEYS: " in told.stdout
+
+
+def test_the_policy_has_the_keys_of_before(cloud, tmp_path):
+    keys = [cloud.env["AWS_MRK_ARN"], cloud.env["AWS_OTHER_ARN"]]
+    cli = Cli(tmp_path, **aws(cloud), KMS_PREVIOUS_KEYS=",".join(
+        [keys[0], f"{cloud.env['AZURE_VAULT']}/keys/kek", keys[1]]))
+    _, _, before, denied = json.loads(cli.ok("doctor", "--print-policy"))["Statement"]
+    assert before == {"Sid": "DekhandOpensWrapsOfBefore", "Effect": "Allow", "Resource": keys,
+                      "Action": ["kms:Decrypt", "kms:DescribeKey", "kms:ReEncryptFrom"]}
+    assert denied["Resource"] == cloud.env["AWS_KEY_ARN"]
+
+
+def test_a_key_of_before_that_serves_nobody_is_told(cloud, tmp_path):
+    vault = f"{cloud.env['AZURE_VAULT']}/keys/kek"
+    cli = Cli(tmp_path, **aws(cloud), KMS_PREVIOUS_KEYS=f"{vault},{cloud.env['AWS_OTHER_ARN']}")
+    told = cli.run("init").stderr.decode()
+    assert told.count("previous_key_unused") == 1 and vault in told
+    assert "neither KMS_PROVIDER nor KMS_SECONDARY_PROVIDER" in told
+    both = with_settings(cli, **{**aws(cloud), **azure(cloud)}, KMS_PROVIDER="aws-kms",
+                         KMS_SECONDARY_PROVIDER="azure-key-vault", KMS_PREVIOUS_KEYS=vault)
+    assert b"previous_key_unused" not in both.run("keys", "list").stderr
 
 
 @pytest.mark.parametrize("entry,said", [

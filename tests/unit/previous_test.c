@@ -51,6 +51,7 @@ static void an_entry_becomes_the_settings_that_name_the_key(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct dk_previous_aim aim;
         assert_true(cases[i].ops->previous_aim(cases[i].id, &aim));
+        assert_int_equal(aim.count, cases[i].ops == &dk_provider_aws ? 2 : 3);
         for (size_t j = 0; j < 2; j++) {
             assert_int_equal(aim.option[j], cases[i].option[j]);
             assert_string_equal(aim.value[j], cases[i].value[j]);
