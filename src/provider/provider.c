@@ -315,9 +315,9 @@ static void compare_one(struct dk_provider *provider, struct dk_provider_item *i
     }
 }
 
-/* Blobs are opened again before anything relies on them. */
-static void compare_in(struct dk_provider *provider, struct dk_provider_item *items, size_t count,
-                       struct dk_provider_item *again)
+/* Of those that nothing went wrong with: one after the other in `again`, which has room for all. */
+static void open_again(struct dk_provider *provider, const struct dk_provider_item *items,
+                       size_t count, struct dk_provider_item *again)
 {
     size_t n = 0;
     for (size_t i = 0; i < count; i++) {
@@ -327,7 +327,14 @@ static void compare_in(struct dk_provider *provider, struct dk_provider_item *it
         }
     }
     dk_provider_unwrap_many(provider, again, n);
-    n = 0;
+}
+
+/* Blobs are opened again before anything relies on them. */
+static void compare_in(struct dk_provider *provider, struct dk_provider_item *items, size_t count,
+                       struct dk_provider_item *again)
+{
+    size_t n = 0;
+    open_again(provider, items, count, again);
     for (size_t i = 0; i < count; i++) {
         if (items[i].err.rc == DK_OK) {
             compare_one(provider, &items[i], &again[n]);
@@ -381,14 +388,7 @@ static void open_moved(struct dk_provider *provider, struct dk_provider_item *it
                        struct dk_provider_item *again)
 {
     size_t n = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (items[i].err.rc == DK_OK) {
-            again[n].context = items[i].context;
-            again[n++].wrapped = items[i].wrapped;
-        }
-    }
-    dk_provider_unwrap_many(provider, again, n);
-    n = 0;
+    open_again(provider, items, count, again);
     for (size_t i = 0; i < count; i++) {
         if (items[i].err.rc == DK_OK) {
             items[i].key = again[n].key;
