@@ -1,6 +1,7 @@
 """Prints tests/vectors/aws_places.txt as botocore's own data say it; for build/cache/python.
 
-Regions with their partitions, and where KMS, STS and IAM are asked in one region of each.
+Regions with their partitions, where KMS, STS and IAM are asked in one region of each, and in which
+region requests to IAM are signed.
 """
 
 import botocore.session
@@ -28,6 +29,16 @@ def endpoints(service):
                        f"{'dual' if dual else '-'} {url}")
 
 
+def signing():
+    """IAM has one region in a partition; what the rules do not say is the region itself."""
+    provider = EndpointProvider(LOADER.load_service_model("iam", "endpoint-rule-set-1"), PARTITIONS)
+    for partition in PARTITIONS["partitions"]:
+        for region in regions(partition):
+            found = provider.resolve_endpoint(Region=region, UseFIPS=False, UseDualStack=False)
+            schemes = found.properties.get("authSchemes", [{}])
+            yield f"signing iam {region} {schemes[0].get('signingRegion', region)}"
+
+
 def main():
     print("# Source: botocore, data/partitions.json and endpoint-rule-set-1 of kms, sts "
           "and iam, Apache-2.0.")
@@ -36,6 +47,7 @@ def main():
             print("region", region, partition["id"], partition["outputs"]["dnsSuffix"])
     for service in ("kms", "sts", "iam"):
         print("\n".join(endpoints(service)))
+    print("\n".join(signing()))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from fakes.sts import StsError, as_xml, refusal, signer
 from fakes.world import ACCOUNT, random_id
 
 XMLNS = "https://iam.amazonaws.com/doc/2010-05-08/"
+REGION = "us-east-1"  # the one of all regions of the partition
 PRINCIPAL = rf"arn:aws:iam::{ACCOUNT}:(?:user|role)/([\w+=,.@/-]+)"
 
 
@@ -32,7 +33,7 @@ class Iam:
             form = dict(parse_qsl(call.body.decode("utf-8", "replace"), True))
             if form.get("Version") != "2010-05-08":
                 raise StsError("InvalidAction", f"Could not find operation {call.operation}")
-            key = signer(self.callers, call, "iam")
+            key = signer(self.callers, call, "iam", REGION)
             call.who = key.arn
             return self._simulate(key, form)
         except StsError as error:

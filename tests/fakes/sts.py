@@ -74,7 +74,8 @@ class Sts:
 
     def _caller_identity(self, call):
         """Whoever asks is told; no right is needed."""
-        arn = self.settings["caller"] or self._caller(call).arn
+        signed = self._caller(call).arn
+        arn = self.settings["caller"] or signed
         return as_xml(
             f'<GetCallerIdentityResponse xmlns="{XMLNS}"><GetCallerIdentityResult>'
             f"<Arn>{escape(arn)}</Arn><UserId>AIDADEKHAND</UserId><Account>{ACCOUNT}</Account>"
@@ -143,13 +144,17 @@ class Sts:
             f"</ResponseMetadata></{action}Response>")
 
 
-def signer(callers, call, service):
-    """The access key that a request is signed with; StsError."""
+def signer(callers, call, service, region=None):
+    """The access key that a request is signed with, for this region where one is named; StsError."""
     try:
-        return callers.verify(call, service)[0]
+        key, signed_for = callers.verify(call, service)
     except NotSigned as error:
         code, status = NOT_SIGNED[error.kind]
         raise StsError(code, str(error), status) from None
+    if region not in (None, signed_for):
+        raise StsError("SignatureDoesNotMatch", "Credential should be scoped to a valid region. ",
+                       403)
+    return key
 
 
 def refusal(code, text, status=400):

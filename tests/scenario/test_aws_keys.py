@@ -125,6 +125,16 @@ def test_doctor_warns_of_an_identity_that_may_take_the_key_away(aws, cloud):
                for body in asked)
 
 
+def test_IAM_is_asked_in_the_one_region_that_it_has(aws, cloud):
+    aws.env.update(AWS_REGION="eu-west-1",
+                   AWS_KMS_KEY_ID=cloud.env["AWS_MRK_ARN"].replace("us-east-1", "eu-west-1"))
+    aws.ok("init")
+    assert "let it neither schedule the deletion of" in aws.ok("doctor").decode()
+    scopes = {one["headers"]["authorization"].split("/")[2] for one in cloud.requests()
+              if one["service"] == "iam"}
+    assert scopes == {"us-east-1"}
+
+
 def test_a_session_has_the_rights_of_its_role_and_root_has_all(aws, cloud, tmp_path):
     aws.ok("init")
     role = "arn:aws:iam::111122223333:role/dekhand"
@@ -168,11 +178,15 @@ def test_what_may_not_be_asked_of_iam_is_no_finding(aws, cloud):
             "--action-names kms:ScheduleKeyDeletion kms:PutKeyPolicy --resource-arns "
             f"{cloud.env['AWS_KEY_ARN']}\n") in told
     cloud.control("deny", action="iam:SimulatePrincipalPolicy", on=False)
-    for service, answer in (("iam", {"fault": "reset"}), ("iam", {"status": 500}),
-                            ("iam", {"status": 200, "body": "<html/>"}), ("sts", {"status": 403}),
-                            ("sts", {"fault": "reset"})):
+    for service, answer, why in (("iam", {"fault": "reset"}, "AWS IAM does not answer"),
+                                 ("iam", {"status": 500}, "AWS IAM: HTTP 500"),
+                                 ("iam", {"status": 200, "body": "<html/>"},
+                                  "AWS IAM does not say whether kms:ScheduleKeyDeletion"),
+                                 ("sts", {"status": 403}, "AWS STS: HTTP 403"),
+                                 ("sts", {"fault": "reset"}, "AWS STS does not answer")):
         cloud.control("script", service=service, times=-1, answers=[answer])
-        assert unknown in aws.ok("doctor").decode()
+        told = aws.ok("doctor").decode()
+        assert f"{unknown} {cloud.env['AWS_KEY_ARN']} is not known ({why}" in told
         cloud.control("unscript")
     cloud.control("set", service="iam", principals=[])  # a role with a path is not found
     assert "AWS IAM: HTTP 404 NoSuchEntity" in aws.ok("doctor").decode()

@@ -48,7 +48,7 @@ static void regions_and_endpoints_are_botocores(void **state)
     (void)state;
     FILE *file = fopen("tests/vectors/aws_places.txt", "re"); /* tests run in the root */
     char line[256], word[5][96];
-    int regions = 0, endpoints = 0;
+    int regions = 0, endpoints = 0, signings = 0;
     assert_non_null(file);
     while (fgets(line, sizeof line, file) != NULL) {
         if (sscanf(line, "region %95s %95s %95s", word[0], word[1], word[2]) == 3) {
@@ -59,6 +59,9 @@ static void regions_and_endpoints_are_botocores(void **state)
             check_endpoint(word[0], word[1], strcmp(word[2], "fips") == 0,
                            strcmp(word[3], "dual") == 0, word[4]);
             endpoints++;
+        } else if (sscanf(line, "signing iam %95s %95s", word[0], word[1]) == 2) {
+            assert_string_equal(dk_aws_iam_region(word[0]), word[1]);
+            signings++;
         } else {
             assert_int_equal(line[0], '#');
         }
@@ -66,6 +69,7 @@ static void regions_and_endpoints_are_botocores(void **state)
     fclose(file);
     assert_true(regions >= 45);
     assert_int_equal(endpoints, 3 * 8 * 4);
+    assert_int_equal(signings, regions);
 }
 
 static void each_partition_is_found_by_its_prefix(void **state)
