@@ -49,16 +49,20 @@ local_kms() {
     echo "dekhand: building tests/local_kms into build/cache" >&2
     log=$(mktemp)
     scratch=$(mktemp -d)
-    if ! (cd "$source" && export GOTOOLCHAIN=local GOFLAGS=-mod=readonly CGO_ENABLED=0 \
+    built=yes
+    (cd "$source" && export GOTOOLCHAIN=local GOFLAGS=-mod=readonly CGO_ENABLED=0 \
         GOPATH="$scratch/path" GOCACHE="$scratch/cache" &&
-        go build -trimpath -buildvcs=false -o ../../build/cache/local-kms.new . &&
-        go clean -modcache) >"$log" 2>&1; then
+        go build -trimpath -buildvcs=false -o ../../build/cache/local-kms.new .) \
+        >"$log" 2>&1 || built=no
+    chmod -R u+w "$scratch" # Go writes its modules read-only
+    rm -rf "$scratch"
+    if [ "$built" = no ]; then
         cat "$log" >&2
         rm -f "$log"
         echo "dekhand: tests/local_kms could not be built (above)" >&2
         exit 1
     fi
-    rm -rf "$log" "$scratch"
+    rm -f "$log"
     mv "$program.new" "$program"
 }
 finish() {
