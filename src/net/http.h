@@ -5,7 +5,9 @@
  * of the environment; an answer has at most 64 KiB. Knows nothing of what is asked: a call is built
  * and judged by its owner's functions (struct dk_http_call), and messages are plain bytes that can
  * be built and read without a socket. A dk_http may be shared by threads; it starts none of its own
- * (libcurl's resolver does, for a moment). Requests and answers are wiped when they are done with.
+ * (libcurl's resolver does, and the thread of a look-up that was given up lives on until the
+ * system's resolver gives up: by its timeout, attempts and name servers). Requests and answers are
+ * wiped when they are done with.
  */
 #ifndef DK_NET_HTTP_H
 #define DK_NET_HTTP_H
@@ -83,8 +85,7 @@ void dk_http_after_fork(struct dk_http *http);
 /* Until all calls have ended; how each did is in its `err`. */
 void dk_http_run(struct dk_http *http, struct dk_http_call *calls, size_t count);
 
-/* E_INTERNAL: a name or value that is no header's (a line end in a token: it is refused, not sent).
- */
+/* E_CONFIG: a value that is no header's (a line end in a token: it is refused, not sent). */
 DK_MUST_USE dk_rc dk_http_add(struct dk_http_request *request, const char *name, const char *value,
                               struct dk_err *err);
 /* Adds text to the body. */

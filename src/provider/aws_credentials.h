@@ -1,10 +1,10 @@
 /*
  * aws_credentials: the AWS credentials of a process, kept fresh.
  *
- * Called by aws.c. From a quarter of an hour before they expire one thread asks for new ones, from
- * ten minutes before all wait for it (PROVIDERS A.5); how, pass.h says. How long they are good is
- * counted from the answer that brought them. A caller signs with the ones that it has in its hands
- * (get .. put). Shared by threads.
+ * Called by the files of aws. From a quarter of an hour before they expire one thread asks for new
+ * ones, from ten minutes before all wait for it (PROVIDERS A.5); how, pass.h says. How long they
+ * are good is counted from the answer that brought them. A caller signs with the ones that it has
+ * in its hands (get .. put). Shared by threads.
  */
 #ifndef DK_PROVIDER_AWS_CREDENTIALS_H
 #define DK_PROVIDER_AWS_CREDENTIALS_H

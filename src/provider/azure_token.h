@@ -1,9 +1,9 @@
 /*
  * azure_token: the access token of a process, kept fresh.
  *
- * Called by azure.c. A token that is good for two hours or more is renewed from half of its life
- * on, each one from five minutes before its end; how, pass.h says. How long it is good is counted
- * from the moment it was asked for. Shared by threads.
+ * Called by azure.c and azure_call.c. A token that is good for two hours or more is renewed from
+ * half of its life on, each one from five minutes before its end; how, pass.h says. How long it is
+ * good is counted from the moment it was asked for. Shared by threads.
  */
 #ifndef DK_PROVIDER_AZURE_TOKEN_H
 #define DK_PROVIDER_AZURE_TOKEN_H

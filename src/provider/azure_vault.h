@@ -1,9 +1,9 @@
 /*
  * azure_vault: the messages of Azure Key Vault's keys, as bytes.
  *
- * Called by azure.c. Builds requests and reads answers; nothing here has a socket or a clock
- * (PROVIDERS B.1, B.2, B.6). A key is named by its kid, https://VAULT/keys/NAME/VERSION; of one
- * that comes from a row or an answer only name and version are ever used.
+ * Called by the files of azure. Builds requests and reads answers; nothing here has a socket or a
+ * clock (PROVIDERS B.1, B.2, B.6). A key is named by its kid, https://VAULT/keys/NAME/VERSION; of
+ * one that comes from a row or an answer only name and version are ever used.
  */
 #ifndef DK_PROVIDER_AZURE_VAULT_H
 #define DK_PROVIDER_AZURE_VAULT_H

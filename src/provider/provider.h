@@ -1,8 +1,8 @@
 /*
  * provider: who holds the master key and wraps data keys under it.
  *
- * Called from keys/ only. Knows contexts and blobs, not tenants' rules and not the store. A back
- * end is one file that ends in one dk_provider_ops, named in dk_provider_backends. Callers use the
+ * Called from keys/ and the wiring. Knows contexts and blobs, not tenants' rules and not the store.
+ * A back end ends in one dk_provider_ops, named in dk_provider_backends. Callers use the
  * dk_provider_* functions, which check before and after: a data key of 31 bytes, of zeros, one
  * handed out twice or an answer under another key id is refused here, once for all back ends.
  * A dk_provider may be shared by threads; a call may block on network or disk.
