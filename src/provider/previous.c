@@ -193,10 +193,37 @@ static size_t part(const struct dk_previous *previous, const struct one *one, vo
     return rest;
 }
 
+static bool is_claimed(const struct dk_previous *previous, const char *kms_key_id)
+{
+    for (size_t i = 0; i < previous->count; i++) {
+        if (previous->ops->previous_is(previous->list[i].id, kms_key_id)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool any_is_claimed(const struct dk_previous *previous,
+                           struct dk_provider_item *const *items, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (is_claimed(previous, items[i]->wrapped->kms_key_id)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 size_t dk_previous_unwrap(struct dk_previous *previous, void *own, struct dk_provider_item **items,
                           size_t count)
 {
-    for (size_t i = 0; previous != NULL && i < previous->count && count > 0; i++) {
+    if (previous == NULL) {
+        return count;
+    }
+    if (previous->ops->learn_own != NULL && any_is_claimed(previous, items, count)) {
+        previous->ops->learn_own(own, items, count);
+    }
+    for (size_t i = 0; i < previous->count && count > 0; i++) {
         size_t rest = part(previous, &previous->list[i], own, items, count);
         if (rest < count) {
             previous->ops->run(previous->list[i].self, DK_PROVIDER_UNWRAP, items + rest,

@@ -161,8 +161,11 @@ struct dk_provider_ops {
     bool (*previous_aim)(const char *id, struct dk_previous_aim *out);
     /* Pure. Whether a row names that key: one that previous_aim took. */
     bool (*previous_is)(const char *id, const char *kms_key_id);
-    /* Pure. Whether the configured key opens what a row names, as far as is known without asking:
-       then no key of before gets the row. Where previous_aim is. */
+    /* Before is_own, of rows that a key of before may get: asks which key is the configured one,
+       where that is not known and they cannot be judged without. NULL: it is always known. */
+    void (*learn_own)(void *self, struct dk_provider_item *const *items, size_t count);
+    /* Pure. Whether the configured key opens what a row names, as far as is known: then no key of
+       before gets the row. Where previous_aim is. */
     bool (*is_own)(void *self, const char *kms_key_id);
 };
 

@@ -87,7 +87,7 @@ def test_a_replica_of_a_key_of_before_opens_too(cloud, tmp_path):
     assert (first, "us-east-1") in asked(cloud, "Decrypt")
 
 
-@pytest.mark.parametrize("form", ["arn", "id"])
+@pytest.mark.parametrize("form", ["arn", "id", "alias", "alias arn"])
 def test_of_two_replicas_the_configured_one_opens(cloud, tmp_path, form):
     """Whatever becomes of the Region of before: it is not asked."""
     first = cloud.env["AWS_MRK_ARN"]
@@ -95,7 +95,9 @@ def test_of_two_replicas_the_configured_one_opens(cloud, tmp_path, form):
     cli = Cli(tmp_path, **{**aws(cloud), "AWS_KMS_KEY_ID": first})
     values = filled(cli)
     moved = with_settings(cli, **{
-        **aws(cloud), "AWS_KMS_KEY_ID": there if form == "arn" else there.rpartition("/")[2]},
+        **aws(cloud), "AWS_KMS_KEY_ID": {
+            "arn": there, "id": there.rpartition("/")[2], "alias": "alias/mrk",
+            "alias arn": there.rpartition("key/")[0] + "alias/mrk"}[form]},
         AWS_REGION="eu-west-1", KMS_PREVIOUS_KEYS=first)
     cloud.control("requests", clear=True)
     all_open(moved, values)
@@ -103,6 +105,20 @@ def test_of_two_replicas_the_configured_one_opens(cloud, tmp_path, form):
     all_open(moved, values)
     assert asked(cloud, "Decrypt") == {(there, "eu-west-1")}
     assert all("/us-east-1/" not in one["headers"]["authorization"] for one in cloud.requests())
+
+
+def test_a_key_of_before_opens_while_the_configured_one_cannot_be_asked(cloud, tmp_path):
+    """Which key an alias stands for is not known then: the row goes to the one that names it."""
+    first = cloud.env["AWS_MRK_ARN"]
+    cli = Cli(tmp_path, **{**aws(cloud), "AWS_KMS_KEY_ID": first})
+    values = filled(cli)
+    moved = with_settings(cli, **{**aws(cloud), "AWS_KMS_KEY_ID": "alias/mrk"},
+                          AWS_REGION="eu-west-1", KMS_PREVIOUS_KEYS=first)
+    for action in ("kms:DescribeKey", "kms:GenerateDataKey"):
+        cloud.control("deny", action=action)
+    cloud.control("requests", clear=True)
+    all_open(moved, values)
+    assert asked(cloud, "Decrypt") == {(first, "us-east-1")}
 
 
 @pytest.mark.parametrize("name", ["kek-wrap", "kek-oct"])
