@@ -8,26 +8,36 @@
 
 enum lacking { NONE_LACKS, ONE_LACKS, NOT_KNOWN };
 
+static void note_unreadable(void *arg, const char *tenant, uint32_t version)
+{
+    bool *unreadable = arg;
+    (void)tenant, (void)version;
+    *unreadable = true;
+}
+
 /* Whether a version has no wrap of this provider; of which tenant. */
 static enum lacking look(struct dk_core *core, const struct dk_provider *provider, char *tenant)
 {
     struct dk_txn txn;
     struct dk_err ignored;
     dk_rc rc = DK_E_NOMEM;
-    struct dk_key_cursor start = {0};
-    size_t count = 0;
+    bool unreadable = false;
     struct dk_key_row *row = dk_mem_alloc(&core->world->mem, sizeof *row);
+    struct dk_key_page page = {
+        .limit = 1, .rows = row, .unreadable = note_unreadable, .arg = &unreadable};
     dk_err_clear(&ignored);
     if (row != NULL && dk_registry_begin(core, DK_TXN_READ, &txn, &ignored) == DK_OK) {
-        rc = txn.ops->wraps_missing(txn.self, dk_provider_name(provider), &start, 1, row, &count,
-                                    &ignored);
+        rc = txn.ops->wraps_missing(txn.self, dk_provider_name(provider), &page, &ignored);
         dk_store_rollback(&txn);
     }
-    if (rc == DK_OK && count > 0) {
+    if (rc == DK_OK && page.count > 0) {
         memcpy(tenant, row->tenant.s, row->tenant.n + 1);
     }
     dk_mem_free(&core->world->mem, row);
-    return rc != DK_OK ? NOT_KNOWN : count > 0 ? ONE_LACKS : NONE_LACKS;
+    return rc != DK_OK      ? NOT_KNOWN
+           : page.count > 0 ? ONE_LACKS
+           : unreadable     ? NOT_KNOWN
+                            : NONE_LACKS;
 }
 
 static bool tell_missing(struct dk_core *core, const struct dk_provider *provider,

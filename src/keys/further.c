@@ -13,6 +13,8 @@
 /* Looking for what is missing reads an index of all keys: not at each poll where nothing was. */
 #define IDLE_MS (INT64_C(600) * 1000)
 #define TROUBLE_MS (INT64_C(60) * 1000)
+/* No clock is that far ahead of another and right. */
+#define AHEAD_US (INT64_C(3600) * 1000000)
 
 /* ---- making ---------------------------------------------------------------------------------- */
 
@@ -70,6 +72,14 @@ dk_rc dk_further_put(struct dk_core *core, struct dk_txn *txn, struct dk_wrap_ro
     return txn->ops->wrap_put(txn->self, row, err);
 }
 
+dk_rc dk_further_first(dk_rc first, dk_rc next, const struct dk_err *of_next, struct dk_err *err)
+{
+    if (first == DK_OK && next != DK_OK) {
+        *err = *of_next;
+    }
+    return first != DK_OK ? first : next;
+}
+
 /* ---- what is missing ------------------------------------------------------------------------- */
 
 enum finding { WRAP_OPENS, WRAP_DAMAGED, WRAP_NOT_TRIED };
@@ -93,11 +103,12 @@ struct page {
 static dk_rc read_missing(struct page *page, const char *provider, struct dk_err *err)
 {
     struct dk_txn txn;
+    struct dk_key_page keys = {.after = page->at, .limit = PAGE, .rows = page->rows};
     page->count = 0;
     DK_TRY(dk_registry_begin(page->core, DK_TXN_READ, &txn, err));
-    dk_rc rc =
-        txn.ops->wraps_missing(txn.self, provider, &page->at, PAGE, page->rows, &page->count, err);
+    dk_rc rc = txn.ops->wraps_missing(txn.self, provider, &keys, err);
     dk_store_rollback(&txn);
+    page->count = keys.count;
     if (rc == DK_OK && page->count > 0) {
         const struct dk_key_row *last = &page->rows[page->count - 1];
         page->at = (struct dk_key_cursor){last->tenant, last->version};
@@ -224,10 +235,12 @@ dk_rc dk_further_fill(struct dk_core *core, struct dk_err *err)
         return DK_FAIL(err, NOMEM, "no memory to fill further wraps");
     }
     page->core = core;
+    struct dk_err second;
+    dk_err_clear(&second);
     dk_rc rc = fill_all(page, core->provider, err);
-    rc = rc == DK_OK ? fill_all(page, core->second, err) : rc;
+    dk_rc other = fill_all(page, core->second, &second);
     dk_mem_free(&core->world->mem, page);
-    return rc;
+    return dk_further_first(rc, other, &second, err);
 }
 
 /* ---- whether they still open ----------------------------------------------------------------- */
@@ -248,10 +261,13 @@ static bool note_stale(void *arg, const struct dk_wrap_row *row)
 static dk_rc walk_stale(struct page *page, struct dk_txn *txn, struct dk_err *err)
 {
     struct dk_further_at *at = &page->core->further_at;
-    int64_t before = dk_wall_us(page->core->world) - page->core->limits.canary_us;
-    const struct dk_wrap_cursor after = at->stale;
+    int64_t now = dk_wall_us(page->core->world);
+    const struct dk_stale stale = {.before_us = now - page->core->limits.canary_us,
+                                   .beyond_us = now + AHEAD_US,
+                                   .after = at->stale,
+                                   .limit = PAGE};
     page->count = page->seen = 0;
-    DK_TRY(txn->ops->wraps_stale(txn->self, before, &after, PAGE, note_stale, page, err));
+    DK_TRY(txn->ops->wraps_stale(txn->self, &stale, note_stale, page, err));
     if (page->seen < PAGE) {
         at->stale = (struct dk_wrap_cursor){.verified_at = DK_TIME_NONE};
     }
@@ -269,7 +285,8 @@ static dk_rc read_stale(struct page *page, struct dk_err *err)
         struct dk_wrap_row *stale = &page->stale[i];
         page->finding[i] = WRAP_OPENS;
         rc = txn.ops->key_read(txn.self, &stale->tenant, stale->version, &page->rows[i], err);
-        if (rc == DK_E_NOT_FOUND) { /* somebody deleted the row: what is left of it stays */
+        if (rc == DK_E_NOT_FOUND || rc == DK_E_TAMPERED) {
+            /* Somebody deleted or damaged the row: what is left of it stays. */
             dk_err_clear(err);
             page->finding[i] = WRAP_NOT_TRIED;
             rc = DK_OK;
@@ -398,15 +415,15 @@ static dk_rc verify_stale(struct page *page, struct dk_err *err)
     for (size_t i = 0; i < page->count; i++) {
         any = any || page->finding[i] != WRAP_NOT_TRIED;
     }
-    if (page->seen == PAGE) { /* there may be more; at once, unless nobody opens anything */
-        page->found += PAGE;
-        page->done += any ? PAGE : 0;
-    }
+    bool full = page->seen == PAGE; /* there may be more; at once, unless nobody opens anything */
+    page->found += full ? PAGE : 0;
     if (!any) {
         return DK_OK;
     }
     DK_TRY(dk_audit_unwraps(page->core, page->rows, page->rc, page->count, err));
-    return settle_page(page, err);
+    DK_TRY(settle_page(page, err));
+    page->done += full ? PAGE : 0;
+    return DK_OK;
 }
 
 /* ---- the tick -------------------------------------------------------------------------------- */
@@ -437,6 +454,7 @@ static dk_rc make_some(struct page *page, struct dk_provider *provider, struct d
     return make_missing(page, provider, err);
 }
 
+/* Each part for itself: what one of them cannot do keeps no other from its work. */
 static dk_rc work(struct page *page, struct dk_err *err)
 {
     struct dk_core *core = page->core;
@@ -447,11 +465,20 @@ static dk_rc work(struct page *page, struct dk_err *err)
         return DK_OK;
     }
     page->found += !dk_further_registry_tick(core);
-    DK_TRY(dk_further_registry(core, core->provider, err));
-    DK_TRY(dk_further_registry(core, core->second, err));
-    DK_TRY(verify_stale(page, err)); /* what it drops is made again at once */
-    DK_TRY(make_some(page, core->provider, &at->missing[0], err));
-    return make_some(page, core->second, &at->missing[1], err);
+    struct dk_provider *const both[2] = {core->provider, core->second};
+    struct dk_err one;
+    dk_rc rc = DK_OK;
+    for (size_t i = 0; i < 2; i++) {
+        dk_err_clear(&one);
+        rc = dk_further_first(rc, dk_further_registry(core, both[i], &one), &one, err);
+    }
+    dk_err_clear(&one);
+    rc = dk_further_first(rc, verify_stale(page, &one), &one, err); /* what it drops .. */
+    for (size_t i = 0; i < 2; i++) {                                /* .. is made again at once */
+        dk_err_clear(&one);
+        rc = dk_further_first(rc, make_some(page, both[i], &at->missing[i], &one), &one, err);
+    }
+    return rc;
 }
 
 static void work_and_wait(struct page *page, int64_t now)
@@ -465,7 +492,7 @@ static void work_and_wait(struct page *page, int64_t now)
     }
     dk_rc rc = work(page, &err);
     bool all = rc == DK_OK && page->done == page->found;
-    bool some = rc == DK_OK && page->done > 0; /* then the next page may do as well */
+    bool some = page->done > 0; /* then the next page may do as well */
     int64_t wait = some ? 0 : !all ? TROUBLE_MS : IDLE_MS;
     atomic_store(&core->further_due_ms, now + wait);
     if (rc != DK_OK && rc != DK_E_BUSY && rc != DK_E_READ_ONLY) {

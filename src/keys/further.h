@@ -53,8 +53,13 @@ DK_MUST_USE dk_rc dk_further_each_earlier(struct dk_core *core, const struct dk_
    which nobody could say, and it is logged. */
 bool dk_further_registry_tick(struct dk_core *core);
 
+/* Of two parts the first error, which `err` has already, else that of the second one. */
+DK_MUST_USE dk_rc dk_further_first(dk_rc first, dk_rc next, const struct dk_err *of_next,
+                                   struct dk_err *err);
+
 /* Both wraps for every version that lacks one: of all, page by page. What cannot be opened or
-   wrapped is logged. */
+   wrapped is logged; what cannot be read is passed over. One provider that is away keeps no wrap
+   of the other from being made. */
 DK_MUST_USE dk_rc dk_further_fill(struct dk_core *core, struct dk_err *err);
 
 /*

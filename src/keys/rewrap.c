@@ -24,14 +24,28 @@ bool dk_rewrap_is_under(const struct dk_rewrapping *rewrap, const struct dk_wrap
            strcmp(wrap->kms_key_id, rewrap->result->kms_key_id) == 0;
 }
 
-static void note_failed(struct dk_rewrapping *rewrap, const struct dk_key_row *row,
-                        const struct dk_err *err)
+static void count_failed(struct dk_rewrapping *rewrap, const char *tenant, uint32_t version,
+                         const struct dk_err *err)
 {
     struct dk_rewrap_result *result = rewrap->result;
     result->first = result->failed++ == 0 ? err->rc : result->first;
-    DK_LOG(&rewrap->core->log, ERROR, "rewrap_failed", DK_LOG_S(TENANT, row->tenant.s),
-           DK_LOG_I(VERSION, row->version), DK_LOG_S(CODE, dk_error_info(err->rc)->name),
+    DK_LOG(&rewrap->core->log, ERROR, "rewrap_failed", DK_LOG_S(TENANT, tenant),
+           DK_LOG_I(VERSION, version), DK_LOG_S(CODE, dk_error_info(err->rc)->name),
            DK_LOG_S(REASON, err->text));
+}
+
+static void note_failed(struct dk_rewrapping *rewrap, const struct dk_key_row *row,
+                        const struct dk_err *err)
+{
+    count_failed(rewrap, row->tenant.s, row->version, err);
+}
+
+static void note_unreadable(void *arg, const char *tenant, uint32_t version)
+{
+    struct dk_err err;
+    dk_err_clear(&err);
+    (void)DK_FAIL(&err, TAMPERED, "its row holds what dekhand does not write");
+    count_failed(arg, tenant, version, &err);
 }
 
 /* ---- one version ----------------------------------------------------------------------------- */
@@ -368,10 +382,15 @@ static dk_rc work_page(struct dk_rewrapping *rewrap, struct dk_err *err)
 static dk_rc read_page(struct dk_rewrapping *rewrap, struct dk_key_cursor *at, struct dk_err *err)
 {
     struct dk_txn txn;
+    struct dk_key_page page = {.after = *at,
+                               .limit = DK_REWRAP_PAGE,
+                               .rows = rewrap->rows,
+                               .unreadable = note_unreadable,
+                               .arg = rewrap};
     DK_TRY(dk_registry_begin(rewrap->core, DK_TXN_READ, &txn, err));
-    dk_rc rc = txn.ops->key_list(txn.self, rewrap->args->tenant, DK_KEYS_ALL, at, DK_REWRAP_PAGE,
-                                 rewrap->rows, &rewrap->count, err);
+    dk_rc rc = txn.ops->key_page(txn.self, rewrap->args->tenant, &page, err);
     dk_store_rollback(&txn);
+    rewrap->count = page.count;
     if (rc == DK_OK && rewrap->count > 0) {
         const struct dk_key_row *last = &rewrap->rows[rewrap->count - 1];
         *at = (struct dk_key_cursor){last->tenant, last->version};

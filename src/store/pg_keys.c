@@ -256,6 +256,72 @@ dk_rc dk_pg_key_list(void *self, const struct dk_tenant *tenant, enum dk_key_fil
     return read_keys(r, out, count, err);
 }
 
+static void take_keys(PGresult *r, struct dk_key_page *page)
+{
+    for (int i = 0; i < PQntuples(r) && page->count < page->limit; i++) {
+        struct dk_key_row *row = &page->rows[page->count];
+        struct dk_tenant tenant;
+        uint32_t version;
+        memset(row, 0, sizeof *row);
+        if (dk_pg_get_key(r, i, 0, row)) {
+            page->count++;
+        } else if (page->unreadable != NULL) {
+            bool named = dk_pg_get_tenant(r, i, 1, &tenant);
+            bool counted = dk_pg_get_version(r, i, 2, &version);
+            page->unreadable(page->arg, named ? tenant.s : "", counted ? version : 0);
+        }
+    }
+    PQclear(r);
+}
+
+/* The pages after the first are behind `offset` rows, some of which are none. */
+dk_rc dk_pg_read_page(struct dk_pg_txn *txn, dk_pg_ask_page ask, const void *of,
+                      struct dk_key_page *page, struct dk_err *err)
+{
+    int64_t seen = 0, limit = (int64_t)page->limit;
+    bool more = true;
+    page->count = 0;
+    while (more) {
+        PGresult *r = NULL;
+        dk_rc rc = ask(txn, of, page, limit, seen, &r, err);
+        if (rc != DK_OK) {
+            page->count = 0;
+            return rc;
+        }
+        int64_t n = PQntuples(r);
+        take_keys(r, page);
+        more = n == limit && page->count < page->limit;
+        seen += n;
+        limit = PAGE;
+    }
+    return DK_OK;
+}
+
+static dk_rc ask_page(struct dk_pg_txn *txn, const void *of, const struct dk_key_page *page,
+                      int64_t limit, int64_t offset, PGresult **r, struct dk_err *err)
+{
+    const struct dk_tenant *tenant = of;
+    struct dk_pg_params p = {.n = 0};
+    const char *sql = tenant != NULL
+                          ? "SELECT " DK_PG_KEY_COLUMNS
+                            " FROM encryption_keys WHERE tenant_id = $1 AND version > $2 "
+                            "ORDER BY version LIMIT $3 OFFSET $4"
+                          : "SELECT " DK_PG_KEY_COLUMNS
+                            " FROM encryption_keys WHERE (tenant_id, version) > ($1, $2) "
+                            "ORDER BY tenant_id, version LIMIT $3 OFFSET $4";
+    dk_pg_str(&p, tenant != NULL ? tenant->s : page->after.tenant.s);
+    dk_pg_int(&p, page->after.version);
+    dk_pg_int(&p, limit);
+    dk_pg_int(&p, offset);
+    return dk_pg_ask(txn, tenant != NULL ? tenant->s : NULL, sql, &p, "listing keys", r, err);
+}
+
+dk_rc dk_pg_key_page(void *self, const struct dk_tenant *tenant, struct dk_key_page *page,
+                     struct dk_err *err)
+{
+    return dk_pg_read_page(self, ask_page, tenant, page, err);
+}
+
 /* One page of those that expire, behind the last one of the page before. */
 static dk_rc expiring_page(struct dk_pg_txn *txn, const struct dk_key_row *last, int64_t from_us,
                            int64_t until_us, PGresult **out, struct dk_err *err)

@@ -145,6 +145,8 @@ dk_rc dk_pg_key_add_messages(void *txn, struct dk_sealed *list, size_t count, st
 dk_rc dk_pg_key_list(void *txn, const struct dk_tenant *tenant, enum dk_key_filter filter,
                      const struct dk_key_cursor *after, size_t limit, struct dk_key_row *out,
                      size_t *count, struct dk_err *err);
+dk_rc dk_pg_key_page(void *txn, const struct dk_tenant *tenant, struct dk_key_page *page,
+                     struct dk_err *err);
 dk_rc dk_pg_key_expiring(void *txn, int64_t from_us, int64_t until_us,
                          bool (*each)(void *arg, const struct dk_key_row *row), void *arg,
                          struct dk_err *err);
@@ -156,18 +158,25 @@ dk_rc dk_pg_key_macs(void *txn, const struct dk_tenant *tenant,
                      bool (*each)(void *arg, uint32_t version, const char *row_mac), void *arg,
                      struct dk_err *err);
 
+/* A page of keys, of statements that `ask` sends: rows behind the page's cursor, so many. */
+typedef dk_rc (*dk_pg_ask_page)(struct dk_pg_txn *txn, const void *of,
+                                const struct dk_key_page *page, int64_t limit, int64_t offset,
+                                PGresult **r, struct dk_err *err);
+dk_rc dk_pg_read_page(struct dk_pg_txn *txn, dk_pg_ask_page ask, const void *of,
+                      struct dk_key_page *page, struct dk_err *err);
+
 /* Further wraps (pg_wraps.c). */
 dk_rc dk_pg_wraps_of(void *txn, const struct dk_tenant *tenant, uint32_t version,
                      bool (*each)(void *arg, const struct dk_wrap_row *row), void *arg,
                      struct dk_err *err);
-dk_rc dk_pg_wraps_stale(void *txn, int64_t before_us, const struct dk_wrap_cursor *after,
-                        size_t limit, bool (*each)(void *arg, const struct dk_wrap_row *row),
-                        void *arg, struct dk_err *err);
+dk_rc dk_pg_wraps_stale(void *txn, const struct dk_stale *stale,
+                        bool (*each)(void *arg, const struct dk_wrap_row *row), void *arg,
+                        struct dk_err *err);
 dk_rc dk_pg_wrap_put(void *txn, const struct dk_wrap_row *row, struct dk_err *err);
 dk_rc dk_pg_wrap_drop(void *txn, const struct dk_tenant *tenant, uint32_t version,
                       const char *provider, struct dk_err *err);
-dk_rc dk_pg_wraps_missing(void *txn, const char *provider, const struct dk_key_cursor *after,
-                          size_t limit, struct dk_key_row *out, size_t *count, struct dk_err *err);
+dk_rc dk_pg_wraps_missing(void *txn, const char *provider, struct dk_key_page *page,
+                          struct dk_err *err);
 dk_rc dk_pg_registry_wraps(void *txn, uint32_t generation,
                            bool (*each)(void *arg, const struct dk_wrap_columns *wrap), void *arg,
                            struct dk_err *err);

@@ -3,6 +3,7 @@
 
 #include "store/pg_txn.h"
 
+#define PAGE 500 /* rows that are read at once behind a page with unreadable ones */
 #define WRAP_COLUMNS                                                                               \
     "tenant_id, version, provider, kms_key_id, encrypted_data_key, context_timestamp, "            \
     "last_verified_at, row_mac"
@@ -17,15 +18,20 @@ static bool get_wrap_row(const PGresult *r, int i, struct dk_wrap_row *out)
            dk_pg_get_str(r, i, 7, out->row_mac, sizeof out->row_mac);
 }
 
-/* A row that is none is passed over: it opens nothing, and the others may. */
-static void walk(PGresult *r, bool (*each)(void *arg, const struct dk_wrap_row *row), void *arg)
+/* At most `limit` rows, *told of which there were; false: `each` has seen enough. One that is none
+   is passed over: it opens nothing, and the others may. The result goes. */
+static bool walk(PGresult *r, size_t limit, size_t *told,
+                 bool (*each)(void *arg, const struct dk_wrap_row *row), void *arg)
 {
     struct dk_wrap_row row;
     bool more = true;
-    for (int i = 0; i < PQntuples(r) && more; i++) {
-        more = !get_wrap_row(r, i, &row) || each(arg, &row);
+    for (int i = 0; i < PQntuples(r) && more && *told < limit; i++) {
+        bool good = get_wrap_row(r, i, &row);
+        *told += good;
+        more = !good || each(arg, &row);
     }
     PQclear(r);
+    return more && *told < limit;
 }
 
 dk_rc dk_pg_wraps_of(void *self, const struct dk_tenant *tenant, uint32_t version,
@@ -33,6 +39,7 @@ dk_rc dk_pg_wraps_of(void *self, const struct dk_tenant *tenant, uint32_t versio
                      struct dk_err *err)
 {
     struct dk_pg_params p = {.n = 0};
+    size_t told = 0;
     PGresult *r = NULL;
     dk_pg_str(&p, tenant->s);
     dk_pg_int(&p, version);
@@ -41,29 +48,51 @@ dk_rc dk_pg_wraps_of(void *self, const struct dk_tenant *tenant, uint32_t versio
                      " FROM wraps WHERE tenant_id = $1 AND ($2 = 0 OR version "
                      "= $2) ORDER BY version, provider",
                      &p, "reading further wraps", &r, err));
-    walk(r, each, arg);
+    walk(r, SIZE_MAX, &told, each, arg);
     return DK_OK;
 }
 
-dk_rc dk_pg_wraps_stale(void *self, int64_t before_us, const struct dk_wrap_cursor *after,
-                        size_t limit, bool (*each)(void *arg, const struct dk_wrap_row *row),
-                        void *arg, struct dk_err *err)
+#define BEHIND                                                                                     \
+    "($3 IS NULL OR (last_verified_at, tenant_id, version, provider) > ($3, $4, $5, $6)) ORDER "   \
+    "BY "                                                                                          \
+    "last_verified_at, tenant_id, version, provider LIMIT $2 + $7"
+
+/* Each of the two parts reads its end of the index. */
+static dk_rc ask_stale(struct dk_pg_txn *txn, const struct dk_stale *stale, int64_t limit,
+                       int64_t offset, PGresult **r, struct dk_err *err)
 {
     struct dk_pg_params p = {.n = 0};
-    PGresult *r = NULL;
-    dk_pg_time(&p, before_us);
-    dk_pg_int(&p, (int64_t)limit);
-    dk_pg_time(&p, after->verified_at);
-    dk_pg_str(&p, after->tenant.s);
-    dk_pg_int(&p, after->version);
-    dk_pg_str(&p, after->provider);
-    DK_TRY(dk_pg_ask(self, NULL,
-                     "SELECT " WRAP_COLUMNS
-                     " FROM wraps WHERE last_verified_at < $1 AND ($3 IS NULL OR "
-                     "(last_verified_at, tenant_id, version, provider) > ($3, $4, $5, $6)) ORDER "
-                     "BY last_verified_at, tenant_id, version, provider LIMIT $2",
-                     &p, "reading further wraps", &r, err));
-    walk(r, each, arg);
+    dk_pg_time(&p, stale->before_us);
+    dk_pg_int(&p, limit);
+    dk_pg_time(&p, stale->after.verified_at);
+    dk_pg_str(&p, stale->after.tenant.s);
+    dk_pg_int(&p, stale->after.version);
+    dk_pg_str(&p, stale->after.provider);
+    dk_pg_int(&p, offset);
+    dk_pg_time(&p, stale->beyond_us);
+    return dk_pg_ask(txn, NULL,
+                     "(SELECT " WRAP_COLUMNS " FROM wraps WHERE last_verified_at < $1 AND " BEHIND
+                     ") UNION ALL (SELECT " WRAP_COLUMNS
+                     " FROM wraps WHERE last_verified_at > $8 AND " BEHIND
+                     ") ORDER BY last_verified_at, tenant_id, version, provider LIMIT $2 OFFSET $7",
+                     &p, "reading further wraps", r, err);
+}
+
+dk_rc dk_pg_wraps_stale(void *self, const struct dk_stale *stale,
+                        bool (*each)(void *arg, const struct dk_wrap_row *row), void *arg,
+                        struct dk_err *err)
+{
+    int64_t seen = 0, asked = (int64_t)stale->limit, n;
+    size_t told = 0;
+    bool more = true;
+    do {
+        PGresult *r = NULL;
+        DK_TRY(ask_stale(self, stale, asked, seen, &r, err));
+        n = PQntuples(r);
+        more = walk(r, stale->limit, &told, each, arg) && n == asked;
+        seen += n;
+        asked = PAGE;
+    } while (more);
     return DK_OK;
 }
 
@@ -105,32 +134,29 @@ dk_rc dk_pg_wrap_drop(void *self, const struct dk_tenant *tenant, uint32_t versi
                     "dropping a further wrap", NULL, err);
 }
 
-dk_rc dk_pg_wraps_missing(void *self, const char *provider, const struct dk_key_cursor *after,
-                          size_t limit, struct dk_key_row *out, size_t *count, struct dk_err *err)
+static dk_rc ask_missing(struct dk_pg_txn *txn, const void *of, const struct dk_key_page *page,
+                         int64_t limit, int64_t offset, PGresult **r, struct dk_err *err)
 {
+    const char *provider = of;
     struct dk_pg_params p = {.n = 0};
-    PGresult *r = NULL;
-    bool good = true;
-    dk_pg_str(&p, after->tenant.s);
-    dk_pg_int(&p, after->version);
-    dk_pg_int(&p, (int64_t)limit);
+    dk_pg_str(&p, page->after.tenant.s);
+    dk_pg_int(&p, page->after.version);
+    dk_pg_int(&p, limit);
     dk_pg_str(&p, provider);
-    DK_TRY(
-        dk_pg_ask(self, NULL,
-                  "SELECT " DK_PG_KEY_COLUMNS
-                  " FROM encryption_keys k WHERE (tenant_id, version) > ($1, $2) AND state <> "
-                  "'purged' AND provider <> $4 AND NOT EXISTS (SELECT FROM wraps w WHERE "
-                  "w.tenant_id = k.tenant_id AND w.version = k.version AND w.provider = $4) ORDER "
-                  "BY tenant_id, version LIMIT $3",
-                  &p, "listing keys without a further wrap", &r, err));
-    *count = 0;
-    for (int i = 0; i < PQntuples(r) && good; i++) {
-        memset(&out[i], 0, sizeof out[i]);
-        good = dk_pg_get_key(r, i, 0, &out[i]);
-        *count += good;
-    }
-    PQclear(r);
-    return good ? DK_OK : dk_pg_tampered("encryption_keys", err);
+    dk_pg_int(&p, offset);
+    return dk_pg_ask(
+        txn, NULL,
+        "SELECT " DK_PG_KEY_COLUMNS
+        " FROM encryption_keys k WHERE (tenant_id, version) > ($1, $2) AND state <> 'purged' AND "
+        "provider <> $4 AND NOT EXISTS (SELECT FROM wraps w WHERE w.tenant_id = k.tenant_id AND "
+        "w.version = k.version AND w.provider = $4) ORDER BY tenant_id, version LIMIT $3 OFFSET $5",
+        &p, "listing keys without a further wrap", r, err);
+}
+
+dk_rc dk_pg_wraps_missing(void *self, const char *provider, struct dk_key_page *page,
+                          struct dk_err *err)
+{
+    return dk_pg_read_page(self, ask_missing, provider, page, err);
 }
 
 /* ---- registry keys --------------------------------------------------------------------------- */

@@ -425,6 +425,7 @@ const struct dk_store_ops dk_store_postgres = {
     .key_remac = dk_pg_key_remac,
     .key_add_messages = dk_pg_key_add_messages,
     .key_list = dk_pg_key_list,
+    .key_page = dk_pg_key_page,
     .key_expiring = dk_pg_key_expiring,
     .key_counts = dk_pg_key_counts,
     .key_macs = dk_pg_key_macs,

@@ -469,6 +469,7 @@ const struct dk_store_ops dk_store_sqlite = {
     .key_remac = dk_sqlite_key_remac,
     .key_add_messages = dk_sqlite_key_add_messages,
     .key_list = dk_sqlite_key_list,
+    .key_page = dk_sqlite_key_page,
     .key_expiring = dk_sqlite_key_expiring,
     .key_counts = dk_sqlite_key_counts,
     .integrity = dk_sqlite_integrity,

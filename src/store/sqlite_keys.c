@@ -179,6 +179,48 @@ dk_rc dk_sqlite_key_list(void *self, const struct dk_tenant *tenant, enum dk_key
     return rc;
 }
 
+static void tell_unreadable(const struct dk_key_page *page, sqlite3_stmt *stmt)
+{
+    struct dk_tenant tenant;
+    uint32_t version;
+    bool named = dk_sql_read_tenant(stmt, 1, &tenant);
+    bool counted = dk_sql_read_version(stmt, 2, &version);
+    if (page->unreadable != NULL) {
+        page->unreadable(page->arg, named ? tenant.s : "", counted ? version : 0);
+    }
+}
+
+dk_rc dk_sqlite_read_page(struct dk_sqlite_txn *txn, sqlite3_stmt *stmt, int bound,
+                          const char *what, struct dk_key_page *page, struct dk_err *err)
+{
+    size_t n = 0;
+    int code = bound == SQLITE_OK ? SQLITE_ROW : SQLITE_NOMEM;
+    page->count = 0;
+    while (n < page->limit && code == SQLITE_ROW && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
+        if (dk_sqlite_read_key(stmt, &page->rows[n])) {
+            n++;
+        } else if ((sqlite3_errcode(txn->db) & 0xFF) == SQLITE_NOMEM) {
+            return dk_sql_finish_one(txn, stmt, false, "encryption_keys", err);
+        } else {
+            tell_unreadable(page, stmt);
+        }
+    }
+    dk_rc rc = dk_sql_end_walk(txn, stmt, code, what, err);
+    page->count = rc == DK_OK ? n : 0;
+    return rc;
+}
+
+dk_rc dk_sqlite_key_page(void *self, const struct dk_tenant *tenant, struct dk_key_page *page,
+                         struct dk_err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    DK_TRY(dk_sql_prepare(self, tenant != NULL ? DK_SQL_KEY_LIST_TENANT : DK_SQL_KEY_LIST, &stmt,
+                          err));
+    int bound = dk_sql_bind_str(stmt, 1, tenant != NULL ? tenant->s : page->after.tenant.s) |
+                sqlite3_bind_int64(stmt, 2, page->after.version) | sqlite3_bind_int64(stmt, 3, -1);
+    return dk_sqlite_read_page(self, stmt, bound, "listing keys", page, err);
+}
+
 dk_rc dk_sqlite_key_expiring(void *self, int64_t from_us, int64_t until_us,
                              bool (*each)(void *arg, const struct dk_key_row *row), void *arg,
                              struct dk_err *err)

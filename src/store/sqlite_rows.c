@@ -16,6 +16,7 @@
 #define WRAP_COLUMNS                                                                               \
     "tenant_id, version, provider, kms_key_id, encrypted_data_key, context_timestamp, "            \
     "last_verified_at, row_mac"
+#define BEHIND "(?3 IS NULL OR (last_verified_at, tenant_id, version, provider) > (?3, ?4, ?5, ?6))"
 #define TENANT_COLUMNS                                                                             \
     "tenant_id, next_version, epoch, rotation_days, row_mac, log_head, keys_digest"
 
@@ -46,10 +47,9 @@ const char *const dk_sqlite_sql[DK_SQL_COUNT] = {
     [DK_SQL_WRAPS_OF] = "SELECT " WRAP_COLUMNS " FROM wraps WHERE tenant_id = ?1 AND (?2 = 0 OR "
                         "version = ?2) ORDER BY version, provider",
     [DK_SQL_WRAPS_STALE] =
-        "SELECT " WRAP_COLUMNS
-        " FROM wraps WHERE last_verified_at < ?1 AND (?3 IS NULL OR (last_verified_at, "
-        "tenant_id, version, provider) > (?3, ?4, ?5, ?6)) ORDER BY "
-        "last_verified_at, tenant_id, version, provider LIMIT ?2",
+        "SELECT " WRAP_COLUMNS " FROM wraps WHERE last_verified_at < ?1 AND " BEHIND
+        " UNION ALL SELECT " WRAP_COLUMNS " FROM wraps WHERE last_verified_at > ?2 AND " BEHIND
+        " ORDER BY last_verified_at, tenant_id, version, provider",
     [DK_SQL_WRAP_PUT] =
         "INSERT INTO wraps (" WRAP_COLUMNS
         ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (tenant_id, version, "
@@ -59,9 +59,9 @@ const char *const dk_sqlite_sql[DK_SQL_COUNT] = {
         "DELETE FROM wraps WHERE tenant_id = ?1 AND version = ?2 AND provider = ?3",
     [DK_SQL_WRAPS_MISSING] =
         "SELECT " KEY_COLUMNS " FROM encryption_keys k WHERE (tenant_id, version) > (?1, ?2) AND "
-        "state <> 'purged' AND provider <> ?4 AND NOT EXISTS (SELECT 1 FROM wraps w WHERE "
-        "w.tenant_id = k.tenant_id AND w.version = k.version AND w.provider = ?4) ORDER BY "
-        "tenant_id, version LIMIT ?3",
+        "state <> 'purged' AND provider <> ?3 AND NOT EXISTS (SELECT 1 FROM wraps w WHERE "
+        "w.tenant_id = k.tenant_id AND w.version = k.version AND w.provider = ?3) ORDER BY "
+        "tenant_id, version",
     [DK_SQL_REGISTRY_WRAPS] = "SELECT provider, kms_key_id, encrypted_data_key, context_timestamp "
                               "FROM registry_wraps WHERE generation = ?1 ORDER BY provider",
     [DK_SQL_REGISTRY_WRAP_PUT] =

@@ -48,5 +48,9 @@ bool dk_sql_read_tenant(sqlite3_stmt *stmt, int i, struct dk_tenant *out);
 
 /* A whole row of encryption_keys (a struct dk_key_row). */
 bool dk_sqlite_read_key(sqlite3_stmt *stmt, void *to);
+/* The rows of a bound statement, as dk_store_ops.key_page says. */
+DK_MUST_USE dk_rc dk_sqlite_read_page(struct dk_sqlite_txn *txn, sqlite3_stmt *stmt, int bound,
+                                      const char *what, struct dk_key_page *page,
+                                      struct dk_err *err);
 
 #endif

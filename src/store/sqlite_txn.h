@@ -126,6 +126,8 @@ dk_rc dk_sqlite_key_add_messages(void *txn, struct dk_sealed *list, size_t count
 dk_rc dk_sqlite_key_list(void *txn, const struct dk_tenant *tenant, enum dk_key_filter filter,
                          const struct dk_key_cursor *after, size_t limit, struct dk_key_row *out,
                          size_t *count, struct dk_err *err);
+dk_rc dk_sqlite_key_page(void *txn, const struct dk_tenant *tenant, struct dk_key_page *page,
+                         struct dk_err *err);
 dk_rc dk_sqlite_key_expiring(void *txn, int64_t from_us, int64_t until_us,
                              bool (*each)(void *arg, const struct dk_key_row *row), void *arg,
                              struct dk_err *err);
@@ -142,14 +144,13 @@ dk_rc dk_sqlite_calls_sum(void *txn, const char *from,
 dk_rc dk_sqlite_wraps_of(void *txn, const struct dk_tenant *tenant, uint32_t version,
                          bool (*each)(void *arg, const struct dk_wrap_row *row), void *arg,
                          struct dk_err *err);
-dk_rc dk_sqlite_wraps_stale(void *txn, int64_t before_us, const struct dk_wrap_cursor *after,
-                            size_t limit, bool (*each)(void *arg, const struct dk_wrap_row *row),
-                            void *arg, struct dk_err *err);
+dk_rc dk_sqlite_wraps_stale(void *txn, const struct dk_stale *stale,
+                            bool (*each)(void *arg, const struct dk_wrap_row *row), void *arg,
+                            struct dk_err *err);
 dk_rc dk_sqlite_wrap_put(void *txn, const struct dk_wrap_row *row, struct dk_err *err);
 dk_rc dk_sqlite_wrap_drop(void *txn, const struct dk_tenant *tenant, uint32_t version,
                           const char *provider, struct dk_err *err);
-dk_rc dk_sqlite_wraps_missing(void *txn, const char *provider, const struct dk_key_cursor *after,
-                              size_t limit, struct dk_key_row *out, size_t *count,
+dk_rc dk_sqlite_wraps_missing(void *txn, const char *provider, struct dk_key_page *page,
                               struct dk_err *err);
 dk_rc dk_sqlite_registry_wraps(void *txn, uint32_t generation,
                                bool (*each)(void *arg, const struct dk_wrap_columns *wrap),

@@ -11,15 +11,20 @@ static bool read_wrap_row(sqlite3_stmt *stmt, struct dk_wrap_row *out)
            dk_sql_read_str(stmt, 7, out->row_mac, sizeof out->row_mac);
 }
 
-/* A row that is none is passed over: it opens nothing, and the others may. */
-static dk_rc walk(struct dk_sqlite_txn *txn, sqlite3_stmt *stmt, int bound,
+/* At most `limit` rows. One that is none is passed over: it opens nothing, and the others may. */
+static dk_rc walk(struct dk_sqlite_txn *txn, sqlite3_stmt *stmt, int bound, size_t limit,
                   bool (*each)(void *arg, const struct dk_wrap_row *row), void *arg,
                   struct dk_err *err)
 {
     struct dk_wrap_row row;
     int code = bound == SQLITE_OK ? SQLITE_ROW : SQLITE_NOMEM;
-    while (code == SQLITE_ROW && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
-        if (read_wrap_row(stmt, &row) && !each(arg, &row)) {
+    while (limit > 0 && code == SQLITE_ROW && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
+        bool good = read_wrap_row(stmt, &row);
+        if (!good && (sqlite3_errcode(txn->db) & 0xFF) == SQLITE_NOMEM) {
+            return dk_sql_finish_one(txn, stmt, false, "wraps", err);
+        }
+        limit -= good;
+        if (good && !each(arg, &row)) {
             break;
         }
     }
@@ -33,20 +38,21 @@ dk_rc dk_sqlite_wraps_of(void *self, const struct dk_tenant *tenant, uint32_t ve
     sqlite3_stmt *stmt = NULL;
     DK_TRY(dk_sql_prepare(self, DK_SQL_WRAPS_OF, &stmt, err));
     int bound = dk_sql_bind_str(stmt, 1, tenant->s) | sqlite3_bind_int64(stmt, 2, version);
-    return walk(self, stmt, bound, each, arg, err);
+    return walk(self, stmt, bound, SIZE_MAX, each, arg, err);
 }
 
-dk_rc dk_sqlite_wraps_stale(void *self, int64_t before_us, const struct dk_wrap_cursor *after,
-                            size_t limit, bool (*each)(void *arg, const struct dk_wrap_row *row),
-                            void *arg, struct dk_err *err)
+dk_rc dk_sqlite_wraps_stale(void *self, const struct dk_stale *stale,
+                            bool (*each)(void *arg, const struct dk_wrap_row *row), void *arg,
+                            struct dk_err *err)
 {
+    const struct dk_wrap_cursor *after = &stale->after;
     sqlite3_stmt *stmt = NULL;
     DK_TRY(dk_sql_prepare(self, DK_SQL_WRAPS_STALE, &stmt, err));
     int bound =
-        dk_sql_bind_time(stmt, 1, before_us) | sqlite3_bind_int64(stmt, 2, (sqlite3_int64)limit) |
+        dk_sql_bind_time(stmt, 1, stale->before_us) | dk_sql_bind_time(stmt, 2, stale->beyond_us) |
         dk_sql_bind_time(stmt, 3, after->verified_at) | dk_sql_bind_str(stmt, 4, after->tenant.s) |
         sqlite3_bind_int64(stmt, 5, after->version) | dk_sql_bind_str(stmt, 6, after->provider);
-    return walk(self, stmt, bound, each, arg, err);
+    return walk(self, stmt, bound, stale->limit, each, arg, err);
 }
 
 dk_rc dk_sqlite_wrap_put(void *self, const struct dk_wrap_row *row, struct dk_err *err)
@@ -76,26 +82,15 @@ dk_rc dk_sqlite_wrap_drop(void *self, const struct dk_tenant *tenant, uint32_t v
     return dk_sql_run(self, stmt, bound, "dropping a further wrap", &changed, err);
 }
 
-dk_rc dk_sqlite_wraps_missing(void *self, const char *provider, const struct dk_key_cursor *after,
-                              size_t limit, struct dk_key_row *out, size_t *count,
+dk_rc dk_sqlite_wraps_missing(void *self, const char *provider, struct dk_key_page *page,
                               struct dk_err *err)
 {
-    struct dk_sqlite_txn *txn = self;
     sqlite3_stmt *stmt = NULL;
-    size_t n = 0;
-    DK_TRY(dk_sql_prepare(txn, DK_SQL_WRAPS_MISSING, &stmt, err));
-    int bound =
-        dk_sql_bind_str(stmt, 1, after->tenant.s) | sqlite3_bind_int64(stmt, 2, after->version) |
-        sqlite3_bind_int64(stmt, 3, (sqlite3_int64)limit) | dk_sql_bind_str(stmt, 4, provider);
-    int code = bound == SQLITE_OK ? SQLITE_ROW : SQLITE_NOMEM;
-    while (n < limit && code == SQLITE_ROW && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
-        if (!dk_sqlite_read_key(stmt, &out[n++])) {
-            return dk_sql_finish_one(txn, stmt, false, "encryption_keys", err);
-        }
-    }
-    dk_rc rc = dk_sql_end_walk(txn, stmt, code, "listing keys without a further wrap", err);
-    *count = rc == DK_OK ? n : 0;
-    return rc;
+    DK_TRY(dk_sql_prepare(self, DK_SQL_WRAPS_MISSING, &stmt, err));
+    int bound = dk_sql_bind_str(stmt, 1, page->after.tenant.s) |
+                sqlite3_bind_int64(stmt, 2, page->after.version) |
+                dk_sql_bind_str(stmt, 3, provider);
+    return dk_sqlite_read_page(self, stmt, bound, "listing keys without a further wrap", page, err);
 }
 
 /* ---- registry keys --------------------------------------------------------------------------- */

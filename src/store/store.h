@@ -129,6 +129,17 @@ struct dk_key_cursor {
     uint32_t version;
 };
 
+/* A page of keys that goes past rows that dekhand cannot have written: each of those is told. */
+struct dk_key_page {
+    struct dk_key_cursor after;
+    size_t limit;
+    struct dk_key_row *rows;
+    size_t count; /* out; below `limit`: there are no more */
+    /* May be NULL. A tenant that is none is "", a version that is none 0. */
+    void (*unreadable)(void *arg, const char *tenant, uint32_t version);
+    void *arg;
+};
+
 struct dk_key_counts {
     int64_t total;
     int64_t active;
@@ -183,6 +194,14 @@ struct dk_wrap_cursor {
     struct dk_tenant tenant;
     uint32_t version;
     char provider[32];
+};
+
+/* Further wraps that are to be opened again, a page of them. */
+struct dk_stale {
+    int64_t before_us; /* verified before this */
+    int64_t beyond_us; /* .. or after it: by a clock that was ahead */
+    struct dk_wrap_cursor after;
+    size_t limit; /* of rows that can be read */
 };
 
 /* A tenant's first rows. */
@@ -377,6 +396,10 @@ struct dk_store_ops {
     dk_rc (*key_list)(void *txn, const struct dk_tenant *tenant, enum dk_key_filter filter,
                       const struct dk_key_cursor *after, size_t limit, struct dk_key_row *out,
                       size_t *count, struct dk_err *err);
+    /* The same of all states; a row that dekhand cannot have written keeps nobody from the rows
+       behind it. In a READ transaction. */
+    dk_rc (*key_page)(void *txn, const struct dk_tenant *tenant, struct dk_key_page *page,
+                      struct dk_err *err);
 
     /*
      * Active versions that expire from `from_us` on and not after `until_us`, soonest first, until
@@ -414,19 +437,19 @@ struct dk_store_ops {
     dk_rc (*wraps_of)(void *txn, const struct dk_tenant *tenant, uint32_t version,
                       bool (*each)(void *arg, const struct dk_wrap_row *row), void *arg,
                       struct dk_err *err);
-    /* Those after the cursor that were verified before `before_us`, the longest ago first, at most
-       `limit`. */
-    dk_rc (*wraps_stale)(void *txn, int64_t before_us, const struct dk_wrap_cursor *after,
-                         size_t limit, bool (*each)(void *arg, const struct dk_wrap_row *row),
-                         void *arg, struct dk_err *err);
+    /* Those, the longest ago first; rows that dekhand cannot have written are passed over, and are
+       none of the `limit`: fewer than that is the end. In a READ transaction. */
+    dk_rc (*wraps_stale)(void *txn, const struct dk_stale *stale,
+                         bool (*each)(void *arg, const struct dk_wrap_row *row), void *arg,
+                         struct dk_err *err);
     /* Adds it, or replaces the one of its provider. */
     dk_rc (*wrap_put)(void *txn, const struct dk_wrap_row *row, struct dk_err *err);
     dk_rc (*wrap_drop)(void *txn, const struct dk_tenant *tenant, uint32_t version,
                        const char *provider, struct dk_err *err);
-    /* Versions after the cursor that are not purged and have no wrap of that provider, neither in
-       their row nor further. */
-    dk_rc (*wraps_missing)(void *txn, const char *provider, const struct dk_key_cursor *after,
-                           size_t limit, struct dk_key_row *out, size_t *count, struct dk_err *err);
+    /* Versions that are not purged and have no wrap of that provider, neither in their row nor
+       further. In a READ transaction. */
+    dk_rc (*wraps_missing)(void *txn, const char *provider, struct dk_key_page *page,
+                           struct dk_err *err);
     /* The same of a registry key. */
     dk_rc (*registry_wraps)(void *txn, uint32_t generation,
                             bool (*each)(void *arg, const struct dk_wrap_columns *wrap), void *arg,

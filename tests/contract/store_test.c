@@ -1998,8 +1998,7 @@ static void versions_without_a_wrap_are_listed_in_pages(void **state)
     for (size_t i = 0; i < STORES; i++) {
         struct shop shop;
         struct dk_key_row rows[8];
-        struct dk_key_cursor at = {.version = 0};
-        size_t n = 0;
+        struct dk_key_page page = {.limit = 4, .rows = rows};
         shop_open(&shop, i);
         static const char *const tenants[] = {"a", "b", "c", "d"};
         for (size_t k = 0; k < 4; k++) {
@@ -2017,19 +2016,19 @@ static void versions_without_a_wrap_are_listed_in_pages(void **state)
         size_t seen = 0;
         txn = begin(&shop, DK_TXN_READ);
         do {
-            DK_TEST_OK(err, txn.ops->wraps_missing(txn.self, "aws-kms", &at, 4, rows, &n, &err));
-            for (size_t k = 0; k < n; k++, seen++) {
+            DK_TEST_OK(err, txn.ops->wraps_missing(txn.self, "aws-kms", &page, &err));
+            for (size_t k = 0; k < page.count; k++, seen++) {
                 char name[8];
                 snprintf(name, sizeof name, "%.1s%u", rows[k].tenant.s, rows[k].version);
                 assert_true(seen < 6);
                 assert_string_equal(name, want[seen]);
-                at = (struct dk_key_cursor){rows[k].tenant, rows[k].version};
+                page.after = (struct dk_key_cursor){rows[k].tenant, rows[k].version};
             }
-        } while (n == 4);
+        } while (page.count == 4);
         assert_int_equal(seen, 6);
-        at = (struct dk_key_cursor){.version = 0}; /* the row itself is one of its provider */
-        DK_TEST_OK(err, txn.ops->wraps_missing(txn.self, "local", &at, 4, rows, &n, &err));
-        assert_int_equal(n, 0);
+        page.after = (struct dk_key_cursor){.version = 0}; /* the row itself is of its provider */
+        DK_TEST_OK(err, txn.ops->wraps_missing(txn.self, "local", &page, &err));
+        assert_int_equal(page.count, 0);
         dk_store_rollback(&txn);
         shop_close(&shop);
     }
@@ -2041,35 +2040,109 @@ static void wraps_that_nobody_opened_lately_are_listed_in_pages(void **state)
     for (size_t i = 0; i < STORES; i++) {
         struct shop shop;
         struct wraps got = {.n = 0};
-        struct dk_wrap_cursor at = {.verified_at = DK_TIME_NONE};
         shop_open(&shop, i);
         int64_t now = shop.place.w.wall_us;
+        struct dk_stale stale = {now, now + 7, {.verified_at = DK_TIME_NONE}, 2};
         const struct dk_wrap_row rows[] = {
             wrap_row("z", 1, "local", 0), /* never */
-            wrap_row("b", 1, "local", now - 9), wrap_row("a", 1, "aws-kms", now - 5),
-            wrap_row("a", 1, "local", now - 5), wrap_row("a", 2, "aws-kms", now - 5),
-            wrap_row("c", 1, "local", now)};
+            wrap_row("b", 1, "local", now - 9),   wrap_row("a", 1, "aws-kms", now - 5),
+            wrap_row("a", 1, "local", now - 5),   wrap_row("a", 2, "aws-kms", now - 5),
+            wrap_row("c", 1, "aws-kms", now + 8), /* by a clock that was ahead */
+            wrap_row("b", 2, "local", now + 9),   wrap_row("c", 1, "local", now),
+            wrap_row("d", 1, "local", now + 7)};
         struct dk_txn txn = begin(&shop, DK_TXN_WRITE);
-        for (size_t k = 6; k > 0; k--) {
+        for (size_t k = 9; k > 0; k--) {
             put_wrap(&txn, &rows[k - 1]);
         }
         commit(&txn);
         txn = begin(&shop, DK_TXN_READ);
         size_t seen = 0;
-        do { /* pages of two; the one of this moment is not among them */
+        do { /* pages of two; those of about this moment are not among them */
             got.n = 0;
-            DK_TEST_OK(err, txn.ops->wraps_stale(txn.self, now, &at, 2, note_wrap, &got, &err));
+            DK_TEST_OK(err, txn.ops->wraps_stale(txn.self, &stale, note_wrap, &got, &err));
             assert_true(got.n <= 2);
             for (size_t k = 0; k < got.n; k++, seen++) {
                 assert_string_equal(got.row[k].tenant.s, rows[seen].tenant.s);
                 assert_int_equal(got.row[k].version, rows[seen].version);
                 assert_string_equal(got.row[k].wrap.provider, rows[seen].wrap.provider);
-                at = (struct dk_wrap_cursor){got.row[k].last_verified_at, got.row[k].tenant,
-                                             got.row[k].version, ""};
-                memcpy(at.provider, got.row[k].wrap.provider, sizeof at.provider);
+                stale.after = (struct dk_wrap_cursor){got.row[k].last_verified_at,
+                                                      got.row[k].tenant, got.row[k].version, ""};
+                memcpy(stale.after.provider, got.row[k].wrap.provider, sizeof stale.after.provider);
             }
         } while (got.n == 2);
-        assert_int_equal(seen, 5);
+        assert_int_equal(seen, 7);
+        dk_store_rollback(&txn);
+        shop_close(&shop);
+    }
+}
+
+/* More in a row than any page has: MACs that are too long. */
+#define UNREADABLE 1100
+
+static void fill_unreadable(struct shop *shop)
+{
+    char sql[512];
+    struct dk_txn txn = begin(shop, DK_TXN_WRITE);
+    for (uint32_t k = 1; k <= UNREADABLE + 3; k++) {
+        bool inserted = false, good = k == 1 || k > UNREADABLE + 1;
+        struct dk_key_row row = key_row(shop, "acme", k, DK_RETIRED);
+        struct dk_wrap_row wrap = wrap_row("acme", k, "azure-key-vault", k);
+        snprintf(row.row_mac, sizeof row.row_mac, good ? "good" : "bad");
+        memcpy(wrap.row_mac, row.row_mac, sizeof wrap.row_mac);
+        DK_TEST_OK(err, txn.ops->key_insert(txn.self, &row, &inserted, &err));
+        put_wrap(&txn, &wrap);
+    }
+    commit(&txn);
+    const char *const tables[] = {"encryption_keys", "wraps"};
+    dk_place_drop_triggers(&shop->place, tables[0]);
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(sql, sizeof sql, "UPDATE %s SET row_mac = '%0200d' WHERE row_mac = 'bad'",
+                 tables[i], 0);
+        assert_int_equal(dk_place_sql(&shop->place, sql), 0);
+    }
+}
+
+static void note_unreadable(void *arg, const char *tenant, uint32_t version)
+{
+    uint32_t *last = arg;
+    assert_string_equal(tenant, "acme");
+    assert_int_equal(version, ++*last);
+}
+
+static void rows_that_cannot_be_read_keep_nobody_from_those_behind_them(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < STORES; i++) {
+        struct shop shop;
+        struct wraps got = {.n = 0};
+        struct dk_key_row rows[2];
+        const struct dk_tenant acme = tenant_of("acme");
+        shop_open(&shop, i);
+        fill_unreadable(&shop);
+        struct dk_txn txn = begin(&shop, DK_TXN_READ);
+        for (int which = 0; which < 3; which++) {
+            uint32_t last = 1;
+            struct dk_key_page page = {
+                .limit = 2, .rows = rows, .unreadable = note_unreadable, .arg = &last};
+            for (uint32_t round = 0; round < 2; round++) {
+                if (which == 0) {
+                    DK_TEST_OK(err, txn.ops->wraps_missing(txn.self, "aws-kms", &page, &err));
+                } else {
+                    DK_TEST_OK(err,
+                               txn.ops->key_page(txn.self, which == 1 ? &acme : NULL, &page, &err));
+                }
+                assert_int_equal(page.count, 2 - round);
+                assert_int_equal(rows[0].version, round == 0 ? 1 : UNREADABLE + 3);
+                assert_int_equal(rows[1].version, UNREADABLE + 2);
+                assert_int_equal(last, UNREADABLE + 1);
+                page.after = (struct dk_key_cursor){rows[1].tenant, rows[1].version};
+            }
+        }
+        struct dk_stale stale = {
+            shop.place.w.wall_us, INT64_C(1) << 52, {.verified_at = DK_TIME_NONE}, 2};
+        DK_TEST_OK(err, txn.ops->wraps_stale(txn.self, &stale, note_wrap, &got, &err));
+        assert_int_equal(got.n, 2);
+        assert_int_equal(got.row[1].version, UNREADABLE + 2);
         dk_store_rollback(&txn);
         shop_close(&shop);
     }
@@ -2154,6 +2227,7 @@ int main(void)
         cmocka_unit_test(a_further_wrap_comes_back_is_replaced_and_goes),
         cmocka_unit_test(versions_without_a_wrap_are_listed_in_pages),
         cmocka_unit_test(wraps_that_nobody_opened_lately_are_listed_in_pages),
+        cmocka_unit_test(rows_that_cannot_be_read_keep_nobody_from_those_behind_them),
         cmocka_unit_test(the_registrys_wrap_changes_only_for_a_further_one_and_from_what_was_read),
         cmocka_unit_test(macs_are_renewed_where_they_are_still_the_old_ones),
         cmocka_unit_test(a_new_store_exists_once_it_is_migrated),

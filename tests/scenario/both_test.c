@@ -461,8 +461,22 @@ static void I15_a_new_wrap_is_opened_before_it_takes_a_place(void **state)
 
 enum { DEAD = 70, GOOD = 3 };
 
+/* A MAC that is none, and one that dekhand cannot even read: E_TAMPERED of the store. */
+static const char *const bad_macs[] = {
+    "x", "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567"
+         "8901234567890123456789012345678901234567890123456789"};
+enum { BAD_MACS = 2 };
+
+static void damage(struct dk_place *place, const char *table, const char *mac, const char *like)
+{
+    char sql[320];
+    snprintf(sql, sizeof sql, "UPDATE %s SET row_mac = '%s' WHERE tenant_id LIKE '%s'", table, mac,
+             like);
+    assert_int_equal(dk_place_sql(place, sql), 0);
+}
+
 /* So many tenants whose rows nobody believes any more, and a few after them that are well. */
-static void make_dead_and_good(struct dk_place *place)
+static void make_dead_and_good(struct dk_place *place, const char *mac)
 {
     struct dk_test_value value;
     char tenant[16];
@@ -473,9 +487,7 @@ static void make_dead_and_good(struct dk_place *place)
     }
     dk_place_close(d);
     dk_place_drop_triggers(place, "encryption_keys");
-    assert_int_equal(
-        dk_place_sql(place, "UPDATE encryption_keys SET row_mac = 'x' WHERE tenant_id LIKE 'a%'"),
-        0);
+    damage(place, "encryption_keys", mac, "a%");
     dk_place_mend(place);
 }
 
@@ -490,32 +502,127 @@ static void tick_for_minutes(struct dk_place *place, struct dekhand *d, int minu
 static void ticks_come_to_all_however_many_can_never_be_wrapped(void **state)
 {
     (void)state;
-    struct dk_place place;
-    dk_place_new(&place, false);
-    make_dead_and_good(&place);
-    add_second(&place);
-    struct dekhand *d = dk_place_open(&place);
-    tick_for_minutes(&place, d, 4);
-    assert_int_equal(count(&place, "wraps WHERE tenant_id LIKE 'z%'"), GOOD);
-    assert_int_equal(count(&place, "wraps"), GOOD);
-    dk_place_close(d);
-    dk_place_free(&place);
+    for (size_t i = 0; i < BAD_MACS; i++) {
+        struct dk_place place;
+        dk_place_new(&place, false);
+        make_dead_and_good(&place, bad_macs[i]);
+        add_second(&place);
+        struct dekhand *d = dk_place_open(&place);
+        tick_for_minutes(&place, d, 4);
+        assert_int_equal(count(&place, "wraps WHERE tenant_id LIKE 'z%'"), GOOD);
+        assert_int_equal(count(&place, "wraps"), GOOD);
+        dk_place_close(d);
+        dk_place_free(&place);
+    }
 }
 
 static void ticks_open_all_however_many_cannot_be_tried(void **state)
 {
     (void)state;
+    for (size_t i = 0; i < BAD_MACS; i++) {
+        struct dk_place place;
+        both_new(&place);
+        make_dead_and_good(&place, bad_macs[i]);
+        damage(&place, "wraps", "x", "z%");
+        struct dekhand *d = dk_place_open(&place);
+        place.w.wall_us += DK_DAY_US + 1;
+        tick_for_minutes(&place, d, 4);
+        assert_int_equal(count(&place, "wraps WHERE row_mac = 'x'"), 0);
+        assert_int_equal(count(&place, "wraps WHERE tenant_id LIKE 'z%'"), GOOD);
+        dk_place_close(d);
+        dk_place_free(&place);
+    }
+}
+
+/* Wraps that cannot be read are no end of those that are to be opened. */
+static void ticks_open_wraps_behind_those_that_cannot_be_read(void **state)
+{
+    (void)state;
     struct dk_place place;
+    struct dk_test_value value;
+    char tenant[16];
     both_new(&place);
-    make_dead_and_good(&place);
-    assert_int_equal(dk_place_sql(&place, "UPDATE wraps SET row_mac = 'x' WHERE tenant_id LIKE "
-                                          "'z%'"),
-                     0);
     struct dekhand *d = dk_place_open(&place);
+    for (int i = 0; i < DEAD + GOOD; i++) {
+        snprintf(tenant, sizeof tenant, "%c%d", i < DEAD ? 'a' : 'z', i);
+        ASSERT_CODE(dk_test_encrypt(d, tenant, "x", &value), OK);
+    }
+    damage(&place, "wraps", bad_macs[1], "a%");
+    damage(&place, "wraps", "x", "z%");
     place.w.wall_us += DK_DAY_US + 1;
     tick_for_minutes(&place, d, 4);
     assert_int_equal(count(&place, "wraps WHERE row_mac = 'x'"), 0);
     assert_int_equal(count(&place, "wraps WHERE tenant_id LIKE 'z%'"), GOOD);
+    dk_place_close(d);
+    dk_place_free(&place);
+}
+
+/* The first one wraps nothing: what the second one lacks is made all the same. */
+static void a_provider_that_is_away_keeps_no_wrap_of_the_other_from_being_made(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    struct dk_test_value value;
+    struct dekhand_rewrap done;
+    both_new(&place);
+    struct dekhand *d = dk_place_open(&place);
+    ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &value), OK);
+    ASSERT_CODE(rewrap(d, "local", &done), OK);
+    ASSERT_CODE(dk_test_encrypt(d, "globex", "y", &value), OK);
+    /* Acme and the registry lack a wrap of the fake, globex one of the local one. */
+    assert_int_equal(dk_place_sql(&place, "DELETE FROM wraps"), 0);
+    assert_int_equal(dk_place_sql(&place, "DELETE FROM registry_wraps"), 0);
+    dk_fake_fail(place.fake, DK_FAKE_WRAP, DK_E_UNREACHABLE, -1);
+    tick_for_minutes(&place, d, 1);
+    assert_int_equal(count(&place, "wraps WHERE provider = 'local'"), 1);
+    assert_int_equal(count(&place, "wraps"), 1);
+    dk_fake_fail(place.fake, DK_FAKE_WRAP, DK_OK, 0);
+    tick_for_minutes(&place, d, 1);
+    assert_int_equal(count(&place, "wraps WHERE provider = 'fake'"), 1);
+    assert_int_equal(count(&place, "registry_wraps WHERE provider = 'fake'"), 1);
+    dk_place_close(d);
+    dk_place_free(&place);
+}
+
+/* By a clock that was years ahead: nobody waits until then. */
+static void a_wrap_that_was_opened_in_the_future_is_opened_again(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    struct dk_test_value value;
+    both_new(&place);
+    struct dekhand *d = dk_place_open(&place);
+    int64_t now = place.w.wall_us;
+    place.w.wall_us = now + 1000 * DK_DAY_US;
+    ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &value), OK);
+    dk_place_close(d);
+    place.w.wall_us = now;
+    damage(&place, "wraps", "x", "acme");
+    d = dk_place_open(&place);
+    tick_for_minutes(&place, d, 1);
+    assert_int_equal(count(&place, "wraps WHERE row_mac = 'x'"), 0);
+    assert_int_equal(count(&place, "wraps"), 1);
+    dk_place_close(d);
+    dk_place_free(&place);
+}
+
+/* What cannot be read is told and counted, and the others get their new wrap. */
+static void rewrap_goes_on_past_rows_that_cannot_be_read(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    struct dekhand_rewrap done;
+    dk_place_new(&place, false);
+    make_dead_and_good(&place, bad_macs[1]);
+    add_second(&place);
+    place.keep_log = true;
+    struct dekhand *d = dk_place_open(&place);
+    ASSERT_CODE(rewrap(d, "fake", &done), OK);
+    assert_int_equal(done.failed, DEAD);
+    assert_int_equal(done.rewrapped, GOOD);
+    assert_string_equal(dekhand_error_name(done.failed_code), "E_TAMPERED");
+    assert_non_null(strstr(place.log, "rewrap_failed"));
+    assert_int_equal(count(&place, "encryption_keys WHERE provider = 'fake'"), GOOD);
     dk_place_close(d);
     dk_place_free(&place);
 }
@@ -707,6 +814,10 @@ int main(void)
         cmocka_unit_test(rewrap_wants_a_provider_that_is_configured_and_the_right),
         cmocka_unit_test(ticks_come_to_all_however_many_can_never_be_wrapped),
         cmocka_unit_test(ticks_open_all_however_many_cannot_be_tried),
+        cmocka_unit_test(ticks_open_wraps_behind_those_that_cannot_be_read),
+        cmocka_unit_test(a_provider_that_is_away_keeps_no_wrap_of_the_other_from_being_made),
+        cmocka_unit_test(a_wrap_that_was_opened_in_the_future_is_opened_again),
+        cmocka_unit_test(rewrap_goes_on_past_rows_that_cannot_be_read),
         cmocka_unit_test(the_registrys_further_wraps_are_opened_on_a_schedule),
         cmocka_unit_test(a_registry_wrap_whose_provider_is_away_stays),
         cmocka_unit_test(rewrap_drops_nothing_before_the_first_wrap_was_opened),
