@@ -91,6 +91,9 @@ bool dk_http_header(const struct dk_http_reply *reply, const char *name, char *o
     return false;
 }
 
+/* The end of the year 9999: what a header says beyond is no date. */
+#define DK_HTTP_DATE_END INT64_C(253402300800)
+
 bool dk_http_date(const struct dk_http_reply *reply, int64_t *us)
 {
     char text[64];
@@ -98,6 +101,7 @@ bool dk_http_date(const struct dk_http_reply *reply, int64_t *us)
         return false;
     }
     time_t seconds = curl_getdate(text, NULL);
-    *us = (int64_t)seconds * 1000000;
-    return seconds > 0;
+    bool sane = seconds > 0 && seconds < DK_HTTP_DATE_END;
+    *us = sane ? (int64_t)seconds * 1000000 : 0;
+    return sane;
 }

@@ -173,7 +173,7 @@ static int64_t wait_of(const struct dk_transfer *transfer, const struct dk_http_
         }
     } else if (dk_http_date(reply, &date_us)) {
         time_t until = curl_getdate(text, NULL);
-        asked = until > 0 ? (int64_t)until * 1000 - date_us / 1000 : 0;
+        asked = until > 0 && until < INT64_MAX / 1000 ? (int64_t)until * 1000 - date_us / 1000 : 0;
     }
     return asked > wait ? asked : wait;
 }
