@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from aws_tool import aws, cloud, settings  # noqa: F401
 from cli_tool import ROOT, Cli
 from fakes.cloud import PYTHON, Cloud
 
@@ -20,20 +21,6 @@ def machine():
         yield cloud
 
 
-@pytest.fixture
-def cloud(machine):
-    machine.control("reset")
-    return machine
-
-
-def settings(cloud):
-    """For the fake."""
-    return {"AWS_KMS_KEY_ID": cloud.env["AWS_KEY_ARN"], "AWS_REGION": "us-east-1",
-            "AWS_ENDPOINT_URL": cloud.env["FAKE_TLS"], "KMS_CA_FILE": cloud.env["FAKE_CA"],
-            "AWS_ACCESS_KEY_ID": cloud.env["AWS_ID"],
-            "AWS_SECRET_ACCESS_KEY": cloud.env["AWS_SECRET"]}
-
-
 def oracle(cloud, verb, endpoint, key_id, **asked):
     """What boto3 says."""
     done = subprocess.run(
@@ -42,12 +29,6 @@ def oracle(cloud, verb, endpoint, key_id, **asked):
         env={"AWS_ACCESS_KEY_ID": cloud.env["AWS_ID"], "PATH": "/usr/bin:/bin",
              "AWS_SECRET_ACCESS_KEY": cloud.env["AWS_SECRET"]})
     return done.stdout.decode().strip()
-
-
-@pytest.fixture
-def aws(cloud, tmp_path):
-    """dekhand on the fake, before `init`."""
-    return Cli(tmp_path, **settings(cloud))
 
 
 @pytest.fixture(params=["fake", "moto"])

@@ -4,26 +4,16 @@ import json
 
 import pytest
 
+from aws_tool import aws, cloud, settings  # noqa: F401
 from cli_tool import Cli
 from fakes.cloud import Cloud
-from test_aws import SECRET, decrypts_not, oracle, settings, wrap_of
+from test_aws import SECRET, decrypts_not, oracle, wrap_of
 
 
 @pytest.fixture(scope="module")
 def machine():
     with Cloud(moto=True) as cloud:
         yield cloud
-
-
-@pytest.fixture
-def cloud(machine):
-    machine.control("reset")
-    return machine
-
-
-@pytest.fixture
-def aws(cloud, tmp_path):
-    return Cli(tmp_path, **settings(cloud))
 
 
 def test_a_replica_opens_what_was_wrapped_in_another_region(cloud, tmp_path):

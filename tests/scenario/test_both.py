@@ -3,23 +3,12 @@ a third takes its place; values stay as they are."""
 
 import pytest
 
+from aws_tool import cloud, machine  # noqa: F401
+from aws_tool import settings_by_arn as aws
 from cli_tool import Cli
-from fakes.cloud import Cloud
 
 SECRET = b"+44 20 7946 0018"
 TENANTS = ("acme", "globex", "initech")
-
-
-@pytest.fixture(scope="module")
-def machine():
-    with Cloud() as cloud:
-        yield cloud
-
-
-@pytest.fixture
-def cloud(machine):
-    machine.control("reset")
-    return machine
 
 
 def azure(cloud):
@@ -28,12 +17,6 @@ def azure(cloud):
             "AZURE_CLIENT_ID": cloud.env["AZURE_CLIENT"],
             "AZURE_CLIENT_SECRET": cloud.env["AZURE_SECRET"],
             "AZURE_AUTHORITY_HOST": cloud.env["FAKE_TLS"], "KMS_CA_FILE": cloud.env["FAKE_CA"]}
-
-
-def aws(cloud):
-    return {"AWS_KMS_KEY_ID": cloud.env["AWS_KEY_ARN"], "AWS_ENDPOINT_URL": cloud.env["FAKE_TLS"],
-            "AWS_ACCESS_KEY_ID": cloud.env["AWS_ID"],
-            "AWS_SECRET_ACCESS_KEY": cloud.env["AWS_SECRET"], "KMS_CA_FILE": cloud.env["FAKE_CA"]}
 
 
 def with_settings(cli, **env):

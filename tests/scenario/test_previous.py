@@ -5,23 +5,12 @@ import json
 
 import pytest
 
+from aws_tool import cloud, machine  # noqa: F401
+from aws_tool import settings_by_arn as aws
 from cli_tool import Cli
-from fakes.cloud import Cloud
-from test_both import SECRET, TENANTS, all_open, aws, azure, with_settings
+from test_both import SECRET, TENANTS, all_open, azure, with_settings
 
 AWAY = "999988887777"
-
-
-@pytest.fixture(scope="module")
-def machine():
-    with Cloud() as cloud:
-        yield cloud
-
-
-@pytest.fixture
-def cloud(machine):
-    machine.control("reset")
-    return machine
 
 
 def filled(cli):

@@ -8,31 +8,12 @@ from html.parser import HTMLParser
 
 import pytest
 
+from aws_tool import aws, cloud, machine  # noqa: F401
 from cli_tool import Cli
-from fakes.cloud import Cloud
 from servers import new_database
 
 SECRET = b"+44 20 7946 0018"
 PRICE = {"usdPer10000Calls": 0.03, "usdKeyPerMonth": 1, "freeCallsPerMonth": 20000}
-
-
-@pytest.fixture(scope="module")
-def machine():
-    with Cloud() as cloud:
-        yield cloud
-
-
-@pytest.fixture
-def cloud(machine):
-    machine.control("reset")
-    return machine
-
-
-@pytest.fixture
-def aws(cloud, tmp_path):
-    return Cli(tmp_path, AWS_KMS_KEY_ID=cloud.env["AWS_KEY_ARN"],
-               AWS_ENDPOINT_URL=cloud.env["FAKE_TLS"], AWS_ACCESS_KEY_ID=cloud.env["AWS_ID"],
-               AWS_SECRET_ACCESS_KEY=cloud.env["AWS_SECRET"], KMS_CA_FILE=cloud.env["FAKE_CA"])
 
 
 def change(cli, sql):
