@@ -63,7 +63,8 @@ struct dk_core {
     struct dk_log log;
     struct dk_limits limits;
     struct dk_provider *provider;
-    _Atomic int64_t further_due_ms; /* when the ticks look after further wraps again */
+    _Atomic int64_t further_due_ms; /* when the ticks look after further wraps again; 0 = at once,
+                                       below: one of them is at it */
     _Atomic bool further_busy;      /* a tick is at it, and has further_at */
     struct dk_further_at further_at;
     int64_t second_served;      /* keys that a further wrap opened; atomic */

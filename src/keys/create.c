@@ -50,7 +50,7 @@ dk_rc dk_create_row(struct dk_core *core, const struct dk_tenant *tenant, uint32
     further->version = 0;
     if (core->second != NULL) {
         struct dk_further second = {.row = out, .key = key};
-        dk_further_wrap(core, core->second, &second, 1);
+        dk_further_wrap_new(core, &second, 1);
         *further = second.out;
     }
     dk_secret_free(core->arena, &key); /* it is used only after it was read back and unwrapped */
@@ -226,7 +226,7 @@ static void wrap_further(struct batch *batch, struct making *making)
 {
     struct dk_core *core = batch->core;
     if (making->made > 0) {
-        dk_further_wrap(core, core->second, making->further, making->made);
+        dk_further_wrap_new(core, making->further, making->made);
     }
     for (size_t i = 0; i < making->made; i++) {
         batch->rows[making->first + i].further = making->further[i].out;

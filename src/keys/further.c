@@ -13,6 +13,7 @@
 /* Looking for what is missing reads an index of all keys: not at each poll where nothing was. */
 #define IDLE_MS (INT64_C(600) * 1000)
 #define TROUBLE_MS (INT64_C(60) * 1000)
+#define AT_WORK INT64_C(-1)
 /* No clock is that far ahead of another and right. */
 #define AHEAD_US (INT64_C(3600) * 1000000)
 
@@ -22,7 +23,6 @@ static void fill_out(struct dk_core *core, struct dk_provider *provider, const c
                      const struct dk_provider_item *item, struct dk_further *one)
 {
     if (item->err.rc != DK_OK) {
-        atomic_store(&core->further_due_ms, 0); /* somebody has to make it up */
         DK_LOG(&core->log, WARN, "second_wrap_failed",
                DK_LOG_S(PROVIDER, dk_provider_name(provider)), DK_LOG_S(TENANT, one->row->tenant.s),
                DK_LOG_I(VERSION, one->row->version),
@@ -33,6 +33,16 @@ static void fill_out(struct dk_core *core, struct dk_provider *provider, const c
     one->out.version = one->row->version;
     one->out.last_verified_at = dk_wall_us(core->world);
     dk_registry_wrap_columns(provider, item->wrapped, now, &one->out.wrap);
+}
+
+void dk_further_wrap_new(struct dk_core *core, struct dk_further *list, size_t count)
+{
+    dk_further_wrap(core, core->second, list, count);
+    for (size_t i = 0; i < count; i++) {
+        if (list[i].out.version == 0) {
+            atomic_store(&core->further_due_ms, 0); /* somebody has to make it up */
+        }
+    }
 }
 
 void dk_further_wrap(struct dk_core *core, struct dk_provider *provider, struct dk_further *list,
@@ -490,11 +500,15 @@ static void work_and_wait(struct page *page, int64_t now)
         core->further_at.begun = true;
         core->further_at.stale.verified_at = DK_TIME_NONE;
     }
+    /* What another thread makes due from here on stays so. */
+    int64_t at_work = AT_WORK;
+    atomic_store(&core->further_due_ms, at_work);
     dk_rc rc = work(page, &err);
+    dk_trace(core->world, "further.worked");
     bool all = rc == DK_OK && page->done == page->found;
     bool some = page->done > 0; /* then the next page may do as well */
     int64_t wait = some ? 0 : !all ? TROUBLE_MS : IDLE_MS;
-    atomic_store(&core->further_due_ms, now + wait);
+    atomic_compare_exchange_strong(&core->further_due_ms, &at_work, now + wait);
     if (rc != DK_OK && rc != DK_E_BUSY && rc != DK_E_READ_ONLY) {
         DK_LOG(&core->log, WARN, "second_wraps_wait", DK_LOG_S(CODE, dk_error_info(rc)->name),
                DK_LOG_S(REASON, err.text));

@@ -20,6 +20,9 @@ struct dk_further {
 /* Wraps each under this provider, by the context time `now`. At most DK_UNWRAP_MOST. */
 void dk_further_wrap(struct dk_core *core, struct dk_provider *provider, struct dk_further *list,
                      size_t count);
+/* The same of keys that are made, by the second provider: what lacks one is due at the next tick.
+ */
+void dk_further_wrap_new(struct dk_core *core, struct dk_further *list, size_t count);
 /* Stores it, under the registry's key as it is in this transaction. One that is none is passed
    over. */
 DK_MUST_USE dk_rc dk_further_put(struct dk_core *core, struct dk_txn *txn, struct dk_wrap_row *row,
@@ -28,7 +31,8 @@ DK_MUST_USE dk_rc dk_further_put(struct dk_core *core, struct dk_txn *txn, struc
 /*
  * A registry key under this provider, by its row; not stored. `ring`: all keys, for one that may be
  * an earlier one (dk_keyring_open_ring); NULL: the registry's own. E_TAMPERED: the row's wrap holds
- * a key that is not known.
+ * a key that is not known. E_BUSY: it is not the key that this instance is under, of a rekey that
+ * it has not followed, or has meanwhile.
  */
 DK_MUST_USE dk_rc dk_further_wrap_registry(struct dk_core *core, struct dk_provider *provider,
                                            const struct dk_ring *ring,
@@ -42,7 +46,8 @@ DK_MUST_USE dk_rc dk_further_try_registry(struct dk_core *core, const struct dk_
 /* The registry's key under this provider too, where it is not yet. */
 DK_MUST_USE dk_rc dk_further_registry(struct dk_core *core, struct dk_provider *provider,
                                       struct dk_err *err);
-/* Each earlier registry key as a registry's row, outside of transactions, until one fails. */
+/* Each earlier registry key as a registry's row, outside of transactions. One that fails keeps none
+   from its turn; the first error is what is told. */
 DK_MUST_USE dk_rc dk_further_each_earlier(struct dk_core *core, const struct dk_registry_row *now,
                                           dk_rc (*each)(void *arg, const struct dk_ring *ring,
                                                         const struct dk_registry_row *row,

@@ -117,7 +117,9 @@ static dk_rc see_wrap(struct dk_core *core, const struct dk_ring *ring,
         if (rc == DK_OK) {
             return DK_OK;
         }
-        tell_broken(core, row, wanted.provider, &broken);
+        if (rc != DK_E_BUSY) {
+            tell_broken(core, row, wanted.provider, &broken);
+        }
         if (rc != DK_E_TAMPERED) {
             *err = broken;
             return rc;
@@ -134,18 +136,19 @@ static dk_rc see_both(void *arg, const struct dk_ring *ring, const struct dk_reg
     dk_err_clear(&second);
     dk_rc rc = see_wrap(core, ring, row, core->provider, err);
     dk_rc other = see_wrap(core, ring, row, core->second, &second);
-    if (rc == DK_OK && other != DK_OK) {
-        *err = second;
-    }
-    return rc != DK_OK ? rc : other;
+    return dk_further_first(rc, other, &second, err);
 }
 
 static dk_rc see_all(struct dk_core *core, struct dk_err *err)
 {
     struct dk_registry_row row;
+    struct dk_err earlier;
+    dk_err_clear(&earlier);
     DK_TRY(dk_registry_read(core, &row, err));
-    DK_TRY(see_both(core, NULL, &row, err));
-    return dk_further_each_earlier(core, &row, see_both, core, err);
+    dk_trace(core->world, "further.registry_read");
+    dk_rc rc = see_both(core, NULL, &row, err);
+    dk_rc other = dk_further_each_earlier(core, &row, see_both, core, &earlier);
+    return dk_further_first(rc, other, &earlier, err);
 }
 
 bool dk_further_registry_tick(struct dk_core *core)
@@ -157,13 +160,14 @@ bool dk_further_registry_tick(struct dk_core *core)
         return true;
     }
     dk_err_clear(&err);
-    if (see_all(core, &err) != DK_OK) {
-        DK_LOG(&core->log, WARN, "second_wraps_wait", DK_LOG_S(CODE, dk_error_info(err.rc)->name),
+    dk_rc rc = see_all(core, &err);
+    if (rc == DK_OK) {
+        *last = now;
+    } else if (rc != DK_E_BUSY) {
+        DK_LOG(&core->log, WARN, "second_wraps_wait", DK_LOG_S(CODE, dk_error_info(rc)->name),
                DK_LOG_S(REASON, err.text));
-        return false;
     }
-    *last = now;
-    return true;
+    return rc == DK_OK;
 }
 
 /* ---- earlier keys ---------------------------------------------------------------------------- */
@@ -203,17 +207,21 @@ static dk_rc walk_earlier(struct dk_core *core, const struct walk *walk, struct 
                           struct dk_err *err)
 {
     uint32_t from = 1;
+    dk_rc rc = DK_OK;
+    struct dk_err one;
     do {
-        DK_TRY(read_earlier(core, from, earlier, err));
+        dk_err_clear(&one);
+        rc = dk_further_first(rc, read_earlier(core, from, earlier, &one), &one, err);
         for (size_t i = 0; i < earlier->n; i++) {
             struct dk_registry_row row = *walk->now;
             row.wrap = earlier->list[i].wrap;
             row.generation = earlier->list[i].generation;
             from = row.generation + 1;
-            DK_TRY(walk->each(walk->arg, walk->ring, &row, err));
+            dk_err_clear(&one);
+            rc = dk_further_first(rc, walk->each(walk->arg, walk->ring, &row, &one), &one, err);
         }
     } while (earlier->n == PAGE);
-    return DK_OK;
+    return rc;
 }
 
 dk_rc dk_further_each_earlier(struct dk_core *core, const struct dk_registry_row *now,

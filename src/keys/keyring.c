@@ -410,7 +410,11 @@ dk_rc dk_keyring_check_key(struct dk_core *core, const struct dk_ring *ring, uin
     struct dk_registry_keys keys;
     char pin[DK_HASH_TEXT] = "";
     if (ring == NULL) {
-        dk_registry_pin(core, pin);
+        if (dk_registry_pin_now(core, pin) != generation) {
+            return DK_FAIL(err, BUSY,
+                           "registry key %u is not the one in use here: a rekey is going on",
+                           generation);
+        }
     } else if (generation <= ring->n) {
         memcpy(pin, ring->key[generation - 1].keys.pin, sizeof pin);
     }
@@ -428,8 +432,12 @@ static dk_rc check_ring(struct dk_core *core, struct dk_txn *txn, const struct d
     struct dk_seal start = {.n = ring->key[0].last_seal};
     dk_registry_pin(core, pin);
     const struct dk_registry_keys *last = &ring->key[ring->n - 1].keys;
-    return strcmp(last->pin, pin) != 0 ? not_ours(last->generation, err)
-                                       : dk_ring_follow(core, txn, ring, &start, false, &end, err);
+    if (strcmp(last->pin, pin) == 0) {
+        return dk_ring_follow(core, txn, ring, &start, false, &end, err);
+    }
+    return dk_registry_again(core, txn, DK_E_TAMPERED) /* another thread followed a rekey */
+               ? DK_FAIL(err, BUSY, "the registry's key is changing")
+               : not_ours(last->generation, err);
 }
 
 dk_rc dk_keyring_open_ring(struct dk_core *core, struct dk_ring *out, struct dk_err *err)

@@ -313,11 +313,18 @@ uint32_t dk_registry_generation(const struct dk_core *core)
     return generation;
 }
 
-void dk_registry_pin(const struct dk_core *core, char out[static DK_HASH_TEXT])
+uint32_t dk_registry_pin_now(const struct dk_core *core, char out[static DK_HASH_TEXT])
 {
     pthread_rwlock_rdlock(&core->registry->lock);
     memcpy(out, core->registry->now.pin, DK_HASH_TEXT);
+    uint32_t generation = core->registry->now.generation;
     pthread_rwlock_unlock(&core->registry->lock);
+    return generation;
+}
+
+void dk_registry_pin(const struct dk_core *core, char out[static DK_HASH_TEXT])
+{
+    (void)dk_registry_pin_now(core, out);
 }
 
 int64_t dk_registry_boundary(const struct dk_core *core)

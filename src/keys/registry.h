@@ -57,6 +57,8 @@ bool dk_registry_is_open(const struct dk_core *core);
 const char *dk_registry_uuid(const struct dk_core *core);
 uint32_t dk_registry_generation(const struct dk_core *core);
 void dk_registry_pin(const struct dk_core *core, char out[static DK_HASH_TEXT]);
+/* The same, and of which generation it is. */
+uint32_t dk_registry_pin_now(const struct dk_core *core, char out[static DK_HASH_TEXT]);
 /* The last seal that is under an earlier key; 0 = none. */
 int64_t dk_registry_boundary(const struct dk_core *core);
 

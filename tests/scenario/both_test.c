@@ -662,6 +662,125 @@ static void the_registrys_further_wraps_are_opened_on_a_schedule(void **state)
     dk_place_free(&place);
 }
 
+/* One that cannot be wrapped is made up for later; those behind it have theirs now. */
+static void an_earlier_registry_key_that_fails_keeps_none_from_its_wrap(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct dk_place place;
+        struct dekhand_rewrap done;
+        struct dekhand_rekey rekeyed = {.size = sizeof rekeyed};
+        dk_place_new(&place, false);
+        struct dekhand *d = dk_place_open(&place);
+        ASSERT_CODE(dekhand_registry_rekey(d, false, NULL, NULL, &rekeyed, NULL), OK);
+        ASSERT_CODE(dekhand_registry_rekey(d, false, NULL, NULL, &rekeyed, NULL), OK);
+        dk_place_close(d);
+        add_second(&place);
+        d = dk_place_open(&place);
+        if (i == 0) {
+            dk_fake_fail(place.fake, DK_FAKE_WRAP, DK_E_PROVIDER, 2); /* the present one too */
+            tick_for_minutes(&place, d, 1);
+        } else {
+            dk_fake_fail(place.fake, DK_FAKE_WRAP, DK_E_PROVIDER, 1);
+            ASSERT_CODE(rewrap(d, "fake", &done), OK);
+            assert_int_equal(done.failed, 1);
+        }
+        assert_int_equal(count(&place, "registry_wraps WHERE generation = 1"), 0);
+        assert_int_equal(count(&place, "registry_wraps WHERE generation = 2"), 1);
+        assert_int_equal(count(&place, "registry_wraps WHERE generation = 3"), 1);
+        tick_for_minutes(&place, d, 2);
+        assert_int_equal(count(&place, "registry_wraps WHERE generation = 1"), 1);
+        dk_place_close(d);
+        dk_place_free(&place);
+    }
+}
+
+struct visitor {
+    const char *at;
+    struct dekhand *d;
+    struct dk_place *place;
+    int times;
+};
+
+static void rekey_once(void *arg, const char *label)
+{
+    struct visitor *visitor = arg;
+    struct dekhand_rekey rekeyed = {.size = sizeof rekeyed};
+    if (strcmp(label, visitor->at) == 0 && visitor->times++ == 0 &&
+        dekhand_registry_rekey(visitor->d, false, NULL, NULL, &rekeyed, NULL) != DEKHAND_OK) {
+        abort();
+    }
+}
+
+/* Another rekeys between two looks: nobody calls the key of before forged. */
+static void a_rekey_meanwhile_is_no_forgery(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    struct dk_test_value value;
+    both_new(&place);
+    struct visitor visitor = {"further.registry_read", NULL, &place, 0};
+    place.w.world.trace = rekey_once;
+    place.w.world.trace_arg = &visitor;
+    struct dekhand *d = dk_place_open(&place), *other = dk_place_open(&place);
+    visitor.d = other;
+    ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &value), OK);
+    place.keep_log = true;
+    tick_for_minutes(&place, d, 1);
+    place.w.world.trace = NULL;
+    assert_true(visitor.times > 0);
+    assert_null(strstr(place.log, "forged"));
+    assert_null(strstr(place.log, "second_wrap_does_not_open"));
+    tick_for_minutes(&place, d, 2);
+    assert_int_equal(count(&place, "registry_wraps"), 2);
+    dk_place_close(other);
+    dk_place_close(d);
+    dk_fake_down(place.fake);
+    assert_true(dk_place_reads(&place, "acme", &value, "x"));
+    dk_place_free(&place);
+}
+
+static void make_once(void *arg, const char *label)
+{
+    struct visitor *visitor = arg;
+    struct dk_test_value value;
+    if (strcmp(label, visitor->at) == 0 && visitor->times++ == 0) {
+        dk_fake_down(visitor->place->fake);
+        if (dk_test_encrypt(visitor->d, "globex", "x", &value) != DEKHAND_OK) {
+            abort();
+        }
+        dk_fake_up(visitor->place->fake);
+    }
+}
+
+/* A key that was made without its second wrap while a tick was at work: the next one sees to it. */
+static void what_becomes_due_during_a_tick_stays_due(void **state)
+{
+    (void)state;
+    struct dk_place place;
+    struct dk_test_value value;
+    dk_place_new(&place, false);
+    add_second(&place);
+    struct visitor visitor = {"further.worked", NULL, &place, 1};
+    place.w.world.trace = make_once;
+    place.w.world.trace_arg = &visitor;
+    struct dekhand *d = dk_place_open(&place);
+    visitor.d = d;
+    ASSERT_CODE(dk_test_encrypt(d, "acme", "x", &value), OK);
+    tick_for_minutes(&place, d, 2);
+    place.w.mono_ms += 600000;
+    visitor.times = 0;
+    ASSERT_CODE(dekhand_tick(d, NULL), OK);
+    assert_true(visitor.times > 0);
+    assert_int_equal(count(&place, "wraps"), 1);
+    place.w.mono_ms += place.limits.poll_ms;
+    ASSERT_CODE(dekhand_tick(d, NULL), OK);
+    assert_int_equal(count(&place, "wraps"), 2);
+    place.w.world.trace = NULL;
+    dk_place_close(d);
+    dk_place_free(&place);
+}
+
 /* What is merely away is told, and stays. */
 static void a_registry_wrap_whose_provider_is_away_stays(void **state)
 {
@@ -819,6 +938,9 @@ int main(void)
         cmocka_unit_test(a_wrap_that_was_opened_in_the_future_is_opened_again),
         cmocka_unit_test(rewrap_goes_on_past_rows_that_cannot_be_read),
         cmocka_unit_test(the_registrys_further_wraps_are_opened_on_a_schedule),
+        cmocka_unit_test(an_earlier_registry_key_that_fails_keeps_none_from_its_wrap),
+        cmocka_unit_test(a_rekey_meanwhile_is_no_forgery),
+        cmocka_unit_test(what_becomes_due_during_a_tick_stays_due),
         cmocka_unit_test(a_registry_wrap_whose_provider_is_away_stays),
         cmocka_unit_test(rewrap_drops_nothing_before_the_first_wrap_was_opened),
         cmocka_unit_test(a_registry_that_another_rewrapped_meanwhile_is_left_alone),
