@@ -86,7 +86,7 @@ static void open_a_day_later(struct dk_place *place, const struct cloud *cloud)
 {
     enum { DAYS = 3 };
     struct dk_test_value values[DAYS];
-    char plain[16];
+    char plain[32];
     (void)cloud;
     for (int day = 0; day < DAYS; day++) {
         struct dekhand *d = dk_place_open(place);

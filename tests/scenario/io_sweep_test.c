@@ -37,7 +37,8 @@ static void disarm(struct dk_sweep *s)
 }
 
 /* What a disk that fails is called; a failing disk is no tampering and no older registry. */
-static const char *const names[] = {"E_STORE", "E_IO", "E_LEASE", NULL};
+/* UNREACHABLE: a provider is, and what would stand in for it was not read. */
+static const char *const names[] = {"E_STORE", "E_IO", "E_LEASE", "E_UNREACHABLE", NULL};
 
 #define WAY(which, code)                                                                           \
     .kinds = (which), .error = (code), .names = names, .arm = arm, .disarm = disarm
