@@ -63,13 +63,18 @@ def answer(checks, control):
 
 # ---- in a network of its own --------------------------------------------------------------------
 
+def _root_is_a_mount():
+    with open("/proc/self/mountinfo", encoding="utf-8") as mounts:
+        return any(line.split()[4] == "/" for line in mounts)
+
+
 def ask_elsewhere(judge, folder):
     """As `ask`, on a fake of its own, under the services' own names; None where that cannot be."""
     hosts = folder / "hosts"
     hosts.write_text("".join(f"127.0.0.1 {name}\n" for name in HOSTS))
     flags = ["--net", "--mount", *["--map-root-user"] * (os.geteuid() != 0),
              # In a chroot / is no mount, whose propagation could be changed.
-             *["--propagation", "unchanged"] * (not os.path.ismount("/"))]
+             *["--propagation", "unchanged"] * (not _root_is_a_mount())]
     if os.geteuid() != 0 and subprocess.run(["unshare", *flags, "true"], capture_output=True,
                                             check=False).returncode != 0:
         return None

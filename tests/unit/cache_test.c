@@ -517,7 +517,8 @@ static void start_jam(struct bench *bench, struct jam *jams, pthread_t *threads,
 {
     for (size_t i = from; i < to; i++) {
         jams[i].bench = bench;
-        jams[i].name = one_tenant ? name_of("greedy", (uint32_t)i) : nth_name((unsigned)i);
+        /* From 1 on: the active one is one of the others. */
+        jams[i].name = one_tenant ? name_of("greedy", (uint32_t)i + 1) : nth_name((unsigned)i);
         assert_int_equal(pthread_create(&threads[i], NULL, get_in_jam, &jams[i]), 0);
     }
 }
