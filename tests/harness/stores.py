@@ -21,6 +21,7 @@ SANITIZED = ("scenario/first_use_test", "scenario/rotate_test")
 # Programs with a registry that run as they are and not once more.
 ONCE = {
     "scenario/cloud_test": "is about the provider, whatever the store",
+    "scenario/cloud_days_test": "is about the provider, whatever the store",
     "contract/store_test": "runs on both stores; the pool is a third",
     "scenario/nodes_test": "is on PostgreSQL in any case",
     "scenario/damaged_test": "flips bytes of the file",
