@@ -5,24 +5,12 @@ import subprocess
 
 import pytest
 
+from cloud_tool import cloud, machine  # noqa: F401
 from cli_tool import Cli
-from fakes.cloud import PYTHON, TESTS, Cloud
+from fakes.cloud import PYTHON, TESTS
 
 DENIED, UNREACHABLE = 5, 6
 ROW = "kms_key_id, encrypted_data_key, context_timestamp, tenant_id, version"
-
-
-@pytest.fixture(scope="module")
-def running():
-    with Cloud() as found:
-        yield found
-
-
-@pytest.fixture
-def cloud(running):
-    running.control("release")
-    running.control("reset")
-    return running
 
 
 def settings_of(cloud, key="kek", **more):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aws_tool import aws, cloud, settings  # noqa: F401
+from cloud_tool import aws, cloud, settings  # noqa: F401
 from cli_tool import ROOT, Cli
 from fakes.cloud import PYTHON, Cloud
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from aws_tool import aws, cloud, settings  # noqa: F401
+from cloud_tool import aws, cloud, settings  # noqa: F401
 from cli_tool import Cli
 from fakes.cloud import Cloud
 from test_aws import SECRET, decrypts_not, oracle, wrap_of

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from azure_tool import (DENIED, UNREACHABLE, azure, beside, cloud, driver_settings,  # noqa: F401
-                        opens, ready, rows, running, sdk, seal, secret_of, settings_of)
+                        machine, opens, ready, rows, sdk, seal, secret_of, settings_of)
 from cli_tool import ROOT, told
 from driver_tool import Driver
 

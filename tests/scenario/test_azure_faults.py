@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 
 from azure_tool import (DENIED, UNREACHABLE, azure, beside, cloud, driver_settings,  # noqa: F401
-                        opens, ready, rows, running, seal, secret_of, settings_of)
+                        machine, opens, ready, rows, seal, secret_of, settings_of)
 from cli_tool import told
 from driver_tool import Driver
 

@@ -3,8 +3,8 @@ a third takes its place; values stay as they are."""
 
 import pytest
 
-from aws_tool import cloud, machine  # noqa: F401
-from aws_tool import settings_by_arn as aws
+from cloud_tool import cloud, machine  # noqa: F401
+from cloud_tool import settings_by_arn as aws
 from cli_tool import Cli
 
 SECRET = b"+44 20 7946 0018"

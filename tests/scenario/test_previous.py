@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from aws_tool import cloud, machine  # noqa: F401
-from aws_tool import settings_by_arn as aws
+from cloud_tool import cloud, machine  # noqa: F401
+from cloud_tool import settings_by_arn as aws
 from cli_tool import Cli
 from test_both import SECRET, TENANTS, all_open, azure, with_settings
 

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from aws_tool import aws, cloud, machine  # noqa: F401
+from cloud_tool import aws, cloud, machine  # noqa: F401
 from cli_tool import Cli
 from servers import new_database
 

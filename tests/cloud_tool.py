@@ -1,4 +1,4 @@
-"""What the tests of AWS KMS share: the fake, and settings that lead to it."""
+"""What the tests of the clouds share: the fake; of AWS KMS alone, settings that lead to it."""
 
 import pytest
 
@@ -14,6 +14,7 @@ def machine():
 
 @pytest.fixture
 def cloud(machine):
+    machine.control("release")
     machine.control("reset")
     return machine
 
