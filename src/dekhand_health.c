@@ -27,8 +27,7 @@ void dk_door_tell_check(void *arg, const struct dk_check *check)
 
 static int hit_rate(const struct dk_manager_stats *stats)
 {
-    int64_t misses = stats->misses < stats->calls ? stats->misses : stats->calls;
-    return stats->calls == 0 ? -1 : (int)((stats->calls - misses) * 100 / stats->calls);
+    return stats->calls == 0 ? -1 : (int)(stats->hits * 100 / stats->calls);
 }
 
 static void check_cache(struct dk_instance *d, struct dk_report *report, int *rate)
@@ -160,22 +159,21 @@ static dk_rc read_stats(struct dk_instance *d, struct dekhand_stats *out, struct
     }
     DK_TRY(dk_inspect_counts(&d->core, &counts, err));
     struct dk_manager_stats memory = dk_manager_stats(d->manager);
-    *out = (struct dekhand_stats){
-        .size = sizeof *out,
-        .total_keys = counts.total,
-        .active_keys = counts.active,
-        .expired_keys = counts.expired,
-        .near_expiry_keys = counts.near_expiry,
-        .calls = memory.calls,
-        .hits = memory.calls > memory.misses ? memory.calls - memory.misses : 0,
-        .misses = memory.misses,
-        .unwraps = memory.unwraps,
-        .failures = memory.failures,
-        .evictions = memory.evictions,
-        .cached_keys = memory.cached_keys,
-        .cache_capacity = memory.capacity,
-        .locked_bytes = (int64_t)d->memory.bytes,
-        .memory_locked = d->memory.locked};
+    *out = (struct dekhand_stats){.size = sizeof *out,
+                                  .total_keys = counts.total,
+                                  .active_keys = counts.active,
+                                  .expired_keys = counts.expired,
+                                  .near_expiry_keys = counts.near_expiry,
+                                  .calls = memory.calls,
+                                  .hits = memory.hits,
+                                  .misses = memory.misses,
+                                  .unwraps = memory.unwraps,
+                                  .failures = memory.failures,
+                                  .evictions = memory.evictions,
+                                  .cached_keys = memory.cached_keys,
+                                  .cache_capacity = memory.capacity,
+                                  .locked_bytes = (int64_t)d->memory.bytes,
+                                  .memory_locked = d->memory.locked};
     return DK_OK;
 }
 

@@ -102,6 +102,22 @@ DK_MUST_USE bool dk_base64url_decoded_len(size_t len, size_t *n);
 /* Strict as above, no padding; out has the decoded length. */
 DK_MUST_USE bool dk_base64url_decode(const char *text, size_t len, uint8_t *out);
 
+static inline bool dk_begins(const char *text, const char *with)
+{
+    return strncmp(text, with, strlen(with)) == 0;
+}
+
+/* ASCII that is seen, with no blank and nothing that controls; "" is a word. */
+static inline bool dk_is_word(const char *text)
+{
+    for (; *text != '\0'; text++) {
+        if (*text <= 0x20 || *text > 0x7E) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Valid UTF-8 (RFC 3629: no surrogates, no overlong forms) without NUL. */
 DK_MUST_USE bool dk_utf8_valid(const uint8_t *p, size_t n);
 

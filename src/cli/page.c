@@ -42,17 +42,23 @@ static void put_markdown(struct cli_out *out, const char *text)
     }
 }
 
+static const char *printable(char out[static CLI_PAGE_CELL], const char *text)
+{
+    snprintf(out, CLI_PAGE_CELL, "%s", text);
+    cli_make_printable(out);
+    return out;
+}
+
 static void put_text(const struct cli_page *page, const char *text)
 {
-    char printable[CLI_PAGE_CELL];
-    snprintf(printable, sizeof printable, "%s", text);
-    cli_make_printable(printable);
+    char plain[CLI_PAGE_CELL];
+    text = printable(plain, text);
     if (page->form == CLI_PAGE_HTML) {
-        put_html(page->out, printable);
+        put_html(page->out, text);
     } else if (page->form == CLI_PAGE_MARKDOWN) {
-        put_markdown(page->out, printable);
+        put_markdown(page->out, text);
     } else {
-        cli_out_str(page->out, printable);
+        cli_out_str(page->out, text);
     }
 }
 
@@ -121,7 +127,8 @@ static void put_cells(const struct cli_page *page, const char *const *cells, con
 {
     if (page->form == CLI_PAGE_TEXT) {
         for (size_t i = 0; i < page->columns; i++) {
-            cli_out_printf(page->out, i == 0 ? "  %-28s" : " %16s", cells[i]);
+            char plain[CLI_PAGE_CELL];
+            cli_out_printf(page->out, i == 0 ? "  %-28s" : " %16s", printable(plain, cells[i]));
         }
         cli_out_str(page->out, "\n");
         return;
@@ -157,14 +164,7 @@ void cli_page_table(struct cli_page *page, const char *const *heads, size_t colu
 
 void cli_page_row(struct cli_page *page, const char *const *cells)
 {
-    char printable[CLI_PAGE_COLUMNS][CLI_PAGE_CELL];
-    const char *list[CLI_PAGE_COLUMNS];
-    for (size_t i = 0; i < page->columns; i++) {
-        snprintf(printable[i], sizeof printable[i], "%s", cells[i]);
-        cli_make_printable(printable[i]);
-        list[i] = printable[i];
-    }
-    put_cells(page, list, "td");
+    put_cells(page, cells, "td");
 }
 
 void cli_page_table_end(struct cli_page *page)

@@ -11,8 +11,7 @@
 
 enum cli_page_form { CLI_PAGE_TEXT, CLI_PAGE_MARKDOWN, CLI_PAGE_HTML };
 
-#define CLI_PAGE_COLUMNS 6
-#define CLI_PAGE_CELL 640
+#define CLI_PAGE_CELL 640 /* bytes that are shown of a text at most */
 
 struct cli_page {
     struct cli_out *out;

@@ -5,15 +5,14 @@
 #define DAYS 30
 #define DAYS_MAX 366
 
-enum form { TEXT, MARKDOWN, HTML, JSON, FORMS };
-_Static_assert((int)TEXT == (int)CLI_PAGE_TEXT && (int)MARKDOWN == (int)CLI_PAGE_MARKDOWN &&
-                   (int)HTML == (int)CLI_PAGE_HTML,
-               "forms");
-static const char *const form_names[FORMS] = {"text", "md", "html", "json"};
+static const char *const form_names[] = {
+    [CLI_PAGE_TEXT] = "text", [CLI_PAGE_MARKDOWN] = "md", [CLI_PAGE_HTML] = "html"};
+#define FORMS (sizeof form_names / sizeof form_names[0])
 
 struct reporting {
     struct cli *cli;
-    enum form form;
+    bool as_json;
+    enum cli_page_form form;
     unsigned long days;
     struct cli_out *out;
     struct dk_json json;
@@ -156,7 +155,7 @@ static void page_total(struct reporting *r)
 static int report(struct reporting *r)
 {
     struct dekhand_error error;
-    bool json = r->form == JSON;
+    bool json = r->as_json;
     int code = cli_out_open(r->out, NULL);
     if (code != CLI_OK) {
         return code;
@@ -167,7 +166,7 @@ static int report(struct reporting *r)
         dk_json_str(&r->json, "report", "cost");
         dk_json_array(&r->json, "providers");
     } else {
-        r->page = (struct cli_page){.out = r->out, .form = (enum cli_page_form)r->form};
+        r->page = (struct cli_page){.out = r->out, .form = r->form};
         cli_page_begin(&r->page, "What the master keys cost");
     }
     r->total.size = sizeof r->total;
@@ -184,17 +183,21 @@ static int report(struct reporting *r)
     return cli_out_finish(r->out);
 }
 
-static bool read_form(const struct cli *cli, enum form *out)
+static bool read_form(struct reporting *r)
 {
-    const char *name = cli_get(cli, "format");
-    *out = cli->json ? JSON : TEXT;
-    for (size_t i = 0; name != NULL && i < FORMS; i++) {
+    const char *name = cli_get(r->cli, "format");
+    r->as_json = r->cli->json;
+    if (name == NULL || strcmp(name, "json") == 0) {
+        r->as_json = r->as_json || name != NULL;
+        return true;
+    }
+    for (size_t i = 0; i < FORMS; i++) {
         if (strcmp(name, form_names[i]) == 0) {
-            *out = (enum form)i;
-            return !cli->json || *out == JSON;
+            r->form = (enum cli_page_form)i;
+            return !r->as_json;
         }
     }
-    return name == NULL;
+    return false;
 }
 
 int cli_report(struct cli *cli)
@@ -205,7 +208,7 @@ int cli_report(struct cli *cli)
     if (!cli_has(cli, "cost")) {
         return cli_usage("report wants to know about what: --cost");
     }
-    if (!read_form(cli, &r.form)) {
+    if (!read_form(&r)) {
         return cli_usage("--format wants text, md, html or json (and --json is json)");
     }
     if (days != NULL && !cli_read_count(days, DAYS_MAX, &r.days)) {

@@ -378,14 +378,16 @@ dk_rc dk_audit_commit_here(struct dk_core *core, struct dk_txn *txn,
     return rc;
 }
 
-static dk_rc write_here_locked(struct dk_core *core, struct dk_log_row *row, struct dk_err *err)
+static dk_rc change_here_locked(struct dk_core *core, struct dk_log_row *row,
+                                const struct dk_audit_change *with, struct dk_err *err)
 {
     struct dk_txn txn;
     struct dk_change change;
     char head[DK_MAC_TEXT];
     DK_TRY(dk_registry_begin(core, DK_TXN_WRITE, &txn, err));
     dk_change_init(&change, core, &txn);
-    dk_rc rc = dk_audit_store_here(core, &change, row, head, err);
+    dk_rc rc = with != NULL ? with->make(with->arg, &txn, err) : DK_OK;
+    rc = rc == DK_OK ? dk_audit_store_here(core, &change, row, head, err) : rc;
     rc = rc == DK_OK ? dk_change_seal(core, &change, err) : rc;
     dk_trace(core->world, "unwrap.log_written");
     rc = rc == DK_OK ? dk_audit_commit_here(core, &txn, head, err) : rc;
@@ -394,12 +396,18 @@ static dk_rc write_here_locked(struct dk_core *core, struct dk_log_row *row, str
     return rc;
 }
 
-dk_rc dk_audit_write_here(struct dk_core *core, struct dk_log_row *row, struct dk_err *err)
+dk_rc dk_audit_change_here(struct dk_core *core, struct dk_log_row *row,
+                           const struct dk_audit_change *with, struct dk_err *err)
 {
     pthread_mutex_lock(&core->audit->lock);
-    dk_rc rc = write_here_locked(core, row, err);
+    dk_rc rc = change_here_locked(core, row, with, err);
     pthread_mutex_unlock(&core->audit->lock);
     return rc;
+}
+
+dk_rc dk_audit_write_here(struct dk_core *core, struct dk_log_row *row, struct dk_err *err)
+{
+    return dk_audit_change_here(core, row, NULL, err);
 }
 
 static dk_rc write_unwraps(struct dk_core *core, struct dk_log_row *row, struct dk_err *err)

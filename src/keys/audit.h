@@ -119,6 +119,13 @@ DK_MUST_USE dk_rc dk_audit_write(struct dk_core *core, const struct dk_tenant *t
 /* One row about no single tenant, in this process's chain and a transaction of its own. */
 DK_MUST_USE dk_rc dk_audit_write_here(struct dk_core *core, struct dk_log_row *row,
                                       struct dk_err *err);
+/* The same beside a change of no tenant: both, or neither. `with` NULL = the row alone. */
+struct dk_audit_change {
+    dk_rc (*make)(void *arg, struct dk_txn *txn, struct dk_err *err);
+    void *arg;
+};
+DK_MUST_USE dk_rc dk_audit_change_here(struct dk_core *core, struct dk_log_row *row,
+                                       const struct dk_audit_change *with, struct dk_err *err);
 /*
  * One row for the keys of a batch that were unwrapped (rc[i] == DK_OK), before they serve. A store
  * that cannot be written is a warning, not an error.

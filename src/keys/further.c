@@ -19,6 +19,16 @@
 
 /* ---- making ---------------------------------------------------------------------------------- */
 
+void dk_further_made(struct dk_core *core, struct dk_provider *provider,
+                     const struct dk_wrapped *wrapped, const char *timestamp,
+                     struct dk_further *one)
+{
+    one->out.tenant = one->row->tenant;
+    one->out.version = one->row->version;
+    one->out.last_verified_at = dk_wall_us(core->world);
+    dk_registry_wrap_columns(provider, wrapped, timestamp, &one->out.wrap);
+}
+
 static void fill_out(struct dk_core *core, struct dk_provider *provider, const char *now,
                      const struct dk_provider_item *item, struct dk_further *one)
 {
@@ -29,10 +39,7 @@ static void fill_out(struct dk_core *core, struct dk_provider *provider, const c
                DK_LOG_S(CODE, dk_error_info(item->err.rc)->name));
         return;
     }
-    one->out.tenant = one->row->tenant;
-    one->out.version = one->row->version;
-    one->out.last_verified_at = dk_wall_us(core->world);
-    dk_registry_wrap_columns(provider, item->wrapped, now, &one->out.wrap);
+    dk_further_made(core, provider, item->wrapped, now, one);
 }
 
 void dk_further_wrap_new(struct dk_core *core, struct dk_further *list, size_t count)

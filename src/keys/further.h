@@ -23,6 +23,10 @@ void dk_further_wrap(struct dk_core *core, struct dk_provider *provider, struct 
 /* The same of keys that are made, by the second provider: what lacks one is due at the next tick.
  */
 void dk_further_wrap_new(struct dk_core *core, struct dk_further *list, size_t count);
+/* This wrap, which was just opened, is the one that it gets. */
+void dk_further_made(struct dk_core *core, struct dk_provider *provider,
+                     const struct dk_wrapped *wrapped, const char *timestamp,
+                     struct dk_further *one);
 /* Stores it, under the registry's key as it is in this transaction. One that is none is passed
    over. */
 DK_MUST_USE dk_rc dk_further_put(struct dk_core *core, struct dk_txn *txn, struct dk_wrap_row *row,

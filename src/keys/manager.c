@@ -71,16 +71,25 @@ dk_rc dk_manager_open(struct dk_core *core, struct dk_manager **out, struct dk_e
 
 static void rotate_full(void *arg, const struct dk_tenant *tenant, uint32_t version);
 
-/* Calls that were served from memory, and keys that had to be fetched. */
-static int64_t hits_of(const struct dk_manager_stats *stats)
+/* As of the last fold. */
+static struct dk_manager_stats stats_of(struct dk_manager *manager)
 {
-    return stats->calls > stats->misses ? stats->calls - stats->misses : 0;
+    struct dk_cache_stats cache = dk_cache_stats(manager->cache);
+    int64_t calls = dk_threads_uses(manager->threads);
+    return (struct dk_manager_stats){.calls = calls,
+                                     .hits = calls > cache.misses ? calls - cache.misses : 0,
+                                     .misses = cache.misses,
+                                     .unwraps = cache.loads,
+                                     .failures = cache.failures,
+                                     .evictions = cache.evictions,
+                                     .cached_keys = cache.keys,
+                                     .capacity = cache.capacity};
 }
 
 static void keep_usage(struct dk_manager *manager)
 {
-    struct dk_manager_stats stats = dk_manager_stats(manager);
-    dk_usage_keep(manager->core, hits_of(&stats), stats.misses);
+    struct dk_manager_stats stats = stats_of(manager);
+    dk_usage_keep(manager->core, stats.hits, stats.misses);
 }
 
 static dk_rc flush(struct dk_manager *manager, struct dk_err *err)
@@ -99,6 +108,7 @@ static dk_rc flush(struct dk_manager *manager, struct dk_err *err)
 dk_rc dk_manager_costs(struct dk_manager *manager, int64_t days, struct dk_usage_costs *out,
                        struct dk_err *err)
 {
+    dk_threads_fold(manager->threads);
     keep_usage(manager);
     return dk_usage_costs(manager->core, days, out, err);
 }
@@ -129,8 +139,8 @@ void dk_manager_after_fork(struct dk_manager *manager)
     dk_counts_after_fork(manager->core->counts);
     dk_cache_after_fork(manager->cache);
     dk_threads_after_fork(manager->threads);
-    struct dk_manager_stats stats = dk_manager_stats(manager);
-    dk_usage_after_fork(manager->core->usage, hits_of(&stats), stats.misses);
+    struct dk_manager_stats stats = stats_of(manager);
+    dk_usage_after_fork(manager->core->usage, stats.hits, stats.misses);
     schedule(manager);
     atomic_store(&manager->next_poll_ms, INT64_MIN); /* look at once */
     atomic_store(&manager->next_hello_ms, 0);        /* a node of its own */
@@ -473,14 +483,7 @@ struct dk_cache *dk_manager_cache(struct dk_manager *manager)
 struct dk_manager_stats dk_manager_stats(struct dk_manager *manager)
 {
     dk_threads_fold(manager->threads);
-    struct dk_cache_stats cache = dk_cache_stats(manager->cache);
-    return (struct dk_manager_stats){.calls = dk_threads_uses(manager->threads),
-                                     .misses = cache.misses,
-                                     .unwraps = cache.loads,
-                                     .failures = cache.failures,
-                                     .evictions = cache.evictions,
-                                     .cached_keys = cache.keys,
-                                     .capacity = cache.capacity};
+    return stats_of(manager);
 }
 
 struct dk_key_uses dk_manager_key_uses(struct dk_manager *manager, const struct dk_key_name *name)

@@ -57,6 +57,7 @@ struct dk_cache *dk_manager_cache(struct dk_manager *manager);
 
 struct dk_manager_stats {
     int64_t calls;    /* that found their key */
+    int64_t hits;     /* among them: their key was in memory */
     int64_t misses;   /* keys that were not there and had to be fetched first */
     int64_t unwraps;  /* keys fetched: misses and refreshes */
     int64_t failures; /* fetches that failed */

@@ -10,11 +10,7 @@ static dk_rc fill_out(struct dk_core *core, struct dk_provider *provider,
         return item->err.rc;
     }
     if (dk_unwrap_compare(core, one->row, &item->key, &item->err) == DK_OK) {
-        one->out.tenant = one->row->tenant;
-        one->out.version = one->row->version;
-        one->out.last_verified_at = dk_wall_us(core->world);
-        dk_registry_wrap_columns(provider, item->wrapped, one->row->wrap.context_timestamp,
-                                 &one->out.wrap);
+        dk_further_made(core, provider, item->wrapped, one->row->wrap.context_timestamp, one);
     }
     dk_secret_free(core->arena, &item->key);
     return item->err.rc;

@@ -150,12 +150,17 @@ static void change_one(struct dk_rewrapping *rewrap, const struct dk_further *ma
 
 /* ---- a page ---------------------------------------------------------------------------------- */
 
-static dk_rc audit(struct dk_rewrapping *rewrap, const struct dk_unwrapping *list, size_t n,
-                   struct dk_err *err)
+static void none_opened(struct dk_rewrapping *rewrap)
 {
     for (size_t i = 0; i < rewrap->count; i++) {
         rewrap->rc[i] = DK_E_NOT_FOUND;
     }
+}
+
+static dk_rc audit(struct dk_rewrapping *rewrap, const struct dk_unwrapping *list, size_t n,
+                   struct dk_err *err)
+{
+    none_opened(rewrap);
     for (size_t k = 0; k < n; k++) {
         rewrap->rc[list[k].row - rewrap->rows] = list[k].err.rc;
     }
@@ -336,13 +341,12 @@ static dk_rc move_page(struct dk_rewrapping *rewrap, size_t *n, struct dk_err *e
         return DK_OK;
     }
     dk_rc refused = dk_move_wraps(rewrap->core, rewrap->to, rewrap->made, chosen);
-    for (size_t i = 0; i < rewrap->count; i++) {
-        rewrap->rc[i] = DK_E_NOT_FOUND;
-    }
+    none_opened(rewrap);
     for (size_t k = 0; k < chosen; k++) {
-        bool done = rewrap->made[k].out.version != 0;
-        rewrap->rc[rewrap->made[k].row - rewrap->rows] = done ? DK_OK : DK_E_NOT_FOUND;
-        moved += done;
+        if (rewrap->made[k].out.version != 0) {
+            rewrap->rc[rewrap->made[k].row - rewrap->rows] = DK_OK;
+            moved++;
+        }
     }
     rewrap->moves = refused != DK_E_PROVIDER_DENIED; /* who may not is not asked again */
     rewrap->moved = rewrap->moved || moved > 0;

@@ -1,7 +1,7 @@
 /* The registry's keys under another master key. */
 #include <stdio.h>
 
-#include "keys/audit_state.h"
+#include "keys/audit.h"
 #include "keys/keyring.h"
 #include "keys/registry.h"
 #include "keys/rewrap_state.h"
@@ -10,62 +10,42 @@
 
 /* ---- the registry's key ---------------------------------------------------------------------- */
 
-static dk_rc log_registry(struct dk_rewrapping *rewrap, struct dk_change *change,
-                          uint32_t generation, char head[static DK_MAC_TEXT], struct dk_err *err)
-{
-    struct dk_log_row log;
-    DK_TRY(dk_audit_row(rewrap->core, rewrap->args->by, "*", "rewrap", &log, err));
-    log.from_version = log.to_version = generation;
-    log.detail = rewrap->result->kms_key_id;
-    DK_TRY(dk_audit_store_here(rewrap->core, change, &log, head, err));
-    return dk_change_seal(rewrap->core, change, err);
-}
+struct taking {
+    struct dk_rewrapping *rewrap;
+    const struct dk_registry_row *before;
+    struct dk_wrap_columns wrap;
+};
 
 /* Only in the place of the wrap that was read: E_CONFLICT. */
-static dk_rc change_registry(struct dk_rewrapping *rewrap, struct dk_txn *txn,
-                             const struct dk_registry_row *before,
-                             const struct dk_wrap_columns *wrap, struct dk_err *err)
+static dk_rc take_place(void *arg, struct dk_txn *txn, struct dk_err *err)
 {
-    uint32_t generation = before->generation;
-    bool other = strcmp(before->wrap.provider, wrap->provider) != 0;
+    const struct taking *taking = arg;
+    const struct dk_wrap_columns *before = &taking->before->wrap, *wrap = &taking->wrap;
+    uint32_t generation = taking->before->generation;
+    bool other = strcmp(before->provider, wrap->provider) != 0;
     DK_TRY(txn->ops->registry_wrap_put(txn->self, generation, wrap, err));
-    DK_TRY(txn->ops->registry_rewrap(txn->self, generation, &before->wrap, wrap, err));
+    DK_TRY(txn->ops->registry_rewrap(txn->self, generation, before, wrap, err));
     DK_TRY(txn->ops->registry_wrap_drop(txn->self, generation, wrap->provider, err));
-    if (other && dk_rewrap_opens_here(rewrap, before->wrap.provider)) {
-        DK_TRY(txn->ops->registry_wrap_put(txn->self, generation, &before->wrap, err));
+    if (other && dk_rewrap_opens_here(taking->rewrap, before->provider)) {
+        DK_TRY(txn->ops->registry_wrap_put(txn->self, generation, before, err));
     }
-    dk_trace(rewrap->core->world, "rewrap.registry_changed");
+    dk_trace(taking->rewrap->core->world, "rewrap.registry_changed");
     return DK_OK;
-}
-
-static dk_rc store_registry_locked(struct dk_rewrapping *rewrap,
-                                   const struct dk_registry_row *before,
-                                   const struct dk_wrap_columns *wrap, struct dk_err *err)
-{
-    struct dk_core *core = rewrap->core;
-    struct dk_txn txn;
-    struct dk_change change;
-    char head[DK_MAC_TEXT];
-    DK_TRY(dk_registry_begin(core, DK_TXN_WRITE, &txn, err));
-    dk_change_init(&change, core, &txn);
-    dk_rc rc = change_registry(rewrap, &txn, before, wrap, err);
-    rc = rc == DK_OK ? log_registry(rewrap, &change, before->generation, head, err) : rc;
-    rc = rc == DK_OK ? dk_audit_commit_here(core, &txn, head, err) : rc;
-    dk_change_clear(&change);
-    dk_store_rollback(&txn);
-    return rc;
 }
 
 static dk_rc rewrap_registry(struct dk_rewrapping *rewrap, const struct dk_registry_row *before,
                              struct dk_err *err)
 {
-    struct dk_wrap_columns wrap;
-    DK_TRY(dk_further_wrap_registry(rewrap->core, rewrap->to, NULL, before, &wrap, err));
-    dk_trace(rewrap->core->world, "rewrap.registry_wrapped");
-    pthread_mutex_lock(&rewrap->core->audit->lock);
-    dk_rc rc = store_registry_locked(rewrap, before, &wrap, err);
-    pthread_mutex_unlock(&rewrap->core->audit->lock);
-    return rc;
+    struct dk_core *core = rewrap->core;
+    struct taking taking = {.rewrap = rewrap, .before = before};
+    const struct dk_audit_change with = {take_place, &taking};
+    struct dk_log_row log;
+    DK_TRY(dk_further_wrap_registry(core, rewrap->to, NULL, before, &taking.wrap, err));
+    dk_trace(core->world, "rewrap.registry_wrapped");
+    DK_TRY(dk_audit_row(core, rewrap->args->by, "*", "rewrap", &log, err));
+    log.from_version = log.to_version = before->generation;
+    log.detail = rewrap->result->kms_key_id;
+    return dk_audit_change_here(core, &log, &with, err);
 }
 
 /* ---- its further wraps, and those of earlier keys -------------------------------------------- */

@@ -89,11 +89,6 @@ static const char *who(const struct ask *ask)
                                                           : "the instance's metadata service";
 }
 
-static bool begins(const char *text, const char *with)
-{
-    return strncmp(text, with, strlen(with)) == 0;
-}
-
 /* What is worth another try, and what says that it will never be one. */
 static enum dk_http_next explain(struct ask *ask, const struct dk_http_reply *reply,
                                  struct dk_err *err)
@@ -101,7 +96,7 @@ static enum dk_http_next explain(struct ask *ask, const struct dk_http_reply *re
     char code[64], message[200];
     long status = reply->status;
     dk_aws_error_of(reply, code, message);
-    bool throttled = status == 429 || begins(code, "Throttl");
+    bool throttled = status == 429 || dk_begins(code, "Throttl");
     bool again = throttled || status >= 500 || strcmp(code, "IDPCommunicationError") == 0;
     dk_rc rc = throttled ? DK_E_THROTTLED : again ? DK_E_UNREACHABLE : DK_E_PROVIDER_DENIED;
     const char *role = ask->role != NULL ? ask->role->arn : "";

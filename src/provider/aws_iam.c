@@ -23,24 +23,13 @@ dk_rc dk_aws_ask_caller(struct dk_http_request *out, struct dk_err *err)
     return begin_form("GetCallerIdentity", "2011-06-15", out, err);
 }
 
-static bool is_word(const char *text)
-{
-    size_t n = strlen(text);
-    for (size_t i = 0; i < n; i++) {
-        if (text[i] <= 0x20 || text[i] > 0x7E) {
-            return false;
-        }
-    }
-    return n > 0;
-}
-
 dk_rc dk_aws_read_caller(struct dk_view body, char out[static DK_AWS_PRINCIPAL_MAX + 1],
                          struct dk_err *err)
 {
     const struct dk_xml_field fields[] = {
         {"GetCallerIdentityResult", "Arn", out, DK_AWS_PRINCIPAL_MAX + 1}};
     DK_TRY(dk_xml_read(body, fields, 1, err));
-    if (strncmp(out, "arn:", 4) != 0 || !is_word(out)) {
+    if (!dk_begins(out, "arn:") || !dk_is_word(out)) {
         out[0] = '\0';
         return DK_FAIL(err, PROVIDER, "AWS STS does not say who calls");
     }
@@ -71,11 +60,6 @@ static bool to_role(const char *caller, const char *role, char out[static DK_AWS
     return len > 0 && len <= DK_AWS_PRINCIPAL_MAX;
 }
 
-static bool begins(const char *text, const char *with)
-{
-    return strncmp(text, with, strlen(with)) == 0;
-}
-
 enum dk_aws_principal dk_aws_principal_of(const char *caller,
                                           char out[static DK_AWS_PRINCIPAL_MAX + 1])
 {
@@ -84,15 +68,15 @@ enum dk_aws_principal dk_aws_principal_of(const char *caller,
     if (what == NULL || strlen(caller) > DK_AWS_PRINCIPAL_MAX) {
         return DK_AWS_STRANGER;
     }
-    if (begins(service, "iam:") && strcmp(what, "root") == 0) {
+    if (dk_begins(service, "iam:") && strcmp(what, "root") == 0) {
         return DK_AWS_ROOT;
     }
-    if (begins(service, "iam:") && (begins(what, "user/") || begins(what, "role/"))) {
+    if (dk_begins(service, "iam:") && (dk_begins(what, "user/") || dk_begins(what, "role/"))) {
         snprintf(out, DK_AWS_PRINCIPAL_MAX + 1, "%s", caller);
         return DK_AWS_PRINCIPAL;
     }
     static const char session[] = "assumed-role/";
-    if (begins(service, "sts:") && begins(what, session) &&
+    if (dk_begins(service, "sts:") && dk_begins(what, session) &&
         to_role(caller, what + sizeof session - 1, out)) {
         return DK_AWS_PRINCIPAL;
     }

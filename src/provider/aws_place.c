@@ -4,42 +4,56 @@
 
 /* The last one takes all regions that none before it does. */
 static const struct dk_aws_partition partitions[] = {
-    {"cn-", "aws-cn", "amazonaws.com.cn", "api.amazonwebservices.com.cn"},
-    {"us-gov-", "aws-us-gov", "amazonaws.com", "api.aws"},
-    {"us-isob-", "aws-iso-b", "sc2s.sgov.gov", "api.aws.scloud"},
-    {"us-isof-", "aws-iso-f", "csp.hci.ic.gov", "api.aws.hci.ic.gov"},
-    {"us-iso-", "aws-iso", "c2s.ic.gov", "api.aws.ic.gov"},
-    {"eu-isoe-", "aws-iso-e", "cloud.adc-e.uk", "api.cloud-aws.adc-e.uk"},
-    {"eusc-", "aws-eusc", "amazonaws.eu", "api.amazonwebservices.eu"},
-    {"", "aws", "amazonaws.com", "api.aws"},
+    {"cn-",
+     "aws-cn",
+     "amazonaws.com.cn",
+     "api.amazonwebservices.com.cn",
+     {"cn-north-1", "iam.cn-north-1.amazonaws.com.cn", "iam.global.api.amazonwebservices.com.cn",
+      "iam-fips.amazonaws.com.cn", "iam-fips.api.amazonwebservices.com.cn"}},
+    {"us-gov-",
+     "aws-us-gov",
+     "amazonaws.com",
+     "api.aws",
+     {"us-gov-west-1", "iam.us-gov.amazonaws.com", "iam.us-gov.api.aws", "iam.us-gov.amazonaws.com",
+      "iam.us-gov.api.aws"}},
+    {"us-isob-",
+     "aws-iso-b",
+     "sc2s.sgov.gov",
+     "api.aws.scloud",
+     {"us-isob-east-1", "iam.us-isob-east-1.sc2s.sgov.gov", "iam.api.aws.scloud",
+      "iam-fips.us-isob-east-1.sc2s.sgov.gov", "iam-fips.api.aws.scloud"}},
+    {"us-isof-",
+     "aws-iso-f",
+     "csp.hci.ic.gov",
+     "api.aws.hci.ic.gov",
+     {"us-isof-south-1", "iam.us-isof-south-1.csp.hci.ic.gov", "iam.api.aws.hci.ic.gov",
+      "iam-fips.csp.hci.ic.gov", "iam-fips.api.aws.hci.ic.gov"}},
+    {"us-iso-",
+     "aws-iso",
+     "c2s.ic.gov",
+     "api.aws.ic.gov",
+     {"us-iso-east-1", "iam.us-iso-east-1.c2s.ic.gov", "iam.api.aws.ic.gov",
+      "iam-fips.us-iso-east-1.c2s.ic.gov", "iam-fips.api.aws.ic.gov"}},
+    {"eu-isoe-",
+     "aws-iso-e",
+     "cloud.adc-e.uk",
+     "api.cloud-aws.adc-e.uk",
+     {"eu-isoe-west-1", "iam.eu-isoe-west-1.cloud.adc-e.uk", "iam.api.cloud-aws.adc-e.uk",
+      "iam-fips.cloud.adc-e.uk", "iam-fips.api.cloud-aws.adc-e.uk"}},
+    {"eusc-",
+     "aws-eusc",
+     "amazonaws.eu",
+     "api.amazonwebservices.eu",
+     {"eusc-de-east-1", "iam.eusc-de-east-1.amazonaws.eu", "iam.global.api.amazonwebservices.eu",
+      "iam-fips.amazonaws.eu", "iam-fips.api.amazonwebservices.eu"}},
+    {"",
+     "aws",
+     "amazonaws.com",
+     "api.aws",
+     {"us-east-1", "iam.amazonaws.com", "iam.global.api.aws", "iam-fips.amazonaws.com",
+      "iam-fips.global.api.aws"}},
 };
 #define PARTITIONS (sizeof partitions / sizeof partitions[0])
-
-/* One for each partition, in the same order: IAM is one for all of its regions. */
-static const struct {
-    const char *region; /* that requests are signed for */
-    const char *plain;
-    const char *dual;
-    const char *fips;
-    const char *fips_dual;
-} iam[PARTITIONS] = {
-    {"cn-north-1", "iam.cn-north-1.amazonaws.com.cn", "iam.global.api.amazonwebservices.com.cn",
-     "iam-fips.amazonaws.com.cn", "iam-fips.api.amazonwebservices.com.cn"},
-    {"us-gov-west-1", "iam.us-gov.amazonaws.com", "iam.us-gov.api.aws", "iam.us-gov.amazonaws.com",
-     "iam.us-gov.api.aws"},
-    {"us-isob-east-1", "iam.us-isob-east-1.sc2s.sgov.gov", "iam.api.aws.scloud",
-     "iam-fips.us-isob-east-1.sc2s.sgov.gov", "iam-fips.api.aws.scloud"},
-    {"us-isof-south-1", "iam.us-isof-south-1.csp.hci.ic.gov", "iam.api.aws.hci.ic.gov",
-     "iam-fips.csp.hci.ic.gov", "iam-fips.api.aws.hci.ic.gov"},
-    {"us-iso-east-1", "iam.us-iso-east-1.c2s.ic.gov", "iam.api.aws.ic.gov",
-     "iam-fips.us-iso-east-1.c2s.ic.gov", "iam-fips.api.aws.ic.gov"},
-    {"eu-isoe-west-1", "iam.eu-isoe-west-1.cloud.adc-e.uk", "iam.api.cloud-aws.adc-e.uk",
-     "iam-fips.cloud.adc-e.uk", "iam-fips.api.cloud-aws.adc-e.uk"},
-    {"eusc-de-east-1", "iam.eusc-de-east-1.amazonaws.eu", "iam.global.api.amazonwebservices.eu",
-     "iam-fips.amazonaws.eu", "iam-fips.api.amazonwebservices.eu"},
-    {"us-east-1", "iam.amazonaws.com", "iam.global.api.aws", "iam-fips.amazonaws.com",
-     "iam-fips.global.api.aws"},
-};
 
 static const char *const suffixes[] = {
     ".amazonaws.com",
@@ -59,15 +73,10 @@ static const char *const suffixes[] = {
     NULL,
 };
 
-static bool begins(const char *text, const char *with)
-{
-    return strncmp(text, with, strlen(with)) == 0;
-}
-
 const struct dk_aws_partition *dk_aws_partition_of(const char *region)
 {
     size_t i = 0;
-    while (!begins(region, partitions[i].prefix)) {
+    while (!dk_begins(region, partitions[i].prefix)) {
         i++;
     }
     return &partitions[i];
@@ -75,7 +84,7 @@ const struct dk_aws_partition *dk_aws_partition_of(const char *region)
 
 const char *dk_aws_iam_region(const char *region)
 {
-    return iam[dk_aws_partition_of(region) - partitions].region;
+    return dk_aws_partition_of(region)->iam.region;
 }
 
 const struct dk_aws_partition *dk_aws_partition_at(size_t i)
@@ -98,7 +107,7 @@ bool dk_aws_is_region(const char *region)
 static bool is_id(const char *text)
 {
     static const char uuid[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
-    if (begins(text, "mrk-")) {
+    if (dk_begins(text, "mrk-")) {
         return strlen(text) == 36 && strspn(text + 4, HEX) == 32;
     }
     if (strlen(text) != sizeof uuid - 1) {
@@ -116,7 +125,7 @@ static bool is_id(const char *text)
 static bool is_alias(const char *text)
 {
     size_t n = strlen(text);
-    return begins(text, "alias/") && n > 6 && n <= 256 &&
+    return dk_begins(text, "alias/") && n > 6 && n <= 256 &&
            strspn(text + 6, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:/_-") ==
                n - 6;
 }
@@ -148,7 +157,7 @@ static bool parse_arn(const char *text, struct dk_aws_key *out)
     bool known = dk_aws_is_region(out->region) &&
                  strspn(out->account, "0123456789") == DK_AWS_ACCOUNT_LEN &&
                  strspn(out->partition, "abcdefghijklmnopqrstuvwxyz-") == strlen(out->partition);
-    bool key = begins(text, "key/");
+    bool key = dk_begins(text, "key/");
     text += key ? 4 : 0;
     out->form = key ? DK_AWS_KEY_ARN : DK_AWS_ALIAS_ARN;
     snprintf(out->id, sizeof out->id, "%s", text);
@@ -158,17 +167,17 @@ static bool parse_arn(const char *text, struct dk_aws_key *out)
 bool dk_aws_key_parse(const char *text, struct dk_aws_key *out)
 {
     *out = (struct dk_aws_key){0};
-    if (begins(text, "arn:")) {
+    if (dk_begins(text, "arn:")) {
         return parse_arn(text, out);
     }
-    out->form = begins(text, "alias/") ? DK_AWS_KEY_ALIAS : DK_AWS_KEY_ID;
+    out->form = dk_begins(text, "alias/") ? DK_AWS_KEY_ALIAS : DK_AWS_KEY_ID;
     snprintf(out->id, sizeof out->id, "%s", text);
     return out->form == DK_AWS_KEY_ALIAS ? is_alias(text) : is_id(text);
 }
 
 bool dk_aws_key_is_multi_region(const struct dk_aws_key *key)
 {
-    return begins(key->id, "mrk-");
+    return dk_begins(key->id, "mrk-");
 }
 
 /* ---- endpoints ------------------------------------------------------------------------------- */
@@ -201,11 +210,11 @@ static bool has_fips_name(const struct dk_aws_service *service,
 static void put_url(const struct dk_aws_service *service, char *url, size_t cap)
 {
     const struct dk_aws_partition *partition = dk_aws_partition_of(service->region);
-    size_t at = (size_t)(partition - partitions);
+    const struct dk_aws_iam_place *iam = &partition->iam;
     if (strcmp(service->name, "iam") == 0) {
         snprintf(url, cap, "https://%s",
-                 service->fips ? (service->dual_stack ? iam[at].fips_dual : iam[at].fips)
-                               : (service->dual_stack ? iam[at].dual : iam[at].plain));
+                 service->fips ? (service->dual_stack ? iam->fips_dual : iam->fips)
+                               : (service->dual_stack ? iam->dual : iam->plain));
         return;
     }
     snprintf(url, cap, "https://%s%s.%s.%s", service->name,

@@ -12,11 +12,21 @@
 #define DK_AWS_REGION_MAX 32
 #define DK_AWS_ACCOUNT_LEN 12
 
+/* IAM is one for all regions of a partition: its hosts, and the region that is signed for. */
+struct dk_aws_iam_place {
+    const char *region;
+    const char *plain;
+    const char *dual;
+    const char *fips;
+    const char *fips_dual;
+};
+
 struct dk_aws_partition {
     const char *prefix; /* of its regions; "" = all others */
     const char *name;   /* "aws-cn" */
     const char *suffix; /* "amazonaws.com.cn" */
     const char *dual;   /* of dual-stack endpoints */
+    struct dk_aws_iam_place iam;
 };
 /* Never NULL. */
 const struct dk_aws_partition *dk_aws_partition_of(const char *region);

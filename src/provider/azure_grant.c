@@ -96,16 +96,6 @@ dk_rc dk_azure_ask_identity(const struct dk_azure_setup *setup, const char *reso
 
 /* ---- answers --------------------------------------------------------------------------------- */
 
-static bool is_word(const char *text)
-{
-    for (; *text != '\0'; text++) {
-        if (*text <= 0x20 || *text > 0x7E) {
-            return false;
-        }
-    }
-    return true;
-}
-
 /* expires_in, or where there is none (App Service) expires_on; numbers or texts. */
 static bool read_life(const json_t *json, int64_t now_us, int64_t *seconds)
 {
@@ -127,7 +117,7 @@ static dk_rc read_members(const json_t *json, int64_t now_us, struct dk_azure_gr
     const char *token = dk_json_in_text(json, "access_token");
     const char *type = dk_json_in_text(json, "token_type");
     size_t n = token != NULL ? strlen(token) : 0;
-    if (n == 0 || n > DK_AZURE_TOKEN_MAX || !is_word(token) ||
+    if (n == 0 || n > DK_AZURE_TOKEN_MAX || !dk_is_word(token) ||
         (type != NULL && strcasecmp(type, "Bearer") != 0)) {
         return DK_FAIL(err, PROVIDER, "the answer has no access token that can be used");
     }

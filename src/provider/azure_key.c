@@ -86,21 +86,10 @@ bool dk_vault_kid_parse(const char *text, struct dk_vault_kid *out)
            read_name(text + n + 6, out);
 }
 
-/* Visible ASCII: it is shown in errors, and stored. */
-static bool is_word(const char *text)
-{
-    for (; *text != '\0'; text++) {
-        if (*text <= 0x20 || *text > 0x7E) {
-            return false;
-        }
-    }
-    return true;
-}
-
 bool dk_vault_kid_copy(const char *text, char out[static DK_KMS_KEY_ID_MAX + 1])
 {
     size_t n = text != NULL ? strlen(text) : 0;
-    if (n == 0 || n > DK_KMS_KEY_ID_MAX || !is_word(text)) {
+    if (n == 0 || n > DK_KMS_KEY_ID_MAX || !dk_is_word(text)) {
         return false;
     }
     memcpy(out, text, n + 1);
@@ -173,7 +162,7 @@ static dk_rc read_members(const json_t *json, struct dk_vault_key *out, struct d
     const char *recovery = dk_json_in_text(attributes, "recoveryLevel");
     *out = (struct dk_vault_key){.kind = DK_VAULT_OTHER};
     if (!dk_vault_kid_copy(kid, out->kid) || kty == NULL || strlen(kty) >= sizeof out->kty ||
-        !is_word(kty)) {
+        !dk_is_word(kty)) {
         return DK_FAIL(err, PROVIDER, "Azure Key Vault described a key without its id or kind");
     }
     memcpy(out->kty, kty, strlen(kty) + 1);
